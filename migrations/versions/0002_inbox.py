@@ -1,0 +1,63 @@
+"""write notifications down, and what is due because of them
+
+The receiver commits both before it answers 200; workers claim from the second in the order of its index.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import LongText, MediaId, SourceName, UtcDateTime
+
+revision = "0002"
+down_revision = "0001"
+branch_labels = None
+depends_on = None
+
+RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "vod_notification",
+        sa.Column("id", RowId, sa.Identity(), nullable=False),
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("event_key", sa.String(64), nullable=False),
+        sa.Column("event_type", sa.String(128), nullable=False),
+        sa.Column("media_id", MediaId),
+        sa.Column("event_time", UtcDateTime()),
+        sa.Column("status", sa.String(64)),
+        sa.Column("body", LongText, nullable=False),
+        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.Column("deliveries", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_vod_notification"),
+        sa.UniqueConstraint("source", "event_key", name="uq_vod_notification_source_event_key"),
+        **MYSQL,
+    )
+    op.create_index("ix_vod_notification_received_at", "vod_notification", ["received_at"])
+    op.create_index("ix_vod_notification_source_media_id", "vod_notification", ["source", "media_id"])
+
+    op.create_table(
+        "vod_sync_request",
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("media_id", MediaId, nullable=False),
+        sa.Column("reason", sa.String(64), nullable=False),
+        sa.Column("priority", sa.Integer(), nullable=False),
+        sa.Column("requested_at", UtcDateTime(), nullable=False),
+        sa.Column("available_at", UtcDateTime(), nullable=False),
+        sa.Column("generation", sa.BigInteger(), nullable=False),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_error", LongText),
+        sa.Column("state", sa.String(8), nullable=False),
+        sa.Column("claim", sa.String(32)),
+        sa.PrimaryKeyConstraint("source", "media_id", name="pk_vod_sync_request"),
+        **MYSQL,
+    )
+    op.create_index("ix_vod_sync_request_due", "vod_sync_request", ["source", "state", "priority", "available_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("vod_sync_request")
+    op.drop_table("vod_notification")

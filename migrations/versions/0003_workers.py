@@ -1,0 +1,63 @@
+"""share the quota, see the workers, keep the jobs
+
+Workers of one account draw from one rate limit, say that they live, and resume long runs from a checkpoint.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import Json, SourceName, UtcDateTime
+
+revision = "0003"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "vod_quota",
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("operation", sa.String(64), nullable=False),
+        sa.Column("next_at_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "operation", name="pk_vod_quota"),
+        **MYSQL,
+    )
+
+    op.create_table(
+        "vod_worker",
+        sa.Column("name", sa.String(255), nullable=False),
+        sa.Column("started_at", UtcDateTime(), nullable=False),
+        sa.Column("seen_at", UtcDateTime(), nullable=False),
+        sa.Column("claimed_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("name", name="pk_vod_worker"),
+        **MYSQL,
+    )
+
+    op.create_table(
+        "vod_job",
+        sa.Column("id", RowId, sa.Identity(), nullable=False),
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("kind", sa.String(32), nullable=False),
+        sa.Column("state", sa.String(16), nullable=False),
+        sa.Column("parameters", Json, nullable=False),
+        sa.Column("checkpoint", Json),
+        sa.Column("counters", Json),
+        sa.Column("created_at", UtcDateTime(), nullable=False),
+        sa.Column("updated_at", UtcDateTime(), nullable=False),
+        sa.Column("finished_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("id", name="pk_vod_job"),
+        **MYSQL,
+    )
+    op.create_index("ix_vod_job_source_kind_state", "vod_job", ["source", "kind", "state"])
+
+
+def downgrade() -> None:
+    op.drop_table("vod_job")
+    op.drop_table("vod_worker")
+    op.drop_table("vod_quota")

@@ -1,0 +1,317 @@
+"""Reading a notification."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker.core.errors import RejectedNotification
+from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse
+
+#: The fixtures of vod-protocol 2, one a line.
+SAMPLES = [json.loads(line) for line in (Path(__file__).parent / "data" / "notifications.jsonl").read_text().splitlines()]
+
+ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+
+
+def said(**fields: Any) -> Notification:
+    """What we read from a notification with these fields."""
+    return parse(json.dumps(fields).encode())
+
+
+@pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample['EventType']}-{sample['EventTime']}")
+def test_every_sample_of_the_protocol_is_understood(sample):
+    notification = parse(json.dumps(sample).encode())
+
+    named = sample.get("VideoId") or sample.get("MediaId")
+    assert notification.event_type == sample["EventType"]
+    assert notification.media_ids == ((named,) if named else ())
+    assert notification.status == sample["Status"]
+    assert notification.wants_fetch is (named is not None)
+    assert notification.deletes is (sample.get("DeleteType") == "all")
+    assert notification.event_time is not None
+    assert notification.event_time.date().isoformat() == sample["EventTime"][:10]
+
+
+def test_every_sample_of_the_protocol_has_a_key_of_its_own():
+    keys = {parse(json.dumps(sample).encode()).event_key for sample in SAMPLES}
+
+    assert len(keys) == len(SAMPLES) == 16
+
+
+@pytest.mark.parametrize("key", ["VideoId", "MediaId", "VideoId ", " MediaId\n"])
+def test_the_id_is_found_under_either_key_with_or_without_blanks(key):
+    assert said(EventType="VideoAnalysisComplete", **{key: f" {ID}\n"}).media_ids == (ID,)
+
+
+def test_video_id_comes_before_media_id():
+    assert said(MediaId="second", VideoId="first").media_ids == ("first",)
+    assert said(MediaId="second", VideoId="").media_ids == ("second",)
+
+
+@pytest.mark.parametrize("bad", ["", " ", "a" * 65, "a b", "a/b", "61ccbd****", "\xe9", "a,b", "a\0", None, 5, True, ["a"], {"a": "b"}])
+def test_an_id_that_vod_cannot_mean_is_no_id(bad):
+    notification = said(EventType="VideoAnalysisComplete", VideoId=bad)
+
+    assert notification.media_ids == ()
+    assert not notification.wants_fetch
+
+
+@pytest.mark.parametrize("good", ["a", "a" * 64, "A-b_9", "xyz"])
+def test_an_id_needs_not_be_hexadecimal(good):
+    assert said(VideoId=good).media_ids == (good,)
+
+
+@pytest.mark.parametrize("media_ids", ["one, two,one,,b d", ["one", " two ", "one", 3, None, "", "b d"]])
+def test_several_ids_are_taken_once_each(media_ids):
+    assert said(MediaIds=media_ids).media_ids == ("one", "two")
+    assert said(VideoId="two", MediaIds=media_ids).media_ids == ("two", "one")
+
+
+def test_a_forged_list_of_ids_is_cut():
+    assert len(said(MediaIds=[f"id-{n}" for n in range(5000)]).media_ids) == MEDIA_IDS_LIMIT
+
+
+@pytest.mark.parametrize("task_input", [{"Media": ID}, json.dumps({"Media": ID})])
+def test_a_workflow_names_its_media_in_its_input(task_input):
+    notification = said(EventType="WorkflowTaskComplete", Status="Succeed", TaskInput=task_input)
+
+    assert notification.media_ids == (ID,)
+    assert notification.wants_fetch
+    assert notification.status == "success"
+
+
+def test_a_workflow_with_a_video_id_needs_no_input():
+    assert said(EventType="WorkflowTaskComplete", VideoId="first", TaskInput={"Media": ID}).media_ids == ("first",)
+
+
+@pytest.mark.parametrize("task_input", ["", "{", "[" * 100_000, "[]", "5", None, [], {"Media": {}}, {"Media": "a b"}, '{"Media":"\\ud800"}'])
+def test_a_workflow_without_a_usable_input_names_no_media(task_input):
+    assert said(EventType="WorkflowTaskComplete", TaskInput=task_input).media_ids == ()
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"EventType": "ImageUploadComplete", "ImageId": "img-1"},
+        {"EventType": "ImageUploadComplete", "MediaId": "img-1"},
+        {"EventType": "AttachedMediaUploadComplete", "AttachedMediaId": "att-1"},
+        {"EventType": "AttachedMediaUploadComplete", "MediaId": "att-1"},
+        {"EventType": "DeleteMediaComplete", "MediaType": "image", "MediaId": "img-1", "DeleteType": "all"},
+        {"EventType": "DeleteMediaComplete", "MediaType": "Attached", "MediaId": "att-1", "DeleteType": "all"},
+        {"EventType": "MediaBaseChangeComplete", "MediaType": "image", "MediaId": "img-1"},
+        {"EventType": "MediaBaseChangeComplete", "MediaType": " attached ", "MediaId": "att-1"},
+        {"EventType": "CreateAuditComplete", "SubType": "image", "MediaId": "img-1"},
+    ],
+)
+def test_what_is_neither_audio_nor_video_is_not_fetched(fields):
+    notification = said(Status="success", **fields)
+
+    assert not notification.wants_fetch
+    assert not notification.deletes
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"EventType": "SomethingNewComplete", "MediaId": ID},
+        {"EventType": "", "MediaId": ID},
+        {"EventType": "AIMediaDNAComplete", "MediaId": ID},
+        {"EventType": "MediaBaseChangeComplete", "MediaId": ID},
+        {"EventType": "MediaBaseChangeComplete", "MediaType": "audio", "MediaId": ID},
+        {"EventType": "CreateAuditComplete", "SubType": "video", "MediaId": ID},
+        # Only where it is about the kind of media does SubType or MediaType count.
+        {"EventType": "SnapshotComplete", "SubType": "image", "VideoId": ID},
+    ],
+)
+def test_every_other_type_with_an_id_is_fetched(fields):
+    assert said(**fields).wants_fetch
+
+
+@pytest.mark.parametrize(
+    ("changed", "deletes"),
+    [
+        ({}, True),
+        ({"MediaType": "audio"}, True),
+        ({"MediaType": ""}, True),
+        ({"DeleteType": " All "}, True),
+        ({"Status": "fail"}, False),
+        ({"Status": ""}, False),
+        ({"DeleteType": "stream"}, False),
+        ({"DeleteType": "mezzanine"}, False),
+        ({"DeleteType": None}, False),
+        ({"MediaType": "image"}, False),
+        ({"MediaId": ""}, False),
+        ({"EventType": "MediaBaseChangeComplete", "OperateMode": "delete"}, False),
+    ],
+)
+def test_only_a_successful_delete_of_the_whole_media_deletes(changed, deletes):
+    whole = {"EventType": "DeleteMediaComplete", "Status": "success", "MediaType": "video", "DeleteType": "all", "MediaId": ID}
+
+    assert said(**(whole | changed)).deletes is deletes
+
+
+@pytest.mark.parametrize(
+    ("word", "status"),
+    [
+        ("success", "success"),
+        ("Success", "success"),
+        ("Succeed", "success"),
+        (" success\n", "success"),
+        ("fail", "fail"),
+        ("Failed", "fail"),
+        ("Waiting", "Waiting"),
+        ("x" * 100, "x" * 64),
+        ("a\0b", "a\ufffdb"),
+        ("", None),
+        (" ", None),
+        (None, None),
+        (1, None),
+        ({}, None),
+    ],
+)
+def test_three_vocabularies_become_one_status(word, status):
+    assert said(Status=word).status == status
+
+
+@pytest.mark.parametrize(
+    ("written", "time"),
+    [
+        ("2025-11-24T16:00:05Z", datetime(2025, 11, 24, 16, 0, 5, tzinfo=UTC)),
+        ("2025-11-24T16:00:01:540Z", datetime(2025, 11, 24, 16, 0, 1, 540_000, tzinfo=UTC)),
+        ("2025-11-24T16:00:01.540Z", datetime(2025, 11, 24, 16, 0, 1, 540_000, tzinfo=UTC)),
+        (" 2025-11-24T16:00:05Z\n", datetime(2025, 11, 24, 16, 0, 5, tzinfo=UTC)),
+        ("2025-11-25T00:00:05+08:00", datetime(2025, 11, 24, 16, 0, 5, tzinfo=UTC)),
+        ("2025-02-30T16:00:05Z", None),
+        ("2025-11-24T25:00:05Z", None),
+        ("0001-01-01T00:00:00Z", None),
+        ("0001-01-01T00:00:00+23:59", None),
+        ("yesterday", None),
+        ("", None),
+        (None, None),
+        (1764000000, None),
+        ([], None),
+    ],
+)
+def test_both_forms_of_time_are_read_and_impossible_ones_are_none(written, time):
+    assert said(EventTime=written).event_time == time
+
+
+def test_an_event_without_anything_is_still_a_notification():
+    notification = parse(b"{}")
+
+    assert (notification.event_type, notification.media_ids, notification.status) == ("", (), None)
+    assert not notification.wants_fetch
+
+
+def test_the_event_type_is_stripped_storable_and_cut():
+    assert said(EventType=" VideoAnalysisComplete ").event_type == "VideoAnalysisComplete"
+    assert said(EventType="a\0\ud800b").event_type == "a\ufffd\ufffdb"
+    assert said(EventType="x" * 1000).event_type == "x" * 128
+    assert said(EventType=5).event_type == ""
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"null",
+        b"5",
+        b'"text"',
+        b"[]",
+        b'[{"VideoId":"a"}]',
+        b'{"VideoId":"a"',
+        b'{"VideoId":"a"} x',
+        b"VideoId=a&EventType=b",
+        b"<xml/>",
+        b'{"VideoId":"\xff"}',
+        b'{"VideoId":"\xed\xa0\x80"}',
+        b'{"VideoId":"a"}'.decode().encode("utf-16"),
+        b'{"Duration":NaN}',
+        b'{"Duration":-Infinity}',
+        b"{'VideoId':'a'}",
+        b'{"VideoId":"a\0"}',
+        b"[" * 1_000_000,
+        b'{"a":' * 100_000,
+        b'{"a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+        b'{"s":"\\ud800","a":' + b"[" * 5000 + b"]" * 5000 + b"}",
+    ],
+    ids=lambda body: repr(body[:24]),
+)
+def test_what_is_no_json_object_is_malformed(body):
+    with pytest.raises(RejectedNotification) as refused:
+        parse(body)
+
+    assert refused.value.reason == "malformed"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'\xef\xbb\xbf{"VideoId":"a"}',
+        b'\n {"VideoId" : "a"}\n',
+        b'{"VideoId":"b","VideoId":"a"}',
+        b'{"VideoId":"a","Title":"\\ud800"}',
+        b'{"VideoId":"a","\\udfff":1}',
+        b'{"VideoId":"a","Size":123456789012345678901234567890}',
+        b'{"VideoId":"a","Size":' + b"9" * 6000 + b"}",
+        b'{"VideoId":"a","Duration":1e999}',
+        b'{"VideoId":"a","Duration":-1e999}',
+        b'{"VideoId":"a","Title":"\\u0000"}',
+        b'{"VideoId":"\\u0061"}',
+    ],
+    ids=lambda body: repr(body[:44]),
+)
+def test_odd_but_valid_json_is_understood(body):
+    notification = parse(body)
+
+    assert notification.media_ids == ("a",)
+    assert len(notification.event_key) == 64
+
+
+def test_key_order_and_white_space_do_not_change_the_event_key():
+    assert parse(b'{"a":1,"b":{"c":[1,2],"d":"\\u00e9"}}').event_key == parse('\n{ "b": {"d": "\xe9", "c": [1, 2]}, "a": 1 }'.encode()).event_key
+
+
+def test_each_difference_of_value_changes_the_event_key():
+    bodies = [
+        b"{}",
+        b'{"a":1}',
+        b'{"a":"1"}',
+        b'{"a":1.5}',
+        b'{"a":true}',
+        b'{"a":null}',
+        b'{"a":[]}',
+        b'{"a":[1,2]}',
+        b'{"a":[2,1]}',
+        b'{"a":""}',
+        b'{"a":" "}',
+        b'{"a ":""}',
+        b'{"a":"\\u0000"}',
+        b'{"a":"\\ud800"}',
+        b'{"a":"\\ud801"}',
+        b'{"a":"\\\\ud800"}',
+        b'{"a":"\\ufffd"}',
+        b'{"a":1e999}',
+        b'{"a":2e999}',
+        b'{"a":18446744073709551616}',
+        b'{"a":18446744073709551617}',
+        b'{"a":{"b":1}}',
+    ]
+
+    assert len({parse(body).event_key for body in bodies}) == len(bodies)
+
+
+def test_the_event_key_is_the_same_in_every_release():
+    assert parse(b'{"b":[1,2.5,"x"],"a":null}').event_key == "ed74b5d5b8e2c7c8c0d2a5e4f2f5a0a1"
+
+
+def test_the_body_is_kept_without_signatures_of_urls():
+    received = b'{ "CoverUrl":"http://img.example.org/c.jpg?auth_key=1-0-0-ff&a=1", "VideoId ":"a" }'
+
+    assert parse(received).body == '{ "CoverUrl":"http://img.example.org/c.jpg?a=1", "VideoId ":"a" }'

@@ -1,0 +1,71 @@
+"""The command line: data on stdout, everything else on stderr, and an exit code that a script can rely on."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from worker import __version__
+from worker.cli import asking, demo, effective, emulate, notifying, roles, schema
+from worker.cli.output import Exit, complain
+from worker.core.errors import ConfigurationError, SchemaStale, StoreUnavailable, VodsyncError, VodUnavailable
+
+app = typer.Typer(
+    name="vodsync",
+    help="Keeps a relational database true to an ApsaraVideo VOD media library.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=False,
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 configuration, 4 unreachable dependency.",
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    config: Annotated[
+        Path | None, typer.Option("--config", metavar="FILE", help="Settings file (default: vodsync.toml here, or VODSYNC_CONFIG).")
+    ] = None,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+) -> None:
+    if config is not None:
+        # The processes that a verb starts read the same file.
+        os.environ["VODSYNC_CONFIG"] = str(config.resolve())
+
+
+app.command()(demo.demo)
+app.command()(roles.up)
+app.command()(roles.serve)
+app.command()(roles.work)
+app.add_typer(schema.app, name="migrate")
+app.command()(asking.status)
+app.command()(asking.show)
+app.command()(asking.sync)
+app.command()(notifying.notify)
+app.command()(emulate.emulate)
+app.command(name="config")(effective.config)
+
+
+def main() -> None:
+    """Entry point of `vodsync`."""
+    try:
+        app()
+    except (ConfigurationError, SchemaStale) as error:
+        sys.exit(complain(error, Exit.CONFIGURATION))
+    except (StoreUnavailable, VodUnavailable) as error:
+        sys.exit(complain(error, Exit.UNREACHABLE))
+    except VodsyncError as error:
+        sys.exit(complain(error, Exit.FAILED))
+    except BrokenPipeError:
+        # The reader of our output (head, less) had enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

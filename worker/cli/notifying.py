@@ -1,0 +1,49 @@
+"""The verb that plays VOD for one notification."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import httpx
+import msgspec
+import typer
+
+from worker import runtime
+from worker.cli.output import Exit, complain, say
+from worker.core import signature
+from worker.core.errors import ConfigurationError
+from worker.settings import DEFAULT_SOURCE
+
+
+def notify(
+    media_id: Annotated[str, typer.Argument(help="The medium the notification speaks of.")],
+    event: Annotated[str, typer.Option(help="Its EventType.")] = "VideoAnalysisComplete",
+    to: Annotated[str | None, typer.Option(metavar="URL", help="Where to send it (default: the receiver on this machine).")] = None,
+    source: Annotated[str, typer.Option(help="The source whose callback URL and key sign it.")] = DEFAULT_SOURCE,
+) -> None:
+    """Send one signed notification by hand, as VOD would. A receiver treats it like any other.
+
+    Example: vodsync notify 0a1b2c3d4e5f60718293a4b5c6d7e8f9
+    """
+    here = runtime.current()
+    described = here.sources.get(source)
+    if described is None:
+        raise ConfigurationError(f"no source is named {source}; there are: {', '.join(here.sources)}")
+    path = "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
+    url = to or f"http://{here.settings.host}:{here.settings.port}{path}"
+    at = datetime.now(UTC)
+    headers = {"Content-Type": "application/json"}
+    if described.callback_keys:
+        described.require_callback(source)
+        stamp = str(int(at.timestamp()))
+        key = described.callback_keys[0].get_secret_value()
+        headers |= {"X-VOD-TIMESTAMP": stamp, "X-VOD-SIGNATURE": signature.sign(described.callback_url or "", stamp, key)}
+    body = {"EventType": event, "EventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "Status": "success", "VideoId": media_id}
+    try:
+        answer = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=5)
+    except httpx.HTTPError as error:
+        raise typer.Exit(complain(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)) from None
+    say(f"{url} answered {answer.status_code}")
+    if answer.status_code != 200:
+        raise typer.Exit(complain(answer.text[:500], Exit.FAILED))

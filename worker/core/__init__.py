@@ -1,0 +1,1 @@
+"""What vodsync knows about VOD, without any input or output."""

@@ -1,0 +1,111 @@
+"""One account at VOD: its media, its quota, its callbacks, and what has been asked and told."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from worker.emulator import events
+from worker.emulator.calls import Calls
+from worker.emulator.config import EmulatorConfig
+from worker.emulator.faults import Mischief
+from worker.emulator.library import Library, Upload
+from worker.emulator.notifier import Notifier
+from worker.emulator.operations import Operations
+from worker.emulator.quota import Quota
+from worker.emulator.signature import Gatekeeper
+
+
+class Account:
+    """The parts of a running emulator, put together from its configuration."""
+
+    def __init__(self, config: EmulatorConfig) -> None:
+        self.config = config
+        self.library = Library(seed=config.seed, existing=config.media, quirks=config.quirks)
+        self.mischief = Mischief(config.seed)
+        self.operations = Operations(self.library, self.mischief, plain=not config.quirks)
+        self.gatekeeper = Gatekeeper(config.access_key_id, config.access_key_secret, config.security_token)
+        self.notifier = Notifier(config, self.mischief)
+        self.quotas = {"BatchGetMediaInfos": Quota(config.batch_qps), "GetVideoInfo": Quota(config.video_info_qps)}
+        self.forget_calls()
+
+    def forget_calls(self) -> None:
+        self.calls = {operation: Calls() for operation in self.quotas}
+
+    def upload(
+        self, count: int, *, life_seconds: float | None = None, damaged: bool = False, notify: bool = True, now: float | None = None
+    ) -> list[str]:
+        """Announce `count` uploads and start their lives; their media ids."""
+        upload = self.library.add(
+            count,
+            now=time.time() if now is None else now,
+            life_seconds=self.config.life_seconds if life_seconds is None else life_seconds,
+            damaged=damaged,
+        )
+        indices = range(upload.first, upload.first + count)
+        if notify:
+            for index in indices:
+                self.notifier.tell(Life(self.library, upload, index))
+        return [self.library.identities.media_id(index) for index in indices]
+
+    def change(self, index: int, fields: dict[str, Any], now: float) -> None:
+        """Change fields of MediaInfo, and tell."""
+        media_id = self.library.identities.media_id(index)
+        before = self.library.change(index, fields, now)
+        told = ("Title", "Description", "CoverURL", "CateId", "Tags")
+        old = {name: value for name, value in before.items() if name in told}
+        new = {name: value for name, value in fields.items() if name in told}
+        self.notifier.tell(News(now, [events.base_change(media_id, "update", now, before=old, after=new)]))
+
+    def delete(self, index: int, kind: str, jobs: tuple[str, ...], now: float) -> None:
+        """Delete `kind` (all, mezzanine or stream), and tell."""
+        media_id = self.library.identities.media_id(index)
+        self.library.delete(index, now, source=kind == "mezzanine", jobs=jobs)
+        told = [events.deletion(media_id, kind, now, jobs)]
+        if kind == "all":
+            title = self.library.documented(index)["MediaInfo"]["Title"]
+            told.append(events.base_change(media_id, "delete", now, before={"Title": title}))
+        self.notifier.tell(News(now, told))
+
+
+@dataclass(frozen=True, slots=True)
+class Life:
+    """The events of one upload; a few words of memory, whatever there is to tell."""
+
+    library: Library
+    upload: Upload
+    index: int
+
+    def __len__(self) -> int:
+        return len(self.library.steps(self.index))
+
+    def due(self, number: int) -> float:
+        return self.upload.started_at + self.library.steps(self.index)[number].share * self.upload.life_seconds
+
+    def body(self, number: int) -> dict[str, Any]:
+        return events.body(
+            self.library.steps(self.index)[number],
+            self.library.documented(self.index),
+            at=self.due(number),
+            plan=self.library.outline(self.index),
+            damaged=self.upload.damaged,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class News:
+    """Events of something that was done by hand, ready to be sent."""
+
+    at: float
+    bodies: Sequence[dict[str, Any]]
+
+    def __len__(self) -> int:
+        return len(self.bodies)
+
+    def due(self, number: int) -> float:
+        return self.at
+
+    def body(self, number: int) -> dict[str, Any]:
+        return self.bodies[number]

@@ -1,0 +1,35 @@
+"""The emulator as an ASGI application."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+
+from worker.emulator.account import Account
+from worker.emulator.config import EmulatorConfig
+from worker.emulator.control import Control, Mistake, explain
+from worker.emulator.gateway import Gateway
+
+
+def make_app(config: EmulatorConfig) -> Starlette:
+    """The API at /, the control API at /emulator, and notifications while the lifespan lasts. `app.state.account` is the rest."""
+    account = Account(config)
+
+    @asynccontextmanager
+    async def notifying(app: Starlette) -> AsyncIterator[None]:
+        notifier = asyncio.create_task(account.notifier.run())
+        try:
+            yield
+        finally:
+            notifier.cancel()
+            with suppress(asyncio.CancelledError):
+                await notifier
+
+    routes = [Route("/", Gateway(account), methods=["GET", "POST"]), *Control(account).routes()]
+    app = Starlette(routes=routes, lifespan=notifying, exception_handlers={Mistake: explain})
+    app.state.account = account
+    return app

@@ -1,0 +1,10 @@
+"""Times as VOD writes them."""
+
+from __future__ import annotations
+
+import time
+
+
+def iso(unix_seconds: float) -> str:
+    """UTC to the second, for instance 2025-11-24T16:00:05Z (vod-protocol 2.1)."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_seconds))

@@ -1,0 +1,151 @@
+"""Whose call is this? The gateway's check of signatures V3 and V1, written from vod-protocol 4.2 and 4.3."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import re
+from collections import OrderedDict
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from urllib.parse import parse_qsl, quote
+
+from worker.emulator.refusal import Refusal
+
+ALGORITHM = "ACS3-HMAC-SHA256"
+#: How far a call's clock may be off, in seconds.
+TOLERANCE = 15 * 60
+#: Nonces that are remembered at most; the oldest make room.
+NONCES = 100_000
+
+_AUTHORIZATION = re.compile(r"ACS3-HMAC-SHA256\s+Credential=([^,]*),\s*SignedHeaders=([^,]*),\s*Signature=(.*)")
+_REQUIRED_V3 = ("host", "x-acs-action", "x-acs-version", "x-acs-date", "x-acs-signature-nonce", "x-acs-content-sha256")
+_REQUIRED_V1 = ("AccessKeyId", "Signature", "SignatureMethod", "SignatureVersion", "SignatureNonce", "Timestamp", "Version")
+
+
+def canonical_request(method: str, query: str, headers: Mapping[str, str], signed: Iterable[str], body: bytes) -> str:
+    """The text whose hash V3 signs. `headers` have lower-case names; `signed` are the names in the signature's order."""
+    names = list(signed)
+    return "\n".join(
+        [
+            method,
+            "/",
+            _canonical_query(parse_qsl(query, keep_blank_values=True)),
+            "".join(f"{name}:{headers.get(name, '').strip()}\n" for name in names),
+            ";".join(names),
+            hashlib.sha256(body).hexdigest(),
+        ]
+    )
+
+
+def sign_v3(secret: str, canonical: str) -> str:
+    string_to_sign = f"{ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}"
+    return hmac.new(secret.encode(), string_to_sign.encode(), hashlib.sha256).hexdigest()
+
+
+def sign_v1(secret: str, method: str, parameters: Mapping[str, str]) -> str:
+    canonical = _canonical_query((name, value) for name, value in parameters.items() if name != "Signature")
+    string_to_sign = f"{method}&%2F&{_encode(canonical)}"
+    return base64.b64encode(hmac.new(f"{secret}&".encode(), string_to_sign.encode(), hashlib.sha1).digest()).decode()
+
+
+class Gatekeeper:
+    """Lets calls of one access key pass, each of them once."""
+
+    def __init__(self, access_key_id: str, access_key_secret: str, security_token: str = "") -> None:
+        self._id = access_key_id
+        self._secret = access_key_secret
+        self._token = security_token
+        self._nonces: OrderedDict[str, float] = OrderedDict()
+
+    def admit(
+        self, *, method: str, query: str, headers: Mapping[str, str], parameters: Mapping[str, str], body: bytes, now: float
+    ) -> None:
+        """Return where the call is signed properly; `parameters` are those of query and form together, `now` is unix seconds.
+
+        Raises Refusal with the code that VOD would give.
+        """
+        if "authorization" in headers:
+            self._admit_v3(method, query, headers, body, now)
+        elif "Signature" in parameters:
+            self._admit_v1(method, parameters, now)
+        else:
+            raise _incomplete("neither an Authorization header (V3) nor a Signature parameter (V1) was sent")
+
+    def _admit_v3(self, method: str, query: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        match = _AUTHORIZATION.fullmatch(headers["authorization"].strip())
+        if match is None or not all(match.groups()):
+            raise _incomplete(f"the Authorization header is not '{ALGORITHM} Credential=,SignedHeaders=,Signature='")
+        key_id, signed, signature = match.groups()
+        names = signed.split(";")
+        for name in _REQUIRED_V3:
+            if not headers.get(name):
+                raise _incomplete(f"the header {name} is missing")
+        for name in headers:
+            if (name == "host" or name.startswith("x-acs-")) and name not in names:
+                raise _incomplete(f"the header {name} is not among the signed ones")
+        self._check_key(key_id)
+        self._check_token(headers.get("x-acs-security-token", ""))
+        self._check_date(headers["x-acs-date"], now)
+        canonical = canonical_request(method, query, headers, names, body)
+        if headers["x-acs-content-sha256"] != hashlib.sha256(body).hexdigest():
+            raise _mismatch("the hash in x-acs-content-sha256 is not that of the body")
+        if not hmac.compare_digest(signature.encode(), sign_v3(self._secret, canonical).encode()):
+            raise _mismatch(f"server string to sign is: {ALGORITHM}\n{hashlib.sha256(canonical.encode()).hexdigest()}")
+        self._use_nonce(headers["x-acs-signature-nonce"], now)
+
+    def _admit_v1(self, method: str, parameters: Mapping[str, str], now: float) -> None:
+        for name in _REQUIRED_V1:
+            if not parameters.get(name):
+                raise _incomplete(f"the parameter {name} is missing")
+        if (parameters["SignatureMethod"], parameters["SignatureVersion"]) != ("HMAC-SHA1", "1.0"):
+            raise _incomplete("only HMAC-SHA1 in version 1.0 is known")
+        self._check_key(parameters["AccessKeyId"])
+        self._check_token(parameters.get("SecurityToken", ""))
+        self._check_date(parameters["Timestamp"], now)
+        expected = sign_v1(self._secret, method, parameters)
+        if not hmac.compare_digest(parameters["Signature"].encode(), expected.encode()):
+            raise _mismatch("sign METHOD&%2F&query with the secret and an ampersand as key")
+        self._use_nonce(parameters["SignatureNonce"], now)
+
+    def _check_key(self, key_id: str) -> None:
+        if key_id != self._id:
+            raise Refusal("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
+
+    def _check_token(self, token: str) -> None:
+        if token != self._token:
+            raise Refusal("InvalidSecurityToken.Malformed", 400, "Specified SecurityToken is not the one of this access key.")
+
+    def _check_date(self, text: str, now: float) -> None:
+        try:
+            sent = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
+        except ValueError:
+            raise Refusal("InvalidTimeStamp.Format", 400, "Specified time stamp is not like 2025-11-24T16:00:00Z.") from None
+        if abs(now - sent) > TOLERANCE:
+            raise Refusal("InvalidTimeStamp.Expired", 400, "Specified time stamp or date value is expired.")
+
+    def _use_nonce(self, nonce: str, now: float) -> None:
+        # A nonce has to be kept while its date could still be accepted, which is twice the tolerance.
+        nonces = self._nonces
+        while nonces and (len(nonces) >= NONCES or next(iter(nonces.values())) < now - 2 * TOLERANCE):
+            nonces.popitem(last=False)
+        if nonce in nonces:
+            raise Refusal("SignatureNonceUsed", 400, "Specified signature nonce was used already.")
+        nonces[nonce] = now
+
+
+def _canonical_query(pairs: Iterable[tuple[str, str]]) -> str:
+    return "&".join(f"{_encode(name)}={_encode(value)}" for name, value in sorted(pairs))
+
+
+def _encode(text: str) -> str:
+    return quote(text, safe="-_.~")
+
+
+def _incomplete(why: str) -> Refusal:
+    return Refusal("IncompleteSignature", 400, f"The request signature does not conform to Aliyun standards: {why}.")
+
+
+def _mismatch(why: str) -> Refusal:
+    return Refusal("SignatureDoesNotMatch", 400, f"Specified signature is not matched with our calculation. {why}")

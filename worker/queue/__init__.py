@@ -1,0 +1,6 @@
+"""Celery executes; the database says what there is to do. `celery -A worker.queue worker` starts a worker."""
+
+from worker.queue import sweeper as _sweeper  # noqa: F401
+from worker.queue.celery_app import app
+
+__all__ = ["app"]

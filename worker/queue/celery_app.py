@@ -1,0 +1,72 @@
+"""The Celery application: names, limits and the embedded clock."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from celery import Celery, signals
+
+from worker import runtime
+from worker.core.errors import VodsyncError
+from worker.queue.brokers import broker_options, sync_queue
+from worker.store import schema
+
+
+def _create() -> Celery:
+    settings = runtime.current_or_exit().settings
+    url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    queue = sync_queue(url)
+    created = Celery("vodsync")
+    created.conf.update(
+        broker_options(url, settings.queue_folder),
+        broker_connection_timeout=2,
+        broker_connection_retry_on_startup=True,
+        broker_connection_max_retries=None,
+        broker_pool_acquire_timeout=5,
+        task_queues=[queue],
+        task_default_queue=queue.name,
+        task_default_exchange=queue.exchange.name,
+        task_default_exchange_type="topic",
+        task_default_routing_key=queue.routing_key,
+        task_create_missing_queue_type="quorum",
+        task_serializer="json",
+        accept_content=["json"],
+        task_ignore_result=True,
+        task_acks_late=True,
+        task_reject_on_worker_lost=True,
+        task_publish_retry=False,
+        worker_prefetch_multiplier=1,
+        worker_pool="threads",
+        worker_concurrency=4,
+        worker_soft_shutdown_timeout=30.0,
+        worker_enable_remote_control=False,
+        worker_hijack_root_logger=False,
+        worker_redirect_stdouts=False,
+        enable_utc=True,
+        timezone="UTC",
+        # The schedule has no memory worth a file: each entry may fire twice, or never, and only seconds are lost.
+        beat_scheduler="celery.beat:Scheduler",
+        beat_schedule={"sweep": {"task": "vodsync.sweep", "schedule": 10.0, "options": {"expires": 10}}},
+    )
+    return created
+
+
+try:
+    app = _create()
+except VodsyncError as error:
+    raise SystemExit(f"vodsync: {error}") from None
+
+
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]
+def _keep_our_logging(**_: Any) -> None:
+    """Celery configures no logging where somebody listens to this signal; runtime.start did it."""
+
+
+@signals.worker_init.connect  # type: ignore[untyped-decorator]
+def _refuse_a_bad_start(**_: Any) -> None:
+    # Celery logs exceptions of a signal and goes on; only SystemExit stops the start.
+    try:
+        schema.check(runtime.current().store)
+        _ = runtime.current().lanes
+    except VodsyncError as error:
+        raise SystemExit(f"vodsync: {error}") from None

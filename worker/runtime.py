@@ -1,0 +1,106 @@
+"""Where settings become the objects that do the work; every entry point (web, queue, command line) asks here."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+
+from worker import logs, settings
+from worker.core.errors import ConfigurationError
+from worker.settings import Settings, Source
+from worker.store import Store
+from worker.sync.batch import Policy
+from worker.sync.work import Lane
+
+
+class Runtime:
+    """One process's view of the installation. Nothing connects before it is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.started_at = now()
+        #: When this process last took work.
+        self.claimed_at: datetime | None = None
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        #: Set once the process is asked to stop; loops end at their next step.
+        self.stopping = threading.Event()
+
+    @cached_property
+    def store(self) -> Store:
+        return Store.open(self.settings.database_url.get_secret_value(), schema=self.settings.database_schema)
+
+    @cached_property
+    def sources(self) -> dict[str, Source]:
+        return self.settings.all_sources
+
+    @cached_property
+    def lanes(self) -> dict[str, Lane]:
+        """Raises ConfigurationError where a source has no credentials."""
+        self.require_credentials()
+        from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
+
+        return {name: Lane(name, Client(source), self.policy(source)) for name, source in self.sources.items()}
+
+    def policy(self, source: Source) -> Policy:
+        return Policy(
+            linger=timedelta(milliseconds=self.settings.linger_ms),
+            lease=timedelta(seconds=self.settings.lease),
+            calls_per_second=source.api_qps,
+            max_attempts=self.settings.max_attempts,
+        )
+
+    def require_credentials(self) -> None:
+        """Raises ConfigurationError where a source has neither keys nor anything that the vendor's credential chain finds."""
+        for name, source in self.sources.items():
+            if not source.has_keys(name):
+                from worker.vod.client import require_chain
+
+                require_chain(name)
+
+    def require_callbacks(self) -> None:
+        """Raises ConfigurationError where a source's callbacks could not be verified."""
+        for name, source in self.sources.items():
+            source.require_callback(name)
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+_current: Runtime | None = None
+_lock = threading.Lock()
+
+
+def start(chosen: Settings) -> Runtime:
+    """Make `chosen` this process's settings, and its log theirs."""
+    global _current
+    logs.configure(chosen.log_level, secrets=_secrets(chosen))
+    _current = Runtime(chosen)
+    return _current
+
+
+def current() -> Runtime:
+    """This process's runtime, from environment and files unless `start` was called. Raises ConfigurationError."""
+    with _lock:
+        return _current or start(settings.load())
+
+
+def current_or_exit() -> Runtime:
+    """For processes that other people's commands start (celery, uvicorn): a bad setting ends them with a sentence and code 3."""
+    try:
+        return current()
+    except ConfigurationError as error:
+        raise SystemExit(f"vodsync: {error}") from None
+
+
+def _secrets(chosen: Settings) -> list[str]:
+    found = []
+    for source in chosen.all_sources.values():
+        found += [key.get_secret_value() for key in source.callback_keys]
+        found += [secret.get_secret_value() for secret in (source.access_key_secret, source.security_token) if secret]
+    if chosen.admin_token:
+        found.append(chosen.admin_token.get_secret_value())
+    return found

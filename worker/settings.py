@@ -1,0 +1,261 @@
+"""What an operator can set (the table in DESIGN 2.1), where it comes from, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+
+from dotenv import dotenv_values
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from worker.core.errors import ConfigurationError
+
+_PREFIX = "VODSYNC_"
+_CREDENTIALS = ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
+_SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+DEFAULT_SOURCE = "default"
+
+
+def _credential(name: str, short: str) -> Any:
+    return Field(default=None, validation_alias=AliasChoices(name, name.lower(), short))
+
+
+class Source(BaseModel):
+    """One account + region (+ AppId): where VOD is asked, and how its callbacks are told from forged ones."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+    region: str = Field(default="cn-shanghai", pattern=r"^[a-z0-9-]+$")
+    endpoint: str | None = None
+    access_key_id: str | None = _credential(_CREDENTIALS[0], "access_key_id")
+    access_key_secret: SecretStr | None = _credential(_CREDENTIALS[1], "access_key_secret")
+    security_token: SecretStr | None = _credential(_CREDENTIALS[2], "security_token")
+    callback_url: str | None = None
+    callback_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    callback_unsigned: Literal["reject", "accept"] = "reject"
+    #: Seconds of clock skew.
+    callback_tolerance: int = Field(default=300, ge=1, le=86_400)
+    #: BatchGetMediaInfos calls per second, all workers together.
+    api_qps: float = Field(default=20, gt=0, le=10_000)
+    video_info: Literal["off", "on"] = "off"
+
+    @field_validator("video_info", mode="before")
+    @classmethod
+    def _switch(cls, value: object) -> object:
+        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+
+    @field_validator("callback_keys", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(key for part in value.splitlines() for key in map(str.strip, part.split(",")) if key)
+        return value
+
+    @field_validator("callback_url", "endpoint")
+    @classmethod
+    def _is_url(cls, value: str | None) -> str | None:
+        if value is None:
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise ValueError("is not an http:// or https:// URL")
+        if parts.username or parts.password:
+            raise ValueError("must not carry a user name or password")
+        return value
+
+    def has_keys(self, name: str) -> bool:
+        """Whether keys are set here, so that the vendor's credential chain is not needed. Raises ConfigurationError for half a pair."""
+        if bool(self.access_key_id) != bool(self.access_key_secret):
+            raise ConfigurationError(
+                f"source {name}: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither"
+            )
+        return self.access_key_id is not None
+
+    def require_callback(self, name: str) -> None:
+        """Raises ConfigurationError where callbacks of this source could be neither verified nor knowingly taken unsigned."""
+        if self.callback_unsigned == "accept":
+            return
+        if not self.callback_keys:
+            raise ConfigurationError(
+                f"source {name}: callbacks could not be verified; set VODSYNC_CALLBACK_KEYS to the authentication key configured at VOD "
+                "(or VODSYNC_CALLBACK_UNSIGNED=accept to take callbacks from anybody)"
+            )
+        if self.callback_url is None:
+            raise ConfigurationError(
+                f"source {name}: set VODSYNC_CALLBACK_URL to the callback URL exactly as configured at VOD; it enters the signature"
+            )
+
+
+class Settings(BaseSettings, Source):
+    """Everything that can be set; the fields of Source describe the source `default`."""
+
+    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True)
+
+    database_url: SecretStr = SecretStr("sqlite:///vodsync.db")
+    database_schema: str | None = None
+    broker_url: SecretStr | None = None
+    spool: Path = Path("vodsync-spool.db")
+    host: str = "127.0.0.1"
+    port: int = Field(default=8080, ge=0, le=65_535)
+    linger_ms: int = Field(default=250, ge=0, le=60_000)
+    #: Seconds until an unfinished claim is offered again.
+    lease: int = Field(default=60, ge=1, le=86_400)
+    max_attempts: int = Field(default=10, ge=1, le=1_000)
+    admin_token: SecretStr | None = None
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    sources: dict[str, Source] = Field(default_factory=dict)
+
+    @field_validator("database_schema")
+    @classmethod
+    def _is_schema(cls, value: str | None) -> str | None:
+        if value is not None and not _SCHEMA_NAME.fullmatch(value):
+            raise ValueError("is not a plain lower-case PostgreSQL schema name")
+        return value
+
+    @field_validator("sources")
+    @classmethod
+    def _are_named(cls, value: dict[str, Source]) -> dict[str, Source]:
+        for name in value:
+            if not _SOURCE_NAME.fullmatch(name):
+                raise ValueError(f"[sources.{name}]: a source is named with a-z, 0-9, - and _, at most 63 characters")
+        return value
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # load() layers environment, .env and file itself, because it must also refuse unknown names and resolve NAME_FILE.
+        return (init_settings,)
+
+    @property
+    def all_sources(self) -> dict[str, Source]:
+        """Every source by its name. `default` is left out where only vodsync.toml describes sources."""
+        described = self.model_fields_set & set(Source.model_fields)
+        if self.sources and not described:
+            return dict(self.sources)
+        default = Source.model_construct(**{name: getattr(self, name) for name in Source.model_fields})
+        return {DEFAULT_SOURCE: default} | self.sources
+
+    @property
+    def queue_folder(self) -> Path:
+        """Where the embedded broker keeps its messages: beside the database file, or here."""
+        url = self.database_url.get_secret_value()
+        folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
+        return folder / "vodsync-broker"
+
+
+def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
+    """The effective settings: flags before environment before .env before the file before defaults.
+
+    Raises ConfigurationError naming the setting that is unknown, unreadable or unsafe.
+    """
+    environment = dict(os.environ if environ is None else environ)
+    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    known = _known_names()
+    values = _read_file(config or _config_path(environment | {}, dotenv))
+    for layer, origin in ((dotenv, ".env"), (environment, "the environment")):
+        values |= _read_variables(layer, known, origin)
+    values |= {name: value for name, value in flags.items() if value is not None}
+    try:
+        return Settings(**values)
+    except ValidationError as error:
+        raise ConfigurationError(_explain(error)) from None
+
+
+def _config_path(environment: Mapping[str, str], dotenv: Mapping[str, str]) -> Path | None:
+    name = environment.get("VODSYNC_CONFIG") or dotenv.get("VODSYNC_CONFIG")
+    if name:
+        return Path(name)
+    return Path("vodsync.toml") if Path("vodsync.toml").is_file() else None
+
+
+def _known_names() -> dict[str, str]:
+    """Environment name → field."""
+    names = {_PREFIX + field.upper(): field for field in Settings.model_fields if field != "sources"}
+    for variable in _CREDENTIALS:
+        field = variable.removeprefix("ALIBABA_CLOUD_").lower()
+        names.pop(_PREFIX + field.upper())
+        names[variable] = field
+    return names
+
+
+def _read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: str) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in layer.items():
+        plain = name.removesuffix("_FILE")
+        if name in known:
+            if value != "":
+                values[known[name]] = value
+        elif plain in known:
+            if value != "":
+                values.setdefault(known[plain], _read_secret(name, value))
+        elif name.startswith(_PREFIX) and name != "VODSYNC_CONFIG" and not name.startswith("VODSYNC_TEST_"):
+            raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; `vodsync config` lists those that are")
+    return values
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: cannot read {path}: {type(error).__name__}") from None
+
+
+def _read_file(path: Path | None) -> dict[str, Any]:
+    if path is None:
+        return {}
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the configuration file {path}: {type(error).__name__}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    sources = document.pop("sources", {})
+    values = _read_section(document, set(Settings.model_fields), f"{path}")
+    if not isinstance(sources, dict) or not all(isinstance(section, dict) for section in sources.values()):
+        raise ConfigurationError(f"{path}: describe each source in a section of its own, [sources.NAME]")
+    if sources:
+        values["sources"] = {
+            name: _read_section(section, set(Source.model_fields), f"{path}, [sources.{name}]") for name, section in sources.items()
+        }
+    return values
+
+
+def _read_section(section: Mapping[str, Any], known: set[str], place: str) -> dict[str, Any]:
+    """The keys of a TOML section as field names; `vodsync_` and `alibaba_cloud_` in front are the same key."""
+    values = {}
+    for key, value in section.items():
+        field = key.lower().removeprefix("vodsync_").removeprefix("alibaba_cloud_")
+        if field.removesuffix("_file") in known and field not in known:
+            field, value = field.removesuffix("_file"), _read_secret(f"{key} in {place}", str(value))
+        if field not in known:
+            raise ConfigurationError(f"{key} in {place} is not a setting of vodsync; `vodsync config` lists those that are")
+        values[field] = value
+    return values
+
+
+def variable(field: str) -> str:
+    """The environment name of a field."""
+    return next((name for name, known in _known_names().items() if known == field), _PREFIX + field.upper())
+
+
+def _explain(error: ValidationError) -> str:
+    sentences = []
+    for problem in error.errors(include_input=False, include_url=False):
+        place = [str(part) for part in problem["loc"]]
+        name = f"[sources.{place[1]}] {'.'.join(place[2:])}" if place[:1] == ["sources"] else variable(place[0]) if place else "settings"
+        sentences.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+    return "; ".join(sentences)

@@ -1,0 +1,77 @@
+"""One obvious way to the database: transactions that are begun again where that helps."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+from sqlalchemy import Connection, Engine
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from worker.core.errors import StoreUnavailable
+from worker.store.dialects import worth_repeating
+from worker.store.engine import READ_ONLY, open_engine
+
+T = TypeVar("T")
+
+_TRIES = 4
+
+
+class Rollback(Exception):
+    """Raised inside `transact` to end the transaction without writing; `result` becomes its result."""
+
+    def __init__(self, result: object = None) -> None:
+        super().__init__("rolled back")
+        self.result = result
+
+
+class Store:
+    """The company's database, reached through one engine."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    @classmethod
+    def open(cls, url: str, *, schema: str | None = None) -> Store:
+        """Raises ConfigurationError where `url` is not one of ours; connects only when used."""
+        return cls(open_engine(url, schema=schema))
+
+    def transact(self, work: Callable[[Connection], T]) -> T:
+        """Run `work` in a transaction and commit. It is run again after a deadlock, a lost race or a dead connection.
+
+        Raises StoreUnavailable where the database did not take it.
+        """
+        for attempt in range(1, _TRIES + 1):
+            try:
+                with self.engine.begin() as connection:
+                    return work(connection)
+            except Rollback as rollback:
+                return rollback.result  # type: ignore[return-value]
+            except DBAPIError as error:
+                if attempt == _TRIES or not worth_repeating(error):
+                    raise StoreUnavailable(_describe(error)) from error
+                time.sleep(0.01 * 2**attempt)
+            except SQLAlchemyError as error:
+                raise StoreUnavailable(_describe(error)) from error
+        raise AssertionError("unreachable")
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """A connection that only reads and holds no lock. Raises StoreUnavailable."""
+        try:
+            with self.engine.connect().execution_options(**READ_ONLY) as connection:
+                yield connection
+        except SQLAlchemyError as error:
+            raise StoreUnavailable(_describe(error)) from error
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def _describe(error: SQLAlchemyError) -> str:
+    """The database's own words without statement and parameters, which may hold what nobody should read in a log."""
+    original = getattr(error, "orig", None) or error
+    first = str(original).strip().splitlines()[:1]
+    return f"the database did not take the transaction: {type(original).__name__}: {first[0] if first else 'no message'}"

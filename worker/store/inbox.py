@@ -1,0 +1,328 @@
+"""The notifications that VOD sent, and the media that are due to be fetched because of them."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+from itertools import groupby
+from operator import attrgetter
+from typing import Any
+
+from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, literal_column, null, select, update
+
+from worker.store.dialects import in_index_order, upsert
+from worker.store.tables import notification, sync_request
+
+#: Priorities, best first. A batch that the first lane cannot fill is topped up from the next.
+LIVE, MANUAL, BACKFILL = 0, 10, 20
+LANES = (LIVE, MANUAL, BACKFILL)
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """One arrival of a notification, ready to be written down. `media_ids` are those it asks to fetch."""
+
+    source: str
+    event_key: str
+    event_type: str
+    media_id: str | None
+    event_time: datetime | None
+    status: str | None
+    body: str
+    received_at: datetime
+    media_ids: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Please fetch this medium, at once or from `available_at` on."""
+
+    source: str
+    media_id: str
+    reason: str
+    priority: int
+    available_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SyncRequest:
+    """One medium that is due; `generation` tells whether another request for it came in since."""
+
+    media_id: str
+    generation: int
+    attempts: int
+    reason: str
+    priority: int
+    requested_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Sync requests of one source, ours until `until`; nobody else can settle them with another token."""
+
+    source: str
+    token: str
+    until: datetime
+    requests: tuple[SyncRequest, ...]
+
+    @property
+    def media_ids(self) -> list[str]:
+        return [request.media_id for request in self.requests]
+
+
+@dataclass(frozen=True, slots=True)
+class Postponement:
+    """Ask again for `media_id` at `at`. `counted` adds to the attempts that lead to a dead letter."""
+
+    media_id: str
+    at: datetime
+    error: str
+    counted: bool = True
+
+
+class Inbox:
+    """Works inside the caller's transaction and never commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._dialect = connection.dialect.name
+
+    def record(self, deliveries: Iterable[Delivery]) -> set[tuple[str, str]]:
+        """Write deliveries down; gives the (source, event key) of those that VOD had not told us before."""
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for delivery in deliveries:
+            key = delivery.source, delivery.event_key
+            if key in rows:
+                rows[key]["deliveries"] += 1
+            else:
+                rows[key] = _notification_row(delivery)
+        known: set[tuple[str, str]] = set()
+        for source, keys in groupby(sorted(rows), key=lambda key: key[0]):
+            found = self._connection.execute(_KNOWN, {"source": source, "keys": [event_key for _, event_key in keys]})
+            known |= {(source, event_key) for (event_key,) in found}
+        if known:
+            repeats = [{"s": source, "k": key, "n": rows[source, key]["deliveries"]} for source, key in sorted(known)]
+            self._connection.execute(_DELIVERED_AGAIN, repeats)
+        new = sorted(rows.keys() - known)
+        if new:
+            self._connection.execute(_record_statement(self._dialect), [rows[key] for key in new])
+        return set(new)
+
+    def request(self, requests: Iterable[Request], *, now: datetime) -> None:
+        """Make media due. One row per medium: asking twice costs one look-up."""
+        rows = {
+            (request.source, request.media_id): {
+                "source": request.source,
+                "media_id": request.media_id,
+                "reason": request.reason,
+                "priority": request.priority,
+                "requested_at": now,
+                "available_at": request.available_at or now,
+                "generation": 1,
+                "attempts": 0,
+                "state": "due",
+            }
+            for request in requests
+        }
+        if rows:
+            # Everybody takes row locks in the same order, so that two receivers cannot deadlock.
+            self._connection.execute(_request_statement(self._dialect), [rows[key] for key in sorted(rows)])
+
+    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
+        """Take up to `limit` due requests of one source, best lane first, oldest first.
+
+        None: nothing is due. A timedelta: a batch is filling up, come back after it; the caller should roll back.
+        """
+        due: list[Any] = []
+        for priority in LANES:
+            parameters = {"source": source, "priority": priority, "now": now, "limit": limit - len(due)}
+            due += self._connection.execute(_DUE, parameters).all()
+            if len(due) == limit:
+                break
+        if not due:
+            return None
+        if len(due) < limit:
+            ripe_at = min(row.available_at for row in due) + linger
+            if ripe_at > now:
+                return ripe_at - now
+        claim = Claim(
+            source=source,
+            token=secrets.token_hex(16),
+            until=now + lease,
+            requests=tuple(SyncRequest(*row[:6]) for row in due),
+        )
+        self._connection.execute(
+            _TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until}
+        )
+        return claim
+
+    def settle(self, claim: Claim, media_ids: Collection[str], *, now: datetime) -> int:
+        """The debt of these media is paid. Those that were notified again meanwhile become due again; gives how many were not."""
+        generations = {request.media_id: request.generation for request in claim.requests}
+        rows = [
+            {"s": claim.source, "m": media_id, "g": generations[media_id], "t": claim.token} for media_id in sorted(media_ids)
+        ]
+        if not rows:
+            return 0
+        settled = self._connection.execute(_SETTLE, rows).rowcount
+        if settled != len(rows):
+            self._rearm(claim, media_ids, now)
+        return settled
+
+    def postpone(self, claim: Claim, postponements: Sequence[Postponement], *, now: datetime) -> None:
+        """Give claimed requests back for a later time; one that was notified again meanwhile becomes due at once."""
+        generations = {request.media_id: request.generation for request in claim.requests}
+        rows = [
+            {
+                "s": claim.source,
+                "m": postponement.media_id,
+                "t": claim.token,
+                "g": generations[postponement.media_id],
+                "at": postponement.at,
+                "counted": int(postponement.counted),
+                "error": postponement.error,
+                "now_": now,
+            }
+            for postponement in sorted(postponements, key=attrgetter("media_id"))
+        ]
+        if rows:
+            self._connection.execute(_POSTPONE, rows)
+
+    def bury(self, claim: Claim, errors: dict[str, str], *, now: datetime) -> None:
+        """Give up on these media until a person or a new notification asks again."""
+        generations = {request.media_id: request.generation for request in claim.requests}
+        rows = [
+            {"s": claim.source, "m": media_id, "t": claim.token, "g": generations[media_id], "error": error}
+            for media_id, error in sorted(errors.items())
+        ]
+        if rows:
+            self._connection.execute(_BURY, rows)
+            self._rearm(claim, errors, now)
+
+    def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
+        self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
+
+
+def _notification_row(delivery: Delivery) -> dict[str, Any]:
+    return {
+        "source": delivery.source,
+        "event_key": delivery.event_key,
+        "event_type": delivery.event_type,
+        "media_id": delivery.media_id,
+        "event_time": delivery.event_time,
+        "status": delivery.status,
+        "body": delivery.body,
+        "received_at": delivery.received_at,
+        "deliveries": 1,
+    }
+
+
+_KNOWN = select(notification.c.event_key).where(
+    notification.c.source == bindparam("source"), notification.c.event_key.in_(bindparam("keys", expanding=True))
+)
+
+_DELIVERED_AGAIN = (
+    update(notification)
+    .where(notification.c.source == bindparam("s"), notification.c.event_key == bindparam("k"))
+    .values(deliveries=notification.c.deliveries + bindparam("n"))
+)
+
+
+@cache
+def _record_statement(dialect: str) -> Insert:
+    # Another receiver may have written the same notification a moment ago.
+    return upsert(dialect, notification, lambda stored, new: [("deliveries", stored.deliveries + new.deliveries)])
+
+
+@cache
+def _request_statement(dialect: str) -> Insert:
+    def assignments(stored: Any, new: Any) -> list[tuple[str, Any]]:
+        dead = stored.state == literal_column("'dead'")
+        return [
+            # A leased row keeps its time: whoever holds it sees the new generation when settling.
+            (
+                "available_at",
+                case(
+                    (stored.claim.is_not(None), stored.available_at),
+                    (dead, new.available_at),
+                    (stored.available_at < new.available_at, stored.available_at),
+                    else_=new.available_at,
+                ),
+            ),
+            ("requested_at", case((dead, new.requested_at), else_=stored.requested_at)),
+            ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
+            ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
+            ("attempts", literal_column("0")),
+            ("generation", stored.generation + literal_column("1")),
+            ("state", literal_column("'due'")),
+        ]
+
+    return upsert(dialect, sync_request, assignments)
+
+
+_DUE = in_index_order(
+    select(
+        sync_request.c.media_id,
+        sync_request.c.generation,
+        sync_request.c.attempts,
+        sync_request.c.reason,
+        sync_request.c.priority,
+        sync_request.c.requested_at,
+        sync_request.c.available_at,
+    )
+    .where(
+        sync_request.c.source == bindparam("source"),
+        sync_request.c.state == "due",
+        sync_request.c.priority == bindparam("priority"),
+        sync_request.c.available_at <= bindparam("now"),
+    )
+    .order_by(sync_request.c.available_at)
+    .limit(bindparam("limit"))
+    .with_for_update(skip_locked=True),
+    sync_request,
+    "ix_vod_sync_request_due",
+)
+
+_TAKE = (
+    update(sync_request)
+    .where(sync_request.c.source == bindparam("s"), sync_request.c.media_id.in_(bindparam("ids", expanding=True)))
+    .values(claim=bindparam("token"), available_at=bindparam("until"))
+)
+
+_HELD = and_(
+    sync_request.c.source == bindparam("s"), sync_request.c.media_id == bindparam("m"), sync_request.c.claim == bindparam("t")
+)
+_UNCHANGED = sync_request.c.generation == bindparam("g")
+
+_SETTLE = delete(sync_request).where(_HELD, _UNCHANGED)
+
+_POSTPONE = (
+    update(sync_request)
+    .where(_HELD)
+    .values(
+        claim=null(),
+        available_at=case((_UNCHANGED, bindparam("at")), else_=bindparam("now_")),
+        attempts=case((_UNCHANGED, sync_request.c.attempts + bindparam("counted")), else_=0),
+        last_error=bindparam("error"),
+    )
+)
+
+_BURY = (
+    update(sync_request)
+    .where(_HELD, _UNCHANGED)
+    .values(claim=null(), state="dead", attempts=sync_request.c.attempts + 1, last_error=bindparam("error"))
+)
+
+_REARM = (
+    update(sync_request)
+    .where(
+        sync_request.c.source == bindparam("s"),
+        sync_request.c.claim == bindparam("t"),
+        sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
+    )
+    .values(claim=null(), available_at=bindparam("now_"), attempts=0)
+)
+

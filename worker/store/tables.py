@@ -1,0 +1,215 @@
+"""What stands in the database (the public contract, DESIGN 2.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, UniqueConstraint
+
+from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
+
+metadata = MetaData(
+    naming_convention={
+        "pk": "pk_%(table_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    }
+)
+
+# Byte-wise comparison keeps ids that differ only in case apart, and takes every alphabet.
+_MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+_MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
+
+#: SQLite gives automatic row ids only to a column of type INTEGER.
+_RowId = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _table(name: str, *columns: Any) -> Table:
+    return Table(name, metadata, *columns, **_MYSQL)
+
+
+def _medium() -> list[Column[Any]]:
+    return [Column("source", SourceName, nullable=False), Column("media_id", MediaId, nullable=False)]
+
+
+def _texts(*names: str) -> list[Column[Any]]:
+    return [Column(name, LongText) for name in names]
+
+
+def _integers(*names: str) -> list[Column[Any]]:
+    return [Column(name, Integer) for name in names]
+
+
+def _sizes(*names: str) -> list[Column[Any]]:
+    return [Column(name, BigInteger) for name in names]
+
+
+def _decimals(*names: str) -> list[Column[Any]]:
+    return [Column(name, ExactDecimal) for name in names]
+
+
+def _times(*names: str) -> list[Column[Any]]:
+    return [Column(name, UtcDateTime) for name in names]
+
+
+media = _table(
+    "vod_media",
+    *_medium(),
+    *_texts("title", "description", "status"),
+    *_sizes("cate_id"),
+    *_texts("cate_name"),
+    Column("tags", Json),
+    *_texts("cover_url"),
+    Column("snapshots", Json),
+    *_times("created_at", "modified_at"),
+    *_texts("storage_location", "storage_class", "restore_status"),
+    *_times("restore_expiration"),
+    *_texts("download_switch", "template_group_id", "app_id", "user_data", "reference_id"),
+    *_texts("audit_status", "region_id"),
+    Column("state", String(16), nullable=False),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("observed_at", UtcDateTime, nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    *_times("deleted_at"),
+    Column("content_hash", String(64)),
+    PrimaryKeyConstraint("source", "media_id"),
+    Index(None, "source", "state"),
+    Index(None, "source", "created_at"),
+)
+
+mezzanine = _table(
+    "vod_mezzanine",
+    *_medium(),
+    *_texts("status", "file_name", "file_url", "file_md5"),
+    *_times("created_at"),
+    *_sizes("size"),
+    *_integers("width", "height"),
+    *_decimals("duration", "bitrate", "fps"),
+    PrimaryKeyConstraint("source", "media_id"),
+)
+
+audio_stream = _table(
+    "vod_audio_stream",
+    *_medium(),
+    Column("stream_index", String(64), nullable=False),
+    *_texts("codec_name", "codec_long_name", "codec_tag", "codec_tag_string", "codec_time_base", "time_base"),
+    *_decimals("start_time", "duration", "bitrate"),
+    *_integers("sample_rate"),
+    *_texts("sample_fmt"),
+    *_integers("channels"),
+    *_texts("channel_layout"),
+    *_sizes("num_frames"),
+    *_texts("lang"),
+    PrimaryKeyConstraint("source", "media_id", "stream_index"),
+)
+
+video_stream = _table(
+    "vod_video_stream",
+    *_medium(),
+    Column("stream_index", String(64), nullable=False),
+    *_texts("codec_name", "codec_long_name", "codec_tag", "codec_tag_string", "codec_time_base", "time_base", "profile"),
+    *_integers("level"),
+    *_texts("pix_fmt"),
+    *_integers("width", "height", "rotate"),
+    *_texts("sar", "dar"),
+    *_integers("has_b_frames"),
+    *_decimals("fps", "avg_fps"),
+    *_sizes("num_frames"),
+    *_decimals("start_time", "duration", "bitrate"),
+    *_texts("lang", "hdr_type"),
+    PrimaryKeyConstraint("source", "media_id", "stream_index"),
+)
+
+play_info = _table(
+    "vod_play_info",
+    *_medium(),
+    Column("job_id", JobId, nullable=False),
+    *_texts("status", "stream_type", "format", "definition", "specification", "narrow_band_type"),
+    *_integers("width", "height"),
+    *_sizes("size"),
+    *_decimals("duration", "bitrate", "fps"),
+    *_texts("codec_name", "hdr_type"),
+    *_integers("bit_depth"),
+    Column("encrypt", Boolean),
+    *_texts("encrypt_type", "encrypt_mode", "play_url", "watermark_id", "job_type", "job_ext", "template_id", "template_group_id"),
+    *_times("created_at", "modified_at"),
+    PrimaryKeyConstraint("source", "media_id", "job_id"),
+)
+
+raw = _table(
+    "vod_raw",
+    *_medium(),
+    Column("answer", Json, nullable=False),
+    Column("unreadable", Json, nullable=False),
+    PrimaryKeyConstraint("source", "media_id"),
+)
+
+notification = _table(
+    "vod_notification",
+    Column("id", _RowId, Identity(), nullable=False),
+    Column("source", SourceName, nullable=False),
+    Column("event_key", String(64), nullable=False),
+    Column("event_type", String(128), nullable=False),
+    Column("media_id", MediaId),
+    Column("event_time", UtcDateTime),
+    Column("status", String(64)),
+    Column("body", LongText, nullable=False),
+    Column("received_at", UtcDateTime, nullable=False),
+    Column("deliveries", Integer, nullable=False),
+    PrimaryKeyConstraint("id"),
+    UniqueConstraint("source", "event_key"),
+    Index(None, "source", "media_id"),
+    Index(None, "received_at"),
+)
+
+sync_request = _table(
+    "vod_sync_request",
+    *_medium(),
+    Column("reason", String(64), nullable=False),
+    Column("priority", Integer, nullable=False),
+    Column("requested_at", UtcDateTime, nullable=False),
+    Column("available_at", UtcDateTime, nullable=False),
+    Column("generation", BigInteger, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("last_error", LongText),
+    Column("state", String(8), nullable=False),
+    #: The token of the claim that holds this row, until `available_at`.
+    Column("claim", String(32)),
+    PrimaryKeyConstraint("source", "media_id"),
+    # The claim reads each lane in the order of this index; a sort would lock every candidate on MariaDB.
+    Index("ix_vod_sync_request_due", "source", "state", "priority", "available_at"),
+)
+
+job = _table(
+    "vod_job",
+    Column("id", _RowId, Identity(), nullable=False),
+    Column("source", SourceName, nullable=False),
+    Column("kind", String(32), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("parameters", Json, nullable=False),
+    Column("checkpoint", Json),
+    Column("counters", Json),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("updated_at", UtcDateTime, nullable=False),
+    *_times("finished_at"),
+    PrimaryKeyConstraint("id"),
+    Index(None, "source", "kind", "state"),
+)
+
+quota = _table(
+    "vod_quota",
+    Column("source", SourceName, nullable=False),
+    Column("operation", String(64), nullable=False),
+    #: When the next call may start, in microseconds of the database's clock since 1970 (GCRA's theoretical arrival time).
+    Column("next_at_us", BigInteger, nullable=False),
+    PrimaryKeyConstraint("source", "operation"),
+)
+
+worker = _table(
+    "vod_worker",
+    Column("name", String(255), nullable=False),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("seen_at", UtcDateTime, nullable=False),
+    *_times("claimed_at"),
+    PrimaryKeyConstraint("name"),
+)

@@ -1,0 +1,59 @@
+"""Which workers are alive, and when each last took work."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import cache
+
+from sqlalchemy import Connection, Insert, delete, select
+
+from worker.store.dialects import upsert
+from worker.store.tables import worker
+
+#: A worker that was not seen for this long is forgotten.
+_FORGET = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    name: str
+    started_at: datetime
+    seen_at: datetime
+    claimed_at: datetime | None
+
+
+class Workers:
+    """Works inside the caller's transaction and never commits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def beat(self, heartbeat: Heartbeat) -> None:
+        """Say that a worker lives."""
+        self._connection.execute(
+            _beat(self._connection.dialect.name),
+            {
+                "name": heartbeat.name,
+                "started_at": heartbeat.started_at,
+                "seen_at": heartbeat.seen_at,
+                "claimed_at": heartbeat.claimed_at,
+            },
+        )
+        self._connection.execute(delete(worker).where(worker.c.seen_at < heartbeat.seen_at - _FORGET))
+
+    def leave(self, name: str) -> None:
+        """A worker that stops in order takes its row along."""
+        self._connection.execute(delete(worker).where(worker.c.name == name))
+
+    def all(self) -> list[Heartbeat]:
+        rows = self._connection.execute(
+            select(worker.c.name, worker.c.started_at, worker.c.seen_at, worker.c.claimed_at).order_by(worker.c.name)
+        )
+        return [Heartbeat(*row) for row in rows]
+
+
+@cache
+def _beat(dialect: str) -> Insert:
+    columns = ("started_at", "seen_at", "claimed_at")
+    return upsert(dialect, worker, lambda _stored, new: [(name, new[name]) for name in columns])

@@ -1,0 +1,1 @@
+"""What vodsync does, without Celery, Starlette or environment: it reads like the specification."""

@@ -1,0 +1,235 @@
+"""One batch: claim what is due, ask VOD once, store the answer, settle."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from sqlalchemy import Connection
+
+from worker import logs
+from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core.ids import reference_key, split
+from worker.core.media import BATCH_LIMIT, Answer, Media
+from worker.core.normalise import read_answer
+from worker.store import Rollback, Store
+from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue
+from worker.store.inbox import Claim, Inbox, Postponement, SyncRequest
+from worker.store.quota import Quota, Slot
+from worker.vod import Vod
+
+log = logs.get(__name__)
+
+_OPERATION = "BatchGetMediaInfos"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How long, how often, how fast. `jitter` gives a number between 0 and 1."""
+
+    limit: int = BATCH_LIMIT
+    linger: timedelta = timedelta(milliseconds=250)
+    lease: timedelta = timedelta(seconds=60)
+    calls_per_second: float = 20
+    max_attempts: int = 10
+    #: First and longest pause after a call that VOD did not answer.
+    backoff: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(minutes=5))
+    #: Nobody calls the source for this long after a throttled call, or one that its credentials do not allow.
+    throttle_pause: timedelta = timedelta(seconds=1)
+    credentials_pause: timedelta = timedelta(minutes=1)
+    jitter: Callable[[], float] = random.random
+
+
+@dataclass(slots=True)
+class Report:
+    """What became of one batch, in media. `wait`: nothing was claimed, but it is worth coming back after that."""
+
+    claimed: int = 0
+    saved: int = 0
+    changed: int = 0
+    missing: int = 0
+    forbidden: int = 0
+    postponed: int = 0
+    dead: int = 0
+    calls: int = 0
+    wait: timedelta | None = None
+    #: A full batch was claimed, so there may well be another.
+    more_waiting: bool = False
+
+
+@dataclass(slots=True)
+class _Fetched:
+    """What the calls for one claim brought. `refused` and `failed` hold the error by claimed key."""
+
+    answers: list[tuple[Answer, datetime]] = field(default_factory=list)
+    refused: dict[str, VodError] = field(default_factory=dict)
+    failed: dict[str, VodError] = field(default_factory=dict)
+    #: Keys that go back as they came, because the fault is not theirs.
+    returned: dict[str, VodError] = field(default_factory=dict)
+    calls: int = 0
+
+
+def sync_batch(
+    store: Store,
+    vod: Vod,
+    *,
+    now: datetime,
+    source: str = "default",
+    policy: Policy = Policy(),
+    sleep: Callable[[float], object] = time.sleep,
+) -> Report:
+    """Fetch and store up to 20 due media of one source.
+
+    The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for a
+    slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
+    """
+    claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
+    if claimed is None or isinstance(claimed, timedelta):
+        return Report(wait=claimed)
+    claim, slot = claimed
+    fetched = _Fetched()
+    _fetch(store, vod, claim.media_ids, slot, fetched, source=source, policy=policy, sleep=sleep)
+    report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
+    report.more_waiting = len(claim.requests) == policy.limit
+    log.info(
+        "batch synced",
+        source=source,
+        claimed=report.claimed,
+        saved=report.saved,
+        changed=report.changed,
+        missing=report.missing,
+        forbidden=report.forbidden,
+        postponed=report.postponed,
+        dead=report.dead,
+        request_id=fetched.answers[0][0].request_id if fetched.answers else None,
+    )
+    return report
+
+
+def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[Claim, Slot] | timedelta | None:
+    claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
+    if not isinstance(claim, Claim):
+        raise Rollback(claim)
+    slot = Quota(connection).take(source, _OPERATION, per_second=policy.calls_per_second)
+    if isinstance(slot, timedelta):
+        raise Rollback(slot)
+    return claim, slot
+
+
+def _fetch(
+    store: Store,
+    vod: Vod,
+    keys: list[str],
+    slot: Slot,
+    fetched: _Fetched,
+    *,
+    source: str,
+    policy: Policy,
+    sleep: Callable[[float], object],
+) -> None:
+    """Ask VOD for `keys`; a batch refused because of one of them is halved until the culprit stands alone."""
+    sleep(slot.wait.total_seconds())
+    media_ids, reference_ids = split(keys)
+    fetched.calls += 1
+    try:
+        fetched.answers.append((read_answer(vod.batch_get_media_infos(media_ids, reference_ids)), slot.at))
+    except VodThrottled as error:
+        pause = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause
+        _hold_back(store, source, pause, error)
+        fetched.returned |= dict.fromkeys(keys, error)
+    except VodCredentials as error:
+        _hold_back(store, source, policy.credentials_pause, error)
+        fetched.returned |= dict.fromkeys(keys, error)
+    except VodUnavailable as error:
+        fetched.failed |= dict.fromkeys(keys, error)
+    except VodRefused as error:
+        if error.code == "InvalidVideo.NotFound" and not reference_ids:
+            # Said of a whole batch it means that VOD knows none of them (vod-protocol 4.4).
+            fetched.answers.append((Answer(request_id=error.request_id, missing=frozenset(media_ids)), slot.at))
+        elif len(keys) == 1:
+            fetched.refused[keys[0]] = error
+        else:
+            middle = len(keys) // 2
+            for half in (keys[:middle], keys[middle:]):
+                next_slot = _next_slot(store, source, policy, sleep)
+                if next_slot is None:
+                    fetched.returned |= dict.fromkeys(half, error)
+                else:
+                    _fetch(store, vod, half, next_slot, fetched, source=source, policy=policy, sleep=sleep)
+
+
+def _hold_back(store: Store, source: str, pause: timedelta, error: VodError) -> None:
+    store.transact(lambda connection: Quota(connection).hold_back(source, _OPERATION, pause))
+    level = log.error if isinstance(error, VodCredentials) else log.warning
+    level("source held back", source=source, seconds=pause.total_seconds(), code=error.code, error=str(error))
+
+
+def _next_slot(store: Store, source: str, policy: Policy, sleep: Callable[[float], object]) -> Slot | None:
+    """A slot for one more call of the same claim; None where that would take so long that the lease is better given back."""
+    patience = policy.lease / 10
+    while True:
+        slot = store.transact(lambda connection: Quota(connection).take(source, _OPERATION, per_second=policy.calls_per_second))
+        if isinstance(slot, Slot):
+            return slot
+        if slot > patience:
+            return None
+        patience -= slot
+        sleep(slot.total_seconds())
+
+
+def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: datetime, policy: Policy) -> Report:
+    """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
+    inbox, catalogue = Inbox(connection), Catalogue(connection)
+    report = Report(claimed=len(claim.requests), calls=fetched.calls)
+    open_keys = {request.media_id: request for request in claim.requests}
+    settled: set[str] = set()
+    buried: dict[str, str] = {}
+    for answer, asked_at in fetched.answers:
+        wanted = {media.media_id: media for media in answer.media if _keys(media) & open_keys.keys()}
+        saved = catalogue.save(claim.source, wanted.values(), observed_at=asked_at)
+        report.saved += len(wanted)
+        report.changed += len(saved.new) + len(saved.changed)
+        for media in wanted.values():
+            settled |= _keys(media) & open_keys.keys()
+            if media.unreadable:
+                log.warning("media unreadable in part", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
+        missing, forbidden = answer.missing & open_keys.keys(), answer.forbidden & open_keys.keys() - answer.missing
+        catalogue.mark(claim.source, missing, MISSING, observed_at=asked_at)
+        catalogue.mark(claim.source, forbidden, FORBIDDEN, observed_at=asked_at)
+        settled |= missing | forbidden
+        report.missing += len(missing)
+        report.forbidden += len(forbidden)
+        for unknown in map(reference_key, answer.missing_references):
+            if unknown in open_keys:
+                buried[unknown] = "VOD knows no media with this reference id"
+    settled -= buried.keys()
+    buried |= {key: str(error) for key, error in fetched.refused.items()}
+    inbox.settle(claim, settled, now=now)
+    postponements = []
+    for key in open_keys.keys() - settled - buried.keys():
+        if key in fetched.returned:
+            postponements.append(Postponement(key, now, str(fetched.returned[key]), counted=False))
+            continue
+        error = str(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
+        if open_keys[key].attempts + 1 >= policy.max_attempts:
+            buried[key] = error
+        else:
+            postponements.append(Postponement(key, now + _backoff(open_keys[key], policy), error))
+    inbox.postpone(claim, postponements, now=now)
+    inbox.bury(claim, buried, now=now)
+    report.postponed, report.dead = len(postponements), len(buried)
+    return report
+
+
+def _keys(media: Media) -> set[str]:
+    """What may have been claimed for this medium: its id, its reference id, or both."""
+    return {media.media_id} | ({reference_key(media.reference_id)} if media.reference_id else set())
+
+
+def _backoff(request: SyncRequest, policy: Policy) -> timedelta:
+    first, longest = policy.backoff
+    # Full jitter: workers that failed together do not come back together.
+    return min(longest, first * 2 ** min(request.attempts, 30)) * policy.jitter()

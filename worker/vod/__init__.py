@@ -1,0 +1,18 @@
+"""The one interface through which we ask VOD; `client` speaks to the real one, `fake` to nobody."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+
+class Vod(Protocol):
+    """Answers are the parsed JSON bodies, with every field that VOD sent. Errors are those of `worker.core.errors.VodError`."""
+
+    def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
+        """At most 20 ids together (vod-protocol 9.1)."""
+        ...
+
+    def get_video_info(self, media_id: str) -> dict[str, Any]:
+        """The single-video operation, which alone knows `AuditStatus` and `RegionId` (vod-protocol 9.7)."""
+        ...

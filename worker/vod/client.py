@@ -1,0 +1,150 @@
+"""VOD through its official SDK: signing and credentials are the vendor's, time-outs and the meaning of errors are ours."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+from alibabacloud_credentials.client import Client as CredentialChain
+from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
+from alibabacloud_tea_openapi.models import Config, OpenApiRequest, Params
+from alibabacloud_vod20170321.client import Client as Sdk
+from darabonba.runtime import RuntimeOptions
+
+from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.settings import Source
+
+# Importing the SDK sets this logger to DEBUG with a handler of its own, which prints whole requests (vod-protocol 8.2).
+_sdk_log = logging.getLogger("darabonba")
+_sdk_log.handlers.clear()
+_sdk_log.setLevel(logging.WARNING)
+
+#: Milliseconds.
+_CONNECT_TIMEOUT, _READ_TIMEOUT = 3_000, 10_000
+
+# vod-protocol 4.4: codes are reliable, statuses differ from page to page.
+_UNAVAILABLE = ("ServiceUnavailable", "ServiceUnAvailable", "InternalError", "SignatureNonceUsed")
+_CREDENTIALS = (
+    "InvalidAccessKeyId",
+    "IncompleteSignature",
+    "SignatureDoesNotMatch",
+    "InvalidSecurityToken",
+    "MissingSecurityToken",
+    "InvalidTimeStamp",
+    "OperationDenied",
+    "InvalidCredentials",
+)
+# "Forbidden" alone and Forbidden.RAM speak of rights; Forbidden.IllegalStatus speaks of one medium.
+_FORBIDDEN = ("Forbidden", "Forbidden.RAM", "NoPermission")
+
+
+class Client:
+    """One source's VOD. Threads may share it; connections are kept open by the SDK's pooled sessions."""
+
+    def __init__(self, source: Source) -> None:
+        config = Config(region_id=source.region, connect_timeout=_CONNECT_TIMEOUT, read_timeout=_READ_TIMEOUT)
+        if source.access_key_id and source.access_key_secret:
+            config.access_key_id = source.access_key_id
+            config.access_key_secret = source.access_key_secret.get_secret_value()
+            if source.security_token:
+                config.security_token = source.security_token.get_secret_value()
+        else:
+            config.credential = CredentialChain()
+        self._protocol = "HTTPS"
+        if source.endpoint:
+            parts = urlsplit(source.endpoint)
+            config.endpoint = parts.netloc
+            self._protocol = parts.scheme.upper()
+        config.protocol = self._protocol
+        self._sdk = Sdk(config)
+
+    def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
+        query = {"MediaIds": ",".join(media_ids), "ReferenceIds": ",".join(reference_ids)}
+        return self._call("BatchGetMediaInfos", {name: value for name, value in query.items() if value})
+
+    def get_video_info(self, media_id: str) -> dict[str, Any]:
+        return self._call("GetVideoInfo", {"VideoId": media_id})
+
+    def _call(self, action: str, query: dict[str, str]) -> dict[str, Any]:
+        params = Params(
+            action=action,
+            version="2017-03-21",
+            protocol=self._protocol,
+            pathname="/",
+            method="POST",
+            auth_type="AK",
+            style="RPC",
+            req_body_type="formData",
+            # The SDK's own models drop unknown fields and nulls; we want what VOD sent.
+            body_type="byte",
+        )
+        try:
+            answer = self._sdk.call_api(params, OpenApiRequest(query=query), RuntimeOptions())
+        except AlibabaCloudException as error:
+            raise _sort(error) from error
+        except Exception as error:
+            # The SDK wraps whatever went wrong below HTTP (refused, reset, timed out, no JSON) in types of its own without a code.
+            raise VodUnavailable(f"{action} got no answer: {_cause(error)}") from error
+        return _decode(action, answer["body"])
+
+
+def require_chain(name: str) -> None:
+    """Raises ConfigurationError where the vendor's credential chain finds no key for the source `name`."""
+    try:
+        found = CredentialChain().get_credential()
+    except Exception as error:
+        raise ConfigurationError(
+            f"source {name}: no credentials for VOD; set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET "
+            "(or give this machine a RAM role, OIDC role or profile that the vendor's credential chain finds)"
+        ) from error
+    if not found or not found.access_key_id:
+        raise ConfigurationError(f"source {name}: the vendor's credential chain gave no access key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
+
+
+def _sort(error: AlibabaCloudException) -> VodError:
+    """By the prefix of the code first, by the status second (vod-protocol 4.4)."""
+    code, status = str(error.code or ""), _status(error)
+    data: Mapping[str, Any] = error.data if isinstance(getattr(error, "data", None), Mapping) else {}
+    request_id = str(getattr(error, "request_id", None) or data.get("RequestId") or "")
+    fields = {"code": code, "status": status, "request_id": request_id}
+    if code.startswith("Throttling") or status == 429:
+        after = getattr(error, "retry_after", None)
+        return VodThrottled(f"VOD throttled the call: {code}", retry_after=after / 1000 if after else None, **fields)
+    if code.startswith(_UNAVAILABLE):
+        return VodUnavailable(f"VOD is not available: {code}", **fields)
+    if code.startswith(_CREDENTIALS) or code in _FORBIDDEN:
+        return VodCredentials(f"VOD does not let this account call: {code}; check its keys, RAM rights, bill and clock", **fields)
+    if status is not None and 400 <= status < 500 and code:
+        return VodRefused(f"VOD refused the call: {code}", **fields)
+    return VodUnavailable(f"VOD is not available: HTTP {status} {code}".rstrip(), **fields)
+
+
+def _status(error: AlibabaCloudException) -> int | None:
+    try:
+        return int(error.status_code)
+    except (AttributeError, TypeError, ValueError):
+        return None
+
+
+def _cause(error: BaseException) -> str:
+    inner = getattr(error, "inner_exception", None) or error
+    return type(inner).__name__
+
+
+def _decode(action: str, body: Any) -> dict[str, Any]:
+    text = bytes(body) if not isinstance(body, str) else body.encode()
+    try:
+        value = msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        # What msgspec is too strict for (lone surrogates, huge numbers) costs a field later, not the whole answer.
+        try:
+            value = json.loads(text.decode("utf-8", errors="replace"), strict=False)
+        except (ValueError, RecursionError):
+            raise VodUnavailable(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
+    if not isinstance(value, dict):
+        raise VodUnavailable(f"{action} answered with JSON that is not an object")
+    return value

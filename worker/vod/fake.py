@@ -1,0 +1,52 @@
+"""VOD without a network, for tests: same interface, answers set by hand, calls remembered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from worker.core.errors import VodError
+
+
+class FakeVod:
+    """Knows the media given to `put`; everything else does not exist. `fail` makes the next calls raise."""
+
+    def __init__(self) -> None:
+        self.calls: list[list[str]] = []
+        self.media: dict[str, dict[str, Any]] = {}
+        self.forbidden: set[str] = set()
+        #: Ids that the answer passes over in silence.
+        self.silent: set[str] = set()
+        #: Runs while a call is under way, which is where races happen.
+        self.during_call: Callable[[], None] = lambda: None
+        self._failures: list[VodError] = []
+
+    def put(self, *elements: dict[str, Any]) -> None:
+        self.media |= {element["MediaId"]: element for element in elements}
+
+    def fail(self, *errors: VodError) -> None:
+        self._failures += errors
+
+    def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
+        self.calls.append([*media_ids, *reference_ids])
+        self.during_call()
+        if self._failures:
+            raise self._failures.pop(0)
+        by_reference = {
+            element.get("MediaInfo", {}).get("ReferenceId"): element for element in self.media.values() if element.get("MediaInfo")
+        }
+        found = [self.media[i] for i in media_ids if i in self.media and i not in self.forbidden | self.silent]
+        found += [by_reference[i] for i in reference_ids if i in by_reference]
+        return {
+            "RequestId": f"R-{len(self.calls)}",
+            "MediaInfos": found,
+            "NonExistMediaIds": [i for i in media_ids if i not in self.media and i not in self.forbidden | self.silent],
+            "NonExistReferenceIds": [i for i in reference_ids if i not in by_reference],
+            "ForbiddenMediaIds": [i for i in media_ids if i in self.forbidden],
+        }
+
+    def get_video_info(self, media_id: str) -> dict[str, Any]:
+        self.calls.append([media_id])
+        if self._failures:
+            raise self._failures.pop(0)
+        return {"RequestId": f"R-{len(self.calls)}", "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"}}

@@ -1,0 +1,108 @@
+"""Whether we live, whether we can store, and how the whole is doing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse, Response
+
+from worker import __version__
+from worker.core.errors import SchemaStale, StoreUnavailable
+from worker.store import Store, schema
+from worker.store.overview import overview
+from worker.store.workers import Heartbeat
+from worker.web import answers
+
+#: Seconds: an answer about health that takes longer is an answer too.
+_PATIENCE = 3.0
+
+#: Seconds after which a worker that did not speak is called silent.
+_SILENT = 60.0
+
+
+class Health:
+    """`broker_fault` says why wake-ups do not get through; None while they do."""
+
+    def __init__(self, store: Store, *, broker_fault: Callable[[], str | None], now: Callable[[], datetime]) -> None:
+        self._store = store
+        self._broker_fault = broker_fault
+        self._now = now
+        # Threads of its own: a frozen database must not use up those of anybody else.
+        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
+
+    async def livez(self, _request: Request) -> Response:
+        return PlainTextResponse("ok")
+
+    async def readyz(self, _request: Request) -> Response:
+        """200 while notifications can be stored durably. A broker outage degrades: the sweep finds the work."""
+        parts: dict[str, dict[str, str]] = {"database": {"state": "ok"}, "schema": {"state": "ok"}, "broker": self._broker()}
+        try:
+            await self._aside(lambda: schema.check(self._store))
+        except SchemaStale as error:
+            parts["schema"] = {"state": "down", "error": str(error)}
+        except StoreUnavailable as error:
+            parts["database"] = {"state": "down", "error": str(error)}
+            parts["schema"] = {"state": "down", "error": "not known while the database is down"}
+        down = [name for name, part in parts.items() if part["state"] == "down"]
+        body: dict[str, Any] = {"ready": not down, "parts": parts}
+        if down:
+            body |= {"error": f"{down[0]}: {parts[down[0]]['error']}", "reason": down[0]}
+        return answers.json(body, 503 if down else 200)
+
+    async def statusz(self, _request: Request) -> Response:
+        body: dict[str, Any] = {"version": __version__, "broker": self._broker()}
+        try:
+            revision, seen = await self._aside(self._look)
+        except StoreUnavailable as error:
+            return answers.json(body | {"database": {"state": "down", "error": str(error)}})
+        return answers.json(
+            body
+            | {
+                "database": {"state": "ok"},
+                "schema": {"revision": revision, "expected": schema.REVISION},
+                "backlog": {"due": seen.backlog.due, "waiting": seen.backlog.waiting},
+                "oldest_due_age_seconds": seen.backlog.oldest_due_age,
+                "dead_letters": seen.backlog.dead,
+                "media": seen.media,
+                "notifications": seen.notifications,
+                "workers": [describe_worker(each, self._now()) for each in seen.workers],
+            }
+        )
+
+    def close(self) -> None:
+        self._threads.shutdown(wait=False)
+
+    def _look(self) -> tuple[str | None, Any]:
+        revision = schema.current(self._store)
+        if revision is None:
+            raise StoreUnavailable("the database has no vodsync tables yet; run: vodsync migrate")
+        with self._store.reading() as connection:
+            return revision, overview(connection, now=self._now())
+
+    def _broker(self) -> dict[str, str]:
+        fault = self._broker_fault()
+        return {"state": "degraded", "error": fault} if fault else {"state": "ok"}
+
+    async def _aside(self, work: Callable[[], Any]) -> Any:
+        try:
+            async with asyncio.timeout(_PATIENCE):
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+        except TimeoutError:
+            raise StoreUnavailable(f"the database did not answer within {_PATIENCE:g} s") from None
+
+
+def describe_worker(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
+    """One worker for people and programs: its name, how it is, and when it was last heard of."""
+    silence = (now - heartbeat.seen_at).total_seconds()
+    return {
+        "name": heartbeat.name,
+        "state": "silent" if silence > _SILENT else "ok",
+        "started_at": heartbeat.started_at,
+        "seen_at": heartbeat.seen_at,
+        "claimed_at": heartbeat.claimed_at,
+    }

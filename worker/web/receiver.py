@@ -1,0 +1,126 @@
+"""The address VOD calls: it writes the delivery down, answers, and forgets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+from starlette.responses import PlainTextResponse, Response
+from starlette.types import Message, Receive, Scope, Send
+
+from worker import logs
+from worker.core import events, signature
+from worker.core.errors import RejectedNotification, StoreUnavailable
+from worker.settings import DEFAULT_SOURCE, Source
+from worker.store.inbox import Delivery
+from worker.sync.receive import delivery
+from worker.web import answers
+from worker.web.group_commit import BufferFull, GroupCommit
+
+log = logs.get(__name__)
+
+#: Bytes. The queue variant of these notifications ends at 64 KiB (vod-protocol 1.1).
+BODY_LIMIT = 1024 * 1024
+
+# VOD counts only 200 as delivered, and gives up after three tries.
+_ACCEPTED = PlainTextResponse("ok")
+
+_STATUS = {"malformed": 400}
+_RETRY = {"Retry-After": "1"}
+
+
+class TooLarge(Exception):
+    """The body is longer than any notification."""
+
+
+class Disconnected(Exception):
+    """The sender left before its body was complete."""
+
+
+class Receiver:
+    """An ASGI endpoint; `group` makes deliveries durable, `now` is the clock that signatures are judged by."""
+
+    def __init__(self, sources: Mapping[str, Source], group: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
+        self._checks = {name: _Check(source) for name, source in sources.items()}
+        self._group = group
+        self._now = now
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            response = await self._answer(scope, receive)
+        except Disconnected:
+            return
+        await response(scope, receive, send)
+
+    async def _answer(self, scope: Scope, receive: Receive) -> Response:
+        source = scope["path_params"].get("source", DEFAULT_SOURCE)
+        check = self._checks.get(source)
+        if check is None:
+            return answers.error(404, "no source has this name; it stands in vodsync.toml as [sources.NAME]", "source")
+        now = self._now()
+        try:
+            headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
+            check(headers, now)
+            body = await _read(receive, headers.get(b"content-length"))
+            notification = events.parse(body)
+            await self._group.submit(delivery(source, notification, received_at=now), len(body))
+        except RejectedNotification as error:
+            log.info("notification rejected", source=source, reason=error.reason)
+            return answers.error(_STATUS.get(error.reason, 401), str(error), error.reason)
+        except TooLarge:
+            return answers.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
+        except BufferFull as error:
+            return answers.error(503, f"{error}; send it again", "buffer", _RETRY)
+        except StoreUnavailable as error:
+            log.error("notification not stored", source=source, error=str(error))
+            return answers.error(503, "the database did not take the notification; send it again", "store", _RETRY)
+        return _ACCEPTED
+
+
+class _Check:
+    """Whether a source's callback is signed as it should be."""
+
+    def __init__(self, source: Source) -> None:
+        self._url = source.callback_url or ""
+        self._keys = [key.get_secret_value() for key in source.callback_keys]
+        self._tolerance = timedelta(seconds=source.callback_tolerance)
+        self._unsigned = source.callback_unsigned == "accept"
+
+    def __call__(self, headers: Mapping[bytes, bytes], now: datetime) -> None:
+        timestamp, digest = headers.get(b"x-vod-timestamp"), headers.get(b"x-vod-signature")
+        if self._unsigned and (not self._keys or (timestamp is None and digest is None)):
+            return
+        signature.verify(
+            url=self._url,
+            keys=self._keys,
+            timestamp=None if timestamp is None else timestamp.decode("latin-1"),
+            signature=None if digest is None else digest.decode("latin-1"),
+            now=now,
+            tolerance=self._tolerance,
+        )
+
+
+_HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature", b"content-length"))
+
+
+async def _read(receive: Receive, announced: bytes | None) -> bytes:
+    """The body, never more of it in memory than the limit."""
+    if announced is not None and announced.isdigit() and int(announced) > BODY_LIMIT:
+        raise TooLarge
+    message: Message = await receive()
+    if not message.get("more_body") and message["type"] == "http.request":
+        body: bytes = message.get("body", b"")
+        if len(body) > BODY_LIMIT:
+            raise TooLarge
+        return body
+    parts, size = [], 0
+    while True:
+        if message["type"] == "http.disconnect":
+            raise Disconnected
+        parts.append(message.get("body", b""))
+        size += len(parts[-1])
+        if size > BODY_LIMIT:
+            raise TooLarge
+        if not message.get("more_body"):
+            return b"".join(parts)
+        message = await receive()
