@@ -59,5 +59,6 @@ def cell(value: object) -> str:
     if value is None:
         return "-"
     text = str(value)
-    shown = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    # The zero-width joiner holds emoji together.
+    shown = "".join(c if c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in text)
     return shown.replace("[", "\\[")

@@ -69,7 +69,7 @@ def work(
     here = runtime.current()
     schema.check(here.store)
     here.require_credentials()
-    from celery.beat import EmbeddedService
+    from celery.beat import EmbeddedService, Scheduler
 
     from worker.queue import app
 
@@ -81,7 +81,7 @@ def work(
         without_mingle=True,
         quiet=True,
     )
-    clock = EmbeddedService(app, thread=True) if beat else None
+    clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler) if beat else None
     if clock is not None:
         clock.start()
     log.info("worker started", name=here.name, concurrency=concurrency, beat=beat)

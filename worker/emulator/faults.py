@@ -102,4 +102,6 @@ class Mischief:
     def hides(self, media_id: str, now: float) -> bool:
         """True where this medium is to look as if it did not exist."""
         faults = self.faults
-        return media_id in faults.gone or now - self._set_at < faults.late.get(media_id, 0)
+        if media_id in faults.late:
+            return now < self._set_at + faults.late[media_id]
+        return media_id in faults.gone

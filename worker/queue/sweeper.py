@@ -11,6 +11,7 @@ from celery import bootsteps
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue import tasks
+from worker.queue.celery_app import app
 from worker.store.workers import Heartbeat, Workers
 
 log = logs.get(__name__)
@@ -61,4 +62,4 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
             log.warning("heartbeat postponed", error=str(error))
 
 
-tasks.app.steps["worker"].add(Sweeper)
+app.steps["worker"].add(Sweeper)

@@ -232,4 +232,5 @@ def _keys(media: Media) -> set[str]:
 def _backoff(request: SyncRequest, policy: Policy) -> timedelta:
     first, longest = policy.backoff
     # Full jitter: workers that failed together do not come back together.
-    return min(longest, first * 2 ** min(request.attempts, 30)) * policy.jitter()
+    pause: timedelta = min(longest, first * 2 ** min(request.attempts, 30))
+    return pause * policy.jitter()

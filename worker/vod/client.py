@@ -110,7 +110,7 @@ def _sort(error: AlibabaCloudException) -> VodError:
     code, status = str(error.code or ""), _status(error)
     data: Mapping[str, Any] = error.data if isinstance(getattr(error, "data", None), Mapping) else {}
     request_id = str(getattr(error, "request_id", None) or data.get("RequestId") or "")
-    fields = {"code": code, "status": status, "request_id": request_id}
+    fields: dict[str, Any] = {"code": code, "status": status, "request_id": request_id}
     if code.startswith("Throttling") or status == 429:
         after = getattr(error, "retry_after", None)
         return VodThrottled(f"VOD throttled the call: {code}", retry_after=after / 1000 if after else None, **fields)

@@ -13,6 +13,7 @@ from worker import logs, runtime
 from worker.core.errors import VodsyncError
 from worker.queue.doorbell import doorbell
 from worker.store import schema
+from worker.store.inbox import Delivery
 from worker.sync.receive import receive
 from worker.web import answers
 from worker.web.group_commit import GroupCommit
@@ -31,7 +32,7 @@ def create() -> Starlette:
     except VodsyncError as error:
         raise SystemExit(f"vodsync: {error}") from None
     bell = doorbell()
-    group = GroupCommit(lambda deliveries: receive(here.store, deliveries, now=runtime.now()), after=bell.ring)
+    group: GroupCommit[Delivery] = GroupCommit(lambda deliveries: receive(here.store, deliveries, now=runtime.now()), after=bell.ring)
     receiver = Receiver(here.sources, group, now=runtime.now)
     health = Health(here.store, broker_fault=lambda: bell.fault, now=runtime.now)
 

@@ -1,0 +1,177 @@
+"""What happens to an upload, in which order, and does the API's answer keep step?"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from worker.emulator.account import Life
+from worker.emulator.library import Library
+
+START = 1_764_000_000.0
+
+
+def uploads(
+    count: int = 60, *, life_seconds: float = 10, quirks: bool = False, damaged: bool = False
+) -> tuple[Library, list[Life]]:
+    library = Library(seed=3, existing=5, quirks=quirks)
+    upload = library.add(count, now=START, life_seconds=life_seconds, damaged=damaged)
+    return library, [Life(library, upload, index) for index in range(5, 5 + count)]
+
+
+def told(life: Life) -> list[dict[str, Any]]:
+    return [life.body(number) for number in range(len(life))]
+
+
+def a_video(lives: list[Life]) -> Life:
+    return next(life for life in lives if life.library.outline(life.index).video)
+
+
+def an_audio(lives: list[Life]) -> Life:
+    return next(life for life in lives if not life.library.outline(life.index).video)
+
+
+def test_the_life_of_a_video_is_told_in_order_in_six_or_more_events() -> None:
+    _, lives = uploads()
+
+    types = [event["EventType"] for event in told(a_video(lives))]
+
+    assert len(types) >= 6
+    assert types[:4] == ["MediaBaseChangeComplete", "FileUploadComplete", "VideoAnalysisComplete", "SnapshotComplete"]
+    assert set(types[4:-1]) == {"StreamTranscodeComplete"}
+    assert types[-1] == "TranscodeComplete"
+
+
+def test_an_audio_has_no_snapshots_and_no_picture() -> None:
+    _, lives = uploads()
+
+    events = {event["EventType"]: event for event in told(an_audio(lives))}
+
+    assert "SnapshotComplete" not in events
+    assert not {"Width", "Height", "Fps"} & events["VideoAnalysisComplete"].keys()
+
+
+def test_due_times_never_go_backwards_and_end_with_the_life() -> None:
+    _, lives = uploads()
+
+    for life in lives:
+        due = [life.due(number) for number in range(len(life))]
+        assert due == sorted(due)
+        assert due[0] == START
+        assert due[-1] <= START + 10
+
+
+def test_every_event_of_one_medium_has_a_different_body_that_never_changes() -> None:
+    _, lives = uploads()
+
+    for life in lives:
+        bodies = [json.dumps(body) for body in told(life)]
+        assert bodies == [json.dumps(body) for body in told(life)]
+        assert len(bodies) == len(set(bodies))
+
+
+def test_analysis_is_told_in_numbers_or_in_text() -> None:
+    _, lives = uploads()
+
+    sizes = {type(life.body(2)["Size"]) for life in lives}
+
+    assert sizes == {int, str}
+
+
+def test_transcoding_is_told_with_the_types_of_the_wire() -> None:
+    library, lives = uploads()
+    life = a_video(lives)
+
+    last = told(life)[-1]
+
+    streams = [stream for stream in last["StreamInfos"] if stream["Status"] == "success"]
+    assert [stream["JobId"] for stream in streams] == [info["JobId"] for info in library.documented(life.index)["PlayInfoList"]]
+    assert {type(stream["Encrypt"]) for stream in streams} == {bool}
+    assert {type(stream["Bitrate"]) for stream in streams} == {str}
+    assert {type(stream["Duration"]) for stream in streams} == {float}
+
+
+def test_extend_of_the_user_data_comes_back_as_text() -> None:
+    _, lives = uploads()
+
+    extends = [event["Extend"] for life in lives for event in told(life) if "Extend" in event]
+
+    assert extends
+    assert all(isinstance(extend, str) and isinstance(json.loads(extend), dict) for extend in extends)
+
+
+def test_the_answer_of_the_api_keeps_step_with_the_events() -> None:
+    library, lives = uploads()
+    life = a_video(lives)
+
+    def seen(share: float) -> dict[str, Any]:
+        return library.element(life.index, START + 10 * share)
+
+    assert seen(0.1)["MediaInfo"]["Status"] == "Uploading"
+    assert seen(0.1)["MezzanineInfo"] == {"MediaId": seen(0.1)["MediaId"], "Status": "Uploading"}
+    assert seen(0.2)["MediaInfo"]["Status"] == "UploadSucc"
+    assert "Size" in seen(0.2)["MezzanineInfo"]
+    assert "Duration" not in seen(0.2)["MezzanineInfo"]
+    assert seen(0.4)["MediaInfo"]["Status"] == "Transcoding"
+    assert seen(0.4)["MezzanineInfo"]["VideoStreamList"]
+    assert "CoverURL" not in seen(0.4)["MediaInfo"]
+    assert seen(0.46)["MediaInfo"]["CoverURL"]
+    assert seen(0.46)["PlayInfoList"] == []
+    assert seen(1)["MediaInfo"]["Status"] == "Normal"
+    assert len(seen(1)["PlayInfoList"]) == library.outline(life.index).streams
+
+
+def test_transcoded_streams_appear_one_by_one() -> None:
+    library, lives = uploads()
+    life = next(life for life in lives if library.outline(life.index).streams >= 3)
+
+    counts = [len(library.element(life.index, START + tenth / 10)["PlayInfoList"]) for tenth in range(101)]
+
+    assert counts == sorted(counts)
+    assert set(counts) == set(range(library.outline(life.index).streams + 1))
+
+
+def test_a_life_of_no_length_is_over_at_once() -> None:
+    library, lives = uploads(life_seconds=0)
+
+    for life in lives:
+        assert library.element(life.index, START)["MediaInfo"]["Status"] == "Normal"
+        assert {life.due(number) for number in range(len(life))} == {START}
+
+
+def test_a_damaged_file_ends_with_a_failed_analysis() -> None:
+    library, lives = uploads(damaged=True)
+
+    last = told(lives[0])[-1]
+
+    assert (last["EventType"], last["Status"], last["ErrorCode"]) == (
+        "VideoAnalysisComplete",
+        "fail",
+        "InvalidParameter.ResourceContentBad",
+    )
+    assert "Size" not in last
+    assert library.element(5, START + 100)["MediaInfo"]["Status"] == "UploadSucc"
+
+
+def test_a_change_by_hand_moves_the_modification_time() -> None:
+    library, _ = uploads()
+
+    before = library.change(5, {"Title": "Renamed", "CateId": 7}, START + 3600)
+
+    info = library.element(5, START + 3600)["MediaInfo"]
+    assert before["Title"] != "Renamed"
+    assert (info["Title"], info["CateId"], info["ModificationTime"]) == ("Renamed", 7, "2025-11-24T17:00:00Z")
+
+
+def test_a_deleted_source_and_deleted_streams_leave_the_medium() -> None:
+    library, lives = uploads()
+    index = a_video(lives).index
+    jobs = [info["JobId"] for info in library.documented(index)["PlayInfoList"]]
+
+    library.delete(index, START + 60, source=True)
+    library.delete(index, START + 61, jobs=(jobs[0],))
+
+    element = library.element(index, START + 62)
+    assert element["MezzanineInfo"] == {"MediaId": element["MediaId"], "Status": "Deleted"}
+    assert [info["JobId"] for info in element["PlayInfoList"]] == jobs[1:]
+    assert not library.deleted(index)

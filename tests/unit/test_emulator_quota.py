@@ -1,0 +1,51 @@
+"""Is the quota kept in any second, and is every call counted?"""
+
+from __future__ import annotations
+
+from worker.emulator.calls import Calls
+from worker.emulator.quota import Quota
+
+
+def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
+    quota = Quota(2)
+
+    taken = [quota.take(now) for now in (0.0, 0.6, 0.9, 1.0, 1.1, 1.6)]
+
+    assert taken == [True, True, False, True, False, True]
+
+
+def test_refused_calls_do_not_use_the_quota_up() -> None:
+    quota = Quota(1)
+    quota.take(0.0)
+
+    refused = [quota.take(now / 10) for now in range(1, 10)]
+
+    assert not any(refused)
+    assert quota.take(1.0)
+
+
+def test_a_quota_of_zero_sets_no_limit() -> None:
+    quota = Quota(0)
+
+    assert all(quota.take(0.0) for _ in range(1000))
+
+
+def test_calls_are_counted_by_size_repetition_and_busiest_second() -> None:
+    calls = Calls()
+
+    calls.arrived(["a", "b", "a"], now=0.0)
+    calls.arrived(["c"], now=0.5)
+    calls.arrived([], now=0.9)
+    calls.arrived(["d"], now=1.2)
+    calls.refused("Throttling.User")
+    calls.refused("InvalidParameter")
+
+    assert calls.as_dict() == {
+        "calls": 4,
+        "media_ids": 5,
+        "throttled": 1,
+        "errors": 1,
+        "largest_batch": 3,
+        "repeated_in_call": 1,
+        "busiest_second": 3,
+    }
