@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from worker import runtime
 from worker.store import Store, schema, tables
 
-#: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL. The database in the URL is only where we connect to make our own.
+#: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL. To the database in a URL we connect only to make our own.
 SERVICES = {
     "postgresql": "postgresql://root@127.0.0.1:5432/postgres",
     "mariadb": "mariadb://root@127.0.0.1:3306/mysql",

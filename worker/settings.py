@@ -75,7 +75,7 @@ class Source(BaseModel):
         """Whether keys are set here, so that the vendor's credential chain is not needed. Raises ConfigurationError for half a pair."""
         if bool(self.access_key_id) != bool(self.access_key_secret):
             raise ConfigurationError(
-                f"source {name}: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither"
+                f"source {name}: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET belong together; set both, or neither"
             )
         return self.access_key_id is not None
 
@@ -256,6 +256,12 @@ def _explain(error: ValidationError) -> str:
     sentences = []
     for problem in error.errors(include_input=False, include_url=False):
         place = [str(part) for part in problem["loc"]]
-        name = f"[sources.{place[1]}] {'.'.join(place[2:])}" if place[:1] == ["sources"] else variable(place[0]) if place else "settings"
+        name = (
+            f"[sources.{place[1]}] {'.'.join(place[2:])}"
+            if place[:1] == ["sources"]
+            else variable(place[0])
+            if place
+            else "settings"
+        )
         sentences.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
     return "; ".join(sentences)

@@ -11,10 +11,8 @@ from worker.emulator.library import Library
 START = 1_764_000_000.0
 
 
-def uploads(
-    count: int = 60, *, life_seconds: float = 10, quirks: bool = False, damaged: bool = False
-) -> tuple[Library, list[Life]]:
-    library = Library(seed=3, existing=5, quirks=quirks)
+def uploads(count: int = 60, *, life_seconds: float = 10, damaged: bool = False) -> tuple[Library, list[Life]]:
+    library = Library(seed=3, existing=5, quirks=False)
     upload = library.add(count, now=START, life_seconds=life_seconds, damaged=damaged)
     return library, [Life(library, upload, index) for index in range(5, 5 + count)]
 

@@ -92,9 +92,8 @@ def test_with_quirks_the_order_is_not_that_of_the_request_and_lists_come_packed(
     assert sorted(ids(answer)) == sorted(asked)
     assert ids(answer) != asked
     assert {len(shape) for shape in shapes} == {1, 2}
-    assert all(
-        json.loads(shape[0]) == [media_id, "feed"] for shape, media_id in zip(shapes, unknown, strict=True) if len(shape) == 1
-    )
+    for media_id, shape in zip(unknown, shapes, strict=True):
+        assert (json.loads(shape[0]) if len(shape) == 1 else shape) == [media_id, "feed"]
 
 
 def test_one_poisonous_id_spoils_its_batch() -> None:

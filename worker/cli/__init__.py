@@ -36,7 +36,9 @@ def _common(
     config: Annotated[
         Path | None, typer.Option("--config", metavar="FILE", help="Settings file (default: vodsync.toml here, or VODSYNC_CONFIG).")
     ] = None,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     if config is not None:
         # The processes that a verb starts read the same file.

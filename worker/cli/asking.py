@@ -87,7 +87,9 @@ def show(
 
 def sync(
     ids: Annotated[list[str] | None, typer.Argument(help="Media ids, or - to read them from stdin.")] = None,
-    file: Annotated[Path | None, typer.Option("--file", metavar="F", help="Read ids from a file, separated by white space or commas.")] = None,
+    file: Annotated[
+        Path | None, typer.Option("--file", metavar="F", help="Read ids from a file, separated by white space or commas.")
+    ] = None,
     reference_ids: Annotated[bool, typer.Option("--reference-ids", help="The ids are your own ReferenceIds.")] = False,
     source: Annotated[str, _SOURCE] = DEFAULT_SOURCE,
     wait: Annotated[bool, typer.Option("--wait", help="Wait until each was fetched; exit 1 where one could not be.")] = False,

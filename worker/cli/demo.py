@@ -35,7 +35,7 @@ _SAMPLE = 8
 def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many media to upload.")] = 200) -> None:
     """See it work: an emulated VOD, a receiver and a worker as real processes on a temporary SQLite database.
 
-    Uploads media, delivers VOD's signed notifications over HTTP, and compares what arrived in the database with what the emulator holds.
+    Uploads media, delivers VOD's signed notifications over HTTP, and compares what arrived in the database with what was uploaded.
     Exit 0 only if every medium arrived with all its streams.
     """
     folder = Path(tempfile.mkdtemp(prefix="vodsync-demo-"))
@@ -87,7 +87,11 @@ def _process(name: str, arguments: list[str], folder: Path, environment: dict[st
     with (folder / f"{name}.log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
             [sys.executable, "-m", "worker", *arguments],
-            cwd=folder, env=environment, stdout=subprocess.PIPE, stderr=log, text=True,
+            cwd=folder,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
         )
         try:
             yield process
@@ -179,7 +183,9 @@ def _keys(connection: Any, child: Any, key: str) -> dict[str, set[str]]:
 
 
 def _report(store: Store, deliveries: dict[str, Any], calls: dict[str, Any]) -> None:
-    shown = table("A few of the media, read back from the database", "title", "codec", "size", "fps", "seconds", "audio", "play streams")
+    shown = table(
+        "A few of the media, read back from the database", "title", "codec", "size", "fps", "seconds", "audio", "play streams"
+    )
     for column in shown.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
     with store.reading() as connection:
@@ -212,7 +218,10 @@ _SAMPLE_ROWS = (
         _count(tables.audio_stream),
         _count(tables.play_info),
     )
-    .join(tables.mezzanine, (tables.mezzanine.c.source == tables.media.c.source) & (tables.mezzanine.c.media_id == tables.media.c.media_id))
+    .join(
+        tables.mezzanine,
+        (tables.mezzanine.c.source == tables.media.c.source) & (tables.mezzanine.c.media_id == tables.media.c.media_id),
+    )
     .outerjoin(
         tables.video_stream,
         (tables.video_stream.c.source == tables.media.c.source) & (tables.video_stream.c.media_id == tables.media.c.media_id),

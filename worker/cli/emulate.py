@@ -67,7 +67,3 @@ def emulate(
     except OSError as exc:
         print(f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another with --host and --port", file=sys.stderr)
         raise typer.Exit(1) from exc
-
-
-if __name__ == "__main__":
-    typer.run(emulate)

@@ -43,7 +43,9 @@ def notify(
     try:
         answer = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=5)
     except httpx.HTTPError as error:
-        raise typer.Exit(complain(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)) from None
+        raise typer.Exit(
+            complain(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
+        ) from None
     say(f"{url} answered {answer.status_code}")
     if answer.status_code != 200:
         raise typer.Exit(complain(answer.text[:500], Exit.FAILED))

@@ -60,7 +60,9 @@ def serve(
 
 def work(
     concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time.")] = 4,
-    beat: Annotated[bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")] = False,
+    beat: Annotated[
+        bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")
+    ] = False,
 ) -> None:
     """Run a worker: fetch what is due from VOD, twenty media a call, and store it.
 
@@ -99,8 +101,8 @@ def up(
 ) -> None:
     """Run everything on this machine: migrate, then receiver, worker and beat.
 
-    Needs four settings: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, VODSYNC_CALLBACK_URL as configured at VOD, and
-    VODSYNC_CALLBACK_KEYS. Ctrl-C or SIGTERM stops in order; a role that dies is started again.
+    Needs four settings: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, VODSYNC_CALLBACK_URL as configured at VOD,
+    and VODSYNC_CALLBACK_KEYS. Ctrl-C or SIGTERM stops in order; a role that dies is started again.
     """
     here = runtime.current()
     here.require_callbacks()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NoReturn
@@ -14,6 +13,7 @@ import msgspec
 
 from worker.core import readers
 from worker.core.errors import RejectedNotification
+from worker.core.ids import usable
 from worker.core.urls import storable, strip_signature
 
 #: What the columns of vod_notification hold.
@@ -22,9 +22,6 @@ STATUS_LENGTH = 64
 
 #: VOD names one medium in a notification; the bound is for bodies that somebody else wrote.
 MEDIA_IDS_LIMIT = 1000
-
-# vod-protocol 2.1: documented as 32 hex digits, but neither length nor alphabet is promised.
-_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 # Three vocabularies, by event type (vod-protocol 2.1).
 _STATUS = {
@@ -109,13 +106,13 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _media_ids(fields: dict[str, Any], event_type: str) -> tuple[str, ...]:
     named = _text(fields, "VideoId")
-    if not _ID.fullmatch(named):
+    if not usable(named):
         named = _text(fields, "MediaId")
-        if not _ID.fullmatch(named):
+        if not usable(named):
             named = _workflow_media(fields) if event_type == "WorkflowTaskComplete" else ""
     if "MediaIds" not in fields:
         return (named,) if named else ()
-    listed = (part for part in _listed(fields["MediaIds"]) if _ID.fullmatch(part))
+    listed = (part for part in _listed(fields["MediaIds"]) if usable(part))
     return tuple(dict.fromkeys([named, *listed] if named else listed))[:MEDIA_IDS_LIMIT]
 
 
@@ -127,7 +124,7 @@ def _workflow_media(fields: dict[str, Any]) -> str:
         except (ValueError, RecursionError):
             return ""
     named = _text(task_input, "Media") if isinstance(task_input, dict) else ""
-    return named if _ID.fullmatch(named) else ""
+    return named if usable(named) else ""
 
 
 def _listed(value: object) -> Iterator[str]:

@@ -75,13 +75,10 @@ def storage_order(element: dict[str, Any]) -> str:
     return str(element["MediaId"][::-1])
 
 
-def _snapshot_object(media_id: str, urls: list[str]) -> dict[str, Any] | list[str]:
-    """Snapshots as GetVideoInfo sends them: an object around a list or around a string, or no object at all (7.4)."""
-    shape = int(media_id[2], 16) % 4
-    if shape == 0:
+def _snapshot_object(media_id: str, urls: list[str]) -> dict[str, Any]:
+    """Snapshots as GetVideoInfo sends them: an object around a list, or around a list in a string (7.4)."""
+    if int(media_id[2], 16) % 2:
         return {"Snapshot": json.dumps(urls, separators=(",", ":"))}
-    if shape == 1:
-        return urls
     return {"Snapshot": urls}
 
 

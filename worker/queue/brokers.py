@@ -79,4 +79,6 @@ def sync_queue(url: str | None) -> Queue:
             "x-delivery-limit": 5,
             "x-max-length": ENOUGH_WAKE_UPS * 10,
         }
-    return Queue("vodsync.sync", Exchange("vodsync", type="topic", durable=True), "vodsync.sync", durable=True, queue_arguments=arguments)
+    return Queue(
+        "vodsync.sync", Exchange("vodsync", type="topic", durable=True), "vodsync.sync", durable=True, queue_arguments=arguments
+    )

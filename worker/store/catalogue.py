@@ -76,12 +76,19 @@ class Catalogue:
         new = [media_id for media_id in sorted(media_ids) if media_id not in stored]
         # What VOD itself told us to be deleted is not merely missing.
         same = [
-            media_id for media_id, row in stored.items()
+            media_id
+            for media_id, row in stored.items()
             if row.observed_at < observed_at and (row.state == state or (state == MISSING and row.state == DELETED))
         ]
         moved = [media_id for media_id, row in stored.items() if row.observed_at < observed_at and media_id not in same]
         if new:
-            row = {"source": source, "state": state, "first_seen_at": observed_at, "observed_at": observed_at, "changed_at": observed_at}
+            row = {
+                "source": source,
+                "state": state,
+                "first_seen_at": observed_at,
+                "observed_at": observed_at,
+                "changed_at": observed_at,
+            }
             self._connection.execute(insert(tables.media), [row | {"media_id": media_id} for media_id in new])
         if moved:
             values = {"state": state, "observed_at": observed_at, "changed_at": observed_at}
@@ -118,8 +125,8 @@ class Catalogue:
     def _replace_children(self, source: str, medias: Sequence[Media], *, stale: Sequence[str]) -> None:
         # A re-transcode can drop streams, so the new set replaces the old one whole.
         if stale:
-            for statement in _DELETE_CHILDREN:
-                self._connection.execute(statement, {"s": source, "ids": stale})
+            for deletion in _DELETE_CHILDREN:
+                self._connection.execute(deletion, {"s": source, "ids": stale})
         for statement, rows in (
             (_INSERT_MEZZANINE, [_MEZZANINE(source, m.media_id, m.mezzanine) for m in medias if m.mezzanine is not None]),
             (_INSERT_AUDIO, [_AUDIO(source, m.media_id, stream) for m in medias for stream in m.audio_streams]),
@@ -159,7 +166,9 @@ _MEZZANINE, _AUDIO, _VIDEO, _PLAY = (
 )
 
 #: The columns of vod_media that VOD's MediaInfo fills.
-MEDIA_FIELDS = tuple(name for name in Media.__struct_fields__ if name in tables.media.columns and name not in ("media_id", "tags", "snapshots"))
+MEDIA_FIELDS = tuple(
+    name for name in Media.__struct_fields__ if name in tables.media.columns and name not in ("media_id", "tags", "snapshots")
+)
 _media_values = attrgetter(*MEDIA_FIELDS)
 
 

@@ -68,4 +68,3 @@ def worth_repeating(error: DBAPIError) -> bool:
         return True
     number = original.args[0] if getattr(original, "args", None) else None
     return number in _MYSQL_RETRY
-

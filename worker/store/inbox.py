@@ -145,7 +145,7 @@ class Inbox:
         if not due:
             return None
         if len(due) < limit:
-            ripe_at = min(row.available_at for row in due) + linger
+            ripe_at: datetime = min(row.available_at for row in due) + linger
             if ripe_at > now:
                 return ripe_at - now
         claim = Claim(
@@ -154,17 +154,13 @@ class Inbox:
             until=now + lease,
             requests=tuple(SyncRequest(*row[:6]) for row in due),
         )
-        self._connection.execute(
-            _TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until}
-        )
+        self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until})
         return claim
 
     def settle(self, claim: Claim, media_ids: Collection[str], *, now: datetime) -> int:
         """The debt of these media is paid. Those that were notified again meanwhile become due again; gives how many were not."""
         generations = {request.media_id: request.generation for request in claim.requests}
-        rows = [
-            {"s": claim.source, "m": media_id, "g": generations[media_id], "t": claim.token} for media_id in sorted(media_ids)
-        ]
+        rows = [{"s": claim.source, "m": media_id, "g": generations[media_id], "t": claim.token} for media_id in sorted(media_ids)]
         if not rows:
             return 0
         settled = self._connection.execute(_SETTLE, rows).rowcount
@@ -325,4 +321,3 @@ _REARM = (
     )
     .values(claim=null(), available_at=bindparam("now_"), attempts=0)
 )
-

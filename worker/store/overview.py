@@ -45,7 +45,7 @@ def overview(connection: Connection, *, now: datetime) -> Overview:
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
     return Overview(
         backlog=backlog(connection, now=now),
-        media={state: count for state, count in states},
+        media=dict(states),
         notifications=connection.execute(select(func.count()).select_from(notification)).scalar_one(),
         workers=Workers(connection).all(),
     )

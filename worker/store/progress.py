@@ -29,8 +29,8 @@ _STATES = select(media.c.media_id, media.c.state).where(
 def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, Outcome]:
     """How each of these ended; those that are still due are left out. A settled reference id was found, so it is OK."""
     parameters = {"s": source, "ids": list(keys)}
-    requests = {key: state for key, state in connection.execute(_REQUESTS, parameters)}
-    states = {key: state for key, state in connection.execute(_STATES, parameters)}
+    requests = {row.media_id: row.state for row in connection.execute(_REQUESTS, parameters)}
+    states = {row.media_id: row.state for row in connection.execute(_STATES, parameters)}
     ended = {}
     for key in keys:
         if requests.get(key) == "dead":

@@ -68,4 +68,6 @@ _READ = (
     .where(quota.c.source == bindparam("source"), quota.c.operation == bindparam("operation"))
     .with_for_update()
 )
-_WRITE = update(quota).where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o")).values(next_at_us=bindparam("at"))
+_WRITE = (
+    update(quota).where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o")).values(next_at_us=bindparam("at"))
+)

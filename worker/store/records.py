@@ -19,7 +19,7 @@ _CHILDREN = {
 
 
 def find(connection: Connection, source: str, media_id: str) -> dict[str, Any] | None:
-    """Everything stored of a medium: its columns, `mezzanine`, its streams, what was unreadable, what is due, and its notifications.
+    """Everything stored of a medium: its columns, `mezzanine`, streams, what was unreadable, what is due, and its notifications.
 
     None where neither a row nor a sync request nor a notification knows the id.
     """

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Any
 
-from sqlalchemy import BigInteger, Boolean, Column, Identity, Index, Integer, MetaData, PrimaryKeyConstraint, String, Table, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Identity,
+    Index,
+    Integer,
+    MetaData,
+    PrimaryKeyConstraint,
+    String,
+    Table,
+    UniqueConstraint,
+)
 
 from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
 
@@ -17,7 +29,7 @@ metadata = MetaData(
 )
 
 # Byte-wise comparison keeps ids that differ only in case apart, and takes every alphabet.
-_MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+_MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
 
 #: SQLite gives automatic row ids only to a column of type INTEGER.
@@ -25,7 +37,8 @@ _RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _table(name: str, *columns: Any) -> Table:
-    return Table(name, metadata, *columns, **_MYSQL)
+    made: Table = Table(name, metadata, *columns, **_MYSQL)
+    return made
 
 
 def _medium() -> list[Column[Any]]:

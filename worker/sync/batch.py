@@ -83,8 +83,8 @@ def sync_batch(
 ) -> Report:
     """Fetch and store up to 20 due media of one source.
 
-    The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for a
-    slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
+    The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for
+    a slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
     """
     claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
     if claimed is None or isinstance(claimed, timedelta):

@@ -102,7 +102,9 @@ def require_chain(name: str) -> None:
             "(or give this machine a RAM role, OIDC role or profile that the vendor's credential chain finds)"
         ) from error
     if not found or not found.access_key_id:
-        raise ConfigurationError(f"source {name}: the vendor's credential chain gave no access key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
+        raise ConfigurationError(
+            f"source {name}: the vendor's credential chain gave no access key; set ALIBABA_CLOUD_ACCESS_KEY_ID"
+        )
 
 
 def _sort(error: AlibabaCloudException) -> VodError:

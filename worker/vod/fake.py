@@ -49,4 +49,7 @@ class FakeVod:
         self.calls.append([media_id])
         if self._failures:
             raise self._failures.pop(0)
-        return {"RequestId": f"R-{len(self.calls)}", "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"}}
+        return {
+            "RequestId": f"R-{len(self.calls)}",
+            "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"},
+        }

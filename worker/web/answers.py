@@ -26,7 +26,9 @@ async def not_routed(_request: Request, fault: Exception) -> Response:
     headers = dict(fault.headers or {}) if isinstance(fault, HTTPException) else None
     if status == 405:
         return error(405, "this path takes another method; callbacks are sent with POST", "method", headers)
-    return error(status, "there is nothing at this path; VOD's callbacks go to POST /callbacks or /callbacks/{source}", "path", headers)
+    return error(
+        status, "there is nothing at this path; VOD's callbacks go to POST /callbacks or /callbacks/{source}", "path", headers
+    )
 
 
 async def failed(_request: Request, _fault: Exception) -> Response:

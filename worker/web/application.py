@@ -32,7 +32,9 @@ def create() -> Starlette:
     except VodsyncError as error:
         raise SystemExit(f"vodsync: {error}") from None
     bell = doorbell()
-    group: GroupCommit[Delivery] = GroupCommit(lambda deliveries: receive(here.store, deliveries, now=runtime.now()), after=bell.ring)
+    group: GroupCommit[Delivery] = GroupCommit(
+        lambda deliveries: receive(here.store, deliveries, now=runtime.now()), after=bell.ring
+    )
     receiver = Receiver(here.sources, group, now=runtime.now)
     health = Health(here.store, broker_fault=lambda: bell.fault, now=runtime.now)
 

@@ -59,7 +59,11 @@ class GroupCommit(Generic[T]):
                 try:
                     await loop.run_in_executor(self._writer, self._commit, [item for item, _, _ in group])
                 except Exception as error:
-                    fault = error if isinstance(error, StoreUnavailable) else StoreUnavailable(f"could not write: {type(error).__name__}")
+                    fault = (
+                        error
+                        if isinstance(error, StoreUnavailable)
+                        else StoreUnavailable(f"could not write: {type(error).__name__}")
+                    )
                     fault.__cause__ = error
                 for _, _, future in group:
                     if not future.done():

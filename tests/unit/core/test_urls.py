@@ -107,9 +107,9 @@ def test_hostile_texts_take_no_long_time(text):
     assert "auth_key=1" not in strip_signature(text).replace("\\auth_key=1", "")
 
 
-PIECES = r"""? & &amp; amp; \u0026 \u003f \ = \u003d auth_key Signature Expires=1 x / . ; " # é %3D""".split()
+PIECES = ["?", "&", "&amp;", "amp;", r"\u0026", r"\u003f", "\\", "=", r"\u003d", "auth_key", "Signature", "Expires=1"]
 
-fragments = st.lists(st.sampled_from([*PIECES, " "]), max_size=14).map("".join)
+fragments = st.lists(st.sampled_from([*PIECES, *'x/.;"# \xe9']), max_size=14).map("".join)
 
 
 @given(fragments | st.text())

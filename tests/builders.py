@@ -1,0 +1,84 @@
+"""Media, notifications and stores for tests: each shows only what matters to the test that asks for it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import msgspec
+
+from worker.core import events
+from worker.core.media import Media
+from worker.core.normalise import read_media
+from worker.store import Store
+from worker.store.inbox import LIVE, Claim, Inbox, Request
+from worker.sync.receive import delivery, receive
+
+NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
+SECOND = timedelta(seconds=1)
+
+
+def element(media_id: str, **media_info: Any) -> dict[str, Any]:
+    """One analysed medium as VOD answers it: a video stream, an audio stream and one play stream."""
+    return {
+        "MediaId": media_id,
+        "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Normal", "Tags": "a, b", **media_info},
+        "MezzanineInfo": {
+            "MediaId": media_id,
+            "Status": "Normal",
+            "Size": 5_000_000_000,
+            "Duration": "61.027",
+            "VideoStreamList": [{"Index": "0", "CodecName": "h264", "Fps": "30000/1001"}],
+            "AudioStreamList": [{"Index": "1", "CodecName": "aac", "SampleRate": "44100"}],
+        },
+        "PlayInfoList": [{"JobId": f"job-{media_id}", "Definition": "HD", "Encrypt": 1}],
+    }
+
+
+def announced(media_id: str, **media_info: Any) -> dict[str, Any]:
+    """The same medium before VOD looked into its file."""
+    return {"MediaId": media_id, "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Uploading", **media_info}}
+
+
+def clip(media_id: str, **media_info: Any) -> Media:
+    return typed(element(media_id, **media_info))
+
+
+def typed(raw: dict[str, Any]) -> Media:
+    media = read_media(raw)
+    assert media is not None
+    return media
+
+
+def body(media_id: str, event: str = "VideoAnalysisComplete", **fields: Any) -> bytes:
+    said = {"EventType": event, "EventTime": "2026-03-01T12:00:00Z", "Status": "success", "VideoId": media_id, **fields}
+    return msgspec.json.encode(said)
+
+
+def notify(store: Store, *media_ids: str, event: str = "VideoAnalysisComplete", now: datetime = NOON, **fields: Any) -> int:
+    """Deliver one notification for each id, all in one commit; gives how many were new."""
+    deliveries = [delivery("default", events.parse(body(each, event, **fields)), received_at=now) for each in media_ids]
+    return receive(store, deliveries, now=now)
+
+
+def request(store: Store, *media_ids: str, priority: int = LIVE, now: datetime = NOON, source: str = "default") -> None:
+    requests = [Request(source, media_id, "test", priority) for media_id in media_ids]
+    store.transact(lambda connection: Inbox(connection).request(requests, now=now))
+
+
+def claim(
+    store: Store,
+    *,
+    now: datetime = NOON + SECOND,
+    limit: int = 20,
+    lease: timedelta = timedelta(minutes=1),
+    linger: timedelta = timedelta(milliseconds=250),
+    source: str = "default",
+) -> Claim | timedelta | None:
+    return store.transact(lambda connection: Inbox(connection).claim(source, limit=limit, now=now, lease=lease, linger=linger))
+
+
+def claimed(*arguments: Any, **options: Any) -> Claim:
+    taken = claim(*arguments, **options)
+    assert isinstance(taken, Claim), taken
+    return taken

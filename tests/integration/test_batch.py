@@ -1,0 +1,271 @@
+"""One batch from claim to settle, on each of the three databases, with a fake VOD."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from tests.builders import NOON, SECOND, announced, claim, element, notify, request
+from worker import runtime
+from worker.core.errors import StoreUnavailable, VodCredentials, VodRefused, VodThrottled, VodUnavailable
+from worker.core.ids import reference_key
+from worker.store import Store
+from worker.store.inbox import BACKFILL, LIVE
+from worker.store.tables import media, sync_request
+from worker.sync.batch import Policy, Report, sync_batch
+from worker.sync.work import Lane, work_off
+from worker.vod.fake import FakeVod
+
+POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
+
+
+@pytest.fixture
+def vod() -> FakeVod:
+    return FakeVod()
+
+
+def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, policy: Policy = POLICY) -> Report:
+    return sync_batch(store, vod, now=now, policy=policy)
+
+
+def states(store: Store) -> dict[str, str]:
+    with store.reading() as connection:
+        return {row.media_id: row.state for row in connection.execute(select(media))}
+
+
+def owing(store: Store) -> dict[str, Any]:
+    with store.reading() as connection:
+        return {row.media_id: row for row in connection.execute(select(sync_request))}
+
+
+def test_repeated_notifications_cost_one_lookup(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a"), element("b"))
+    notify(store, "a", "a", "b")
+
+    report = run(store, vod)
+
+    assert vod.calls == [["a", "b"]]
+    assert (report.claimed, report.saved, report.missing) == (2, 2, 0)
+    assert owing(store) == {}
+
+
+def test_every_id_is_accounted_for(store: Store, vod: FakeVod) -> None:
+    vod.put(element("known"), element("secret"), element("silent"))
+    vod.forbidden, vod.silent = {"secret"}, {"silent"}
+    notify(store, "known", "unknown", "secret", "silent")
+
+    report = run(store, vod)
+
+    assert states(store) == {"known": "ok", "unknown": "missing", "secret": "forbidden"}
+    assert (report.saved, report.missing, report.forbidden, report.postponed) == (1, 1, 1, 1)
+    assert list(owing(store)) == ["silent"]
+    assert "passed over" in owing(store)["silent"].last_error
+
+
+def test_a_notification_during_the_fetch_leads_to_another_fetch(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a"))
+    notify(store, "a")
+    vod.during_call = lambda: notify(store, "a", event="TranscodeComplete") and None
+
+    run(store, vod)
+    vod.during_call = lambda: None
+    run(store, vod, now=NOON + 2 * SECOND)
+
+    assert vod.calls == [["a"], ["a"]]
+    assert owing(store) == {}
+
+
+def test_an_outage_postpones_with_growing_pauses_and_ends_in_a_dead_letter(store: Store, vod: FakeVod) -> None:
+    notify(store, "a")
+    pauses = []
+    at = NOON + SECOND
+    for _ in range(3):
+        vod.fail(VodUnavailable("503"))
+        run(store, vod, now=at, policy=Policy(calls_per_second=1000, jitter=lambda: 1.0, max_attempts=4))
+        pauses.append((owing(store)["a"].available_at - at).total_seconds())
+        at = owing(store)["a"].available_at + SECOND
+    vod.fail(VodUnavailable("503"))
+    report = run(store, vod, now=at, policy=Policy(calls_per_second=1000, max_attempts=4))
+
+    assert pauses == [1, 2, 4]
+    assert report.dead == 1
+    assert (owing(store)["a"].state, owing(store)["a"].last_error, owing(store)["a"].attempts) == ("dead", "503", 4)
+
+
+def test_throttling_holds_everybody_back_and_counts_as_no_attempt(store: Store, vod: FakeVod) -> None:
+    notify(store, "a")
+    vod.fail(VodThrottled("Throttling.User", retry_after=30))
+
+    run(store, vod)
+    next_report = run(store, vod, now=NOON + 2 * SECOND)
+
+    assert owing(store)["a"].attempts == 0
+    assert len(vod.calls) == 1
+    assert next_report.wait is not None
+    assert 25 < next_report.wait.total_seconds() <= 30
+
+
+def test_bad_credentials_stop_the_source_for_a_while_and_cost_no_attempt(store: Store, vod: FakeVod) -> None:
+    notify(store, "a")
+    vod.fail(VodCredentials("InvalidAccessKeyId.NotFound"))
+
+    run(store, vod)
+    next_report = run(store, vod, now=NOON + 2 * SECOND)
+
+    assert owing(store)["a"].attempts == 0
+    assert next_report.wait is not None
+    assert next_report.wait.total_seconds() > 50
+
+
+def test_one_poisonous_id_sinks_only_itself(store: Store) -> None:
+    class Picky(FakeVod):
+        def batch_get_media_infos(self, media_ids: Any, reference_ids: Any = ()) -> dict[str, Any]:
+            if "poison" in media_ids:
+                self.calls.append(list(media_ids))
+                raise VodRefused("InvalidParameter", code="InvalidParameter", status=400)
+            return super().batch_get_media_infos(media_ids, reference_ids)
+
+    vod = Picky()
+    good = [f"m{number:02}" for number in range(19)]
+    vod.put(*(element(each) for each in good))
+    notify(store, *good, "poison")
+
+    report = run(store, vod)
+
+    assert (report.saved, report.dead) == (19, 1)
+    assert set(states(store)) == set(good)
+    assert (owing(store)["poison"].state, owing(store)["poison"].last_error) == ("dead", "InvalidParameter")
+
+
+def test_a_404_for_the_whole_batch_means_that_all_are_missing(store: Store, vod: FakeVod) -> None:
+    notify(store, "a", "b")
+    vod.fail(VodRefused("not found", code="InvalidVideo.NotFound", status=404))
+
+    report = run(store, vod)
+
+    assert report.missing == 2
+    assert states(store) == {"a": "missing", "b": "missing"}
+
+
+def test_reference_ids_find_their_media(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a", ReferenceId="ref-000001"))
+    request(store, reference_key("ref-000001"), reference_key("ref-unknown"))
+
+    report = run(store, vod)
+
+    assert states(store) == {"a": "ok"}
+    assert (report.saved, report.dead) == (1, 1)
+    assert list(owing(store)) == [reference_key("ref-unknown")]
+
+
+def test_a_medium_asked_for_by_both_ids_is_stored_once(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a", ReferenceId="ref-000001"))
+    request(store, "a", reference_key("ref-000001"))
+
+    run(store, vod)
+
+    assert states(store) == {"a": "ok"}
+    assert owing(store) == {}
+
+
+def test_a_batch_is_topped_up_from_the_backfill(store: Store, vod: FakeVod) -> None:
+    request(store, *(f"b{number:02}" for number in range(30)), priority=BACKFILL, now=NOON - SECOND)
+    request(store, "live", priority=LIVE)
+
+    run(store, vod)
+
+    assert len(vod.calls[0]) == 20
+    assert vod.calls[0][0] == "live"
+
+
+def test_no_transaction_is_open_while_vod_is_asked(store: Store, vod: FakeVod) -> None:
+    notify(store, "a")
+    vod.during_call = lambda: notify(store, "b")  # type: ignore[assignment, return-value]
+
+    run(store, vod)
+
+    assert "b" in owing(store)
+
+
+def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store) -> None:
+    slow, fast = FakeVod(), FakeVod()
+    slow.put(element("a", Title="old"))
+    fast.put(element("a", Title="new"))
+    notify(store, "a")
+
+    def overtaken() -> None:
+        time.sleep(0.05)
+        sync_batch(store, fast, now=NOON + 120 * SECOND, policy=POLICY)
+
+    slow.during_call = overtaken
+    run(store, slow)
+
+    with store.reading() as connection:
+        title = connection.execute(select(media.c.title)).scalar_one()
+    assert title == "new"
+    assert owing(store) == {}
+
+
+def test_the_quota_holds_for_workers_together(store: Store) -> None:
+    vod = FakeVod()
+    request(store, *(f"m{number:03}" for number in range(240)))
+    lanes = {"default": Lane("default", vod, Policy(limit=1, linger=0 * SECOND, calls_per_second=50))}
+    started = time.monotonic()
+    stopping = threading.Event()
+
+    def work() -> None:
+        work_off(store, lanes, now=runtime.now, stopping=stopping, most=1000, longest=2 * SECOND)
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=30)
+
+    elapsed = time.monotonic() - started
+    assert 20 <= len(vod.calls) <= 50 * elapsed + 1
+    assert len({call[0] for call in vod.calls}) == len(vod.calls)
+
+
+def test_work_goes_on_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
+    vod.put(*(element(f"m{number:02}") for number in range(45)))
+    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+
+    worked = work_off(store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event())
+
+    assert [len(call) for call in vod.calls] == [20, 20, 5]
+    assert (worked.batches, worked.more_waiting) == (3, False)
+
+
+def test_work_yields_after_its_share(store: Store, vod: FakeVod) -> None:
+    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+
+    worked = work_off(store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), most=2)
+
+    assert (worked.batches, worked.more_waiting) == (2, True)
+
+
+def test_a_failing_database_leaves_the_batch_to_the_lease(store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch) -> None:
+    notify(store, "a")
+    transact = store.transact
+    vod.during_call = lambda: monkeypatch.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailable("gone")))
+
+    with pytest.raises(StoreUnavailable):
+        run(store, vod)
+
+    monkeypatch.setattr(store, "transact", transact)
+    assert claim(store, now=NOON + 30 * SECOND) is None
+    assert claim(store, now=NOON + 62 * SECOND) is not None
+
+
+def test_an_announced_medium_is_stored_before_its_analysis(store: Store, vod: FakeVod) -> None:
+    vod.put(announced("a"))
+    notify(store, "a", event="FileUploadComplete")
+
+    run(store, vod)
+
+    assert states(store) == {"a": "ok"}

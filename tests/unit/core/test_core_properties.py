@@ -1,0 +1,309 @@
+"""What holds for every input, not only for those we thought of."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker.core import normalise
+from worker.core.errors import RejectedNotification
+from worker.core.events import parse
+from worker.core.media import AudioStream, Media, Mezzanine, PlayInfo, VideoStream
+from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
+from worker.core.urls import MAX_LEVELS
+
+FIELDS = {
+    Media: normalise._MEDIA,
+    Mezzanine: normalise._MEZZANINE,
+    AudioStream: normalise._AUDIO_STREAM,
+    VideoStream: normalise._VIDEO_STREAM,
+    PlayInfo: normalise._PLAY_INFO,
+}
+
+# Arbitrary JSON, with a liking for the names and texts that mean something to us.
+
+NAMES = sorted(
+    {name for fields in FIELDS.values() for name, _, _ in fields}
+    | {
+        "MediaInfos",
+        "MediaInfo",
+        "MezzanineInfo",
+        "PlayInfoList",
+        "AudioStreamList",
+        "VideoStreamList",
+        "MediaId",
+        "VideoId",
+        "Video",
+    }
+    | {"NonExistMediaIds", "ForbiddenMediaIds", "RequestId", "Index", "JobId", "Snapshots", "Snapshot", "EventType", "EventTime"}
+    | {"DeleteType", "MediaType", "SubType", "MediaIds", "TaskInput", "Media"}
+)
+WORDS = [
+    "0",
+    "1",
+    "-1",
+    "N/A",
+    "0/0",
+    "1/0",
+    "25.0",
+    "1e999",
+    "2017-11-14T09:15:50Z",
+    "0001-01-01T00:00:00+23:00",
+    "[",
+    '["a"]',
+    "a,b",
+]
+WORDS += [
+    "all",
+    "success",
+    "DeleteMediaComplete",
+    "WorkflowTaskComplete",
+    "http://a/b?auth_key=1",
+    "\0",
+    "\ud800",
+    " \n",
+    "{}",
+    '{"Media":"a"}',
+]
+
+texts = st.sampled_from(WORDS) | st.text(st.characters() | st.sampled_from("\0\ud800"), max_size=10)
+names = st.sampled_from(NAMES) | texts
+scalars = st.none() | st.booleans() | st.integers() | st.floats() | texts
+any_json = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(names, inner, max_size=6),
+    max_leaves=30,
+)
+objects = st.dictionaries(names, any_json, max_size=8)
+
+
+def fields_of(kind: Any) -> st.SearchStrategy[dict[str, Any]]:
+    return st.dictionaries(st.sampled_from([name for name, _, _ in FIELDS[kind]]), scalars | any_json, max_size=8)
+
+
+def with_key(name: str, fields: st.SearchStrategy[dict[str, Any]]) -> st.SearchStrategy[Any]:
+    keyed = st.builds(lambda key, rest: rest | {name: key}, st.sampled_from(["0", 0, "1", " 1 ", "", None]) | scalars, fields)
+    return st.lists(keyed | any_json, max_size=4) | any_json
+
+
+#: Elements of the right shape with anything in their fields.
+elements = st.fixed_dictionaries(
+    {"MediaId": st.just("m") | scalars},
+    optional={
+        "MediaInfo": st.builds(lambda info, shots: info | {"Snapshots": shots}, fields_of(Media), any_json) | any_json,
+        "MezzanineInfo": st.builds(
+            lambda info, audio, video: info | {"AudioStreamList": audio, "VideoStreamList": video},
+            fields_of(Mezzanine),
+            with_key("Index", fields_of(AudioStream)),
+            with_key("Index", fields_of(VideoStream)),
+        )
+        | any_json,
+        "PlayInfoList": with_key("JobId", fields_of(PlayInfo)),
+        "Undocumented": any_json,
+    },
+)
+
+
+@given(st.binary() | any_json.map(lambda value: json.dumps(value).encode()) | objects.map(lambda value: json.dumps(value).encode()))
+def test_a_notification_is_read_or_refused_as_malformed(body):
+    try:
+        notification = parse(body)
+    except RejectedNotification as refused:
+        reason = refused.reason
+    else:
+        reason = ""
+        assert len(notification.event_key) == 64
+        assert notification.wants_fetch <= bool(notification.media_ids)
+        assert notification.deletes <= notification.wants_fetch
+
+    assert reason in {"", "malformed"}
+
+
+@given(objects, st.randoms(use_true_random=False), st.booleans())
+def test_the_event_key_is_independent_of_layout(value, random, escaped):
+    def shuffled(inner: Any) -> Any:
+        if isinstance(inner, dict):
+            names = list(inner)
+            random.shuffle(names)
+            return {name: shuffled(inner[name]) for name in names}
+        return [shuffled(one) for one in inner] if isinstance(inner, list) else inner
+
+    finite = json.loads(json.dumps(value), parse_constant=lambda _: None)
+    compact = json.dumps(finite, separators=(",", ":")).encode()
+    try:
+        spread = json.dumps(shuffled(finite), indent=3, ensure_ascii=escaped).encode()
+    except UnicodeEncodeError:
+        # Half of a surrogate pair can be sent as an escape only.
+        spread = json.dumps(shuffled(finite), indent=3).encode()
+
+    assert parse(compact).event_key == parse(spread).event_key
+
+
+@given(objects, names, scalars, scalars)
+def test_the_event_key_differs_where_a_value_differs(value, name, one, other):
+    finite, one, other = (json.loads(json.dumps(each), parse_constant=lambda _: None) for each in (value, one, other))
+    first, second = json.dumps(finite | {name: one}, sort_keys=True), json.dumps(finite | {name: other}, sort_keys=True)
+
+    assert (parse(first.encode()).event_key == parse(second.encode()).event_key) is (first == second)
+
+
+@given(any_json | st.fixed_dictionaries({"MediaInfos": st.lists(elements | any_json, max_size=3), "NonExistMediaIds": any_json}))
+def test_any_answer_is_read_without_an_error(body):
+    answer = read_answer(body)
+
+    assert all(media.media_id for media in answer.media)
+    assert read_answer(body) == answer
+    read_video_info(body)
+
+
+@settings(max_examples=200)
+@given(elements)
+def test_a_media_is_storable_and_reading_its_raw_gives_it_again(element):
+    before = repr(element)
+
+    media = read_media(element)
+
+    assert repr(element) == before
+    if media is None:
+        return
+    stored = json.loads(json.dumps(media.raw, allow_nan=False))
+    assert read_media(stored) == media
+    assert len(content_hash(media)) == 64
+    assert content_hash(media) == content_hash(read_media(stored))  # type: ignore[arg-type]
+    assert_storable(media.raw)
+    assert_storable(msgspec.to_builtins(media))
+
+
+def assert_storable(value: Any, level: int = 1) -> None:
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            assert_storable(key)
+            assert_storable(inner, level + 1)
+    elif isinstance(value, list):
+        for inner in value:
+            assert_storable(inner, level + 1)
+    elif isinstance(value, str):
+        assert "\0" not in value
+        value.encode()
+    elif isinstance(value, float):
+        assert math.isfinite(value)
+    elif isinstance(value, int):
+        assert -(2**63) <= value < 2**64
+    # Media holds raw one level down.
+    assert level <= MAX_LEVELS + 2
+
+
+# What is typed is what was sent: make typed values, write them as VOD would in any of its ways, and read them.
+
+plain_texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="?&="), min_size=1, max_size=12).filter(
+    str.strip
+)
+
+
+def blank(written: str) -> st.SearchStrategy[str]:
+    return st.sampled_from([written, f"{written}\n", f" {written} "])
+
+
+def as_integer(value: int) -> st.SearchStrategy[Any]:
+    forms = [st.just(value), blank(str(value)), blank(f"{value}.0")]
+    return st.one_of([*forms, st.just(float(value))] if abs(value) < 2**53 else forms)
+
+
+def as_decimal(value: Decimal) -> st.SearchStrategy[Any]:
+    shortest = value.normalize()
+    forms = [blank(str(value)), blank(f"{shortest:f}"), blank(f"{value}000")]
+    # A float tells fifteen digits apart.
+    return st.one_of([*forms, st.just(float(value))] if len(shortest.as_tuple().digits) <= 15 else forms)
+
+
+def as_rate(value: Decimal) -> st.SearchStrategy[Any]:
+    return as_decimal(value) | blank(f"{int(value * 1_000_000)}/1000000")
+
+
+def as_time(value: datetime) -> st.SearchStrategy[str]:
+    whole = value.strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
+    if value.microsecond:
+        return st.sampled_from(".:").flatmap(lambda point: blank(f"{whole}{point}{value.microsecond:06d}Z"))
+    return st.sampled_from(["Z", "+00:00", ""]).flatmap(lambda zone: blank(whole + zone))
+
+
+def as_flag(value: bool) -> st.SearchStrategy[Any]:
+    return st.sampled_from([True, 1, "1", "true", "True"] if value else [False, 0, "0", "false", "False"])
+
+
+def as_tags(value: tuple[str, ...]) -> st.SearchStrategy[Any]:
+    return st.just(list(value)) | st.sampled_from([",", ", ", ",,"]).map(lambda comma: comma.join(value))
+
+
+READERS = {
+    normalise.text: (plain_texts.map(str.strip), blank),
+    normalise.text_or_object: (plain_texts.map(str.strip), blank),
+    normalise.integer32: (st.integers(-(2**31), 2**31 - 1), as_integer),
+    normalise.integer64: (st.integers(-(2**63), 2**63 - 1), as_integer),
+    normalise.decimal: (
+        st.decimals("-999999999999.999999", "999999999999.999999", places=6).map(lambda value: value + 0),
+        as_decimal,
+    ),
+    normalise.rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
+    normalise.instant: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
+    normalise.flag: (st.booleans(), as_flag),
+    normalise.tags: (
+        st.lists(plain_texts.map(lambda text: text.replace(",", " ").strip()).filter(bool), min_size=1, max_size=4).map(tuple),
+        as_tags,
+    ),
+}
+
+
+@st.composite
+def sent_and_typed(draw: st.DrawFn, kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
+    """A JSON object as VOD writes it, and the attributes that it means."""
+    sent: dict[str, Any] = {}
+    typed: dict[str, Any] = {}
+    for name, attribute, reader in FIELDS[kind]:
+        form = draw(st.sampled_from(["said", "said", "absent", "null", "empty"]))
+        if form == "said" and attribute not in typed:
+            values, render = READERS[reader]
+            typed[attribute] = draw(values)
+            sent[name] = draw(render(typed[attribute]))
+        elif form in {"null", "empty"}:
+            sent[name] = None if form == "null" else draw(st.sampled_from(["", " ", "\n"]))
+    return sent, typed
+
+
+@settings(max_examples=40)
+@given(
+    sent_and_typed(Media),
+    sent_and_typed(Mezzanine),
+    st.lists(sent_and_typed(AudioStream), max_size=2),
+    st.lists(sent_and_typed(VideoStream), max_size=2),
+    st.lists(sent_and_typed(PlayInfo), max_size=3),
+)
+def test_what_is_typed_is_what_was_sent(info, source, audio, video, plays):
+    def keyed(name: str, children: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
+        return [sent | {name: str(position)} for position, (sent, _) in enumerate(children)]
+
+    element = {
+        "MediaId": "m",
+        "MediaInfo": info[0],
+        "MezzanineInfo": source[0] | {"AudioStreamList": keyed("Index", audio), "VideoStreamList": keyed("Index", video)},
+        "PlayInfoList": keyed("JobId", plays),
+    }
+
+    media = read_media(json.loads(json.dumps(element)))
+
+    assert media == Media(
+        media_id="m",
+        **info[1],
+        mezzanine=Mezzanine(**source[1]),
+        audio_streams=tuple(AudioStream(stream_index=str(n), **typed) for n, (_, typed) in enumerate(audio)),
+        video_streams=tuple(VideoStream(stream_index=str(n), **typed) for n, (_, typed) in enumerate(video)),
+        play_infos=tuple(PlayInfo(job_id=str(n), **typed) for n, (_, typed) in enumerate(plays)),
+        raw=media.raw if media else {},
+    )
