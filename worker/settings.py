@@ -7,12 +7,11 @@ import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from dotenv import dotenv_values
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
 
 from worker.core.errors import ConfigurationError
 
@@ -24,22 +23,18 @@ _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 DEFAULT_SOURCE = "default"
 
 
-def _credential(name: str, short: str) -> Any:
-    return Field(default=None, validation_alias=AliasChoices(name, name.lower(), short))
-
-
 class Source(BaseModel):
     """One account + region (+ AppId): where VOD is asked, and how its callbacks are told from forged ones."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     region: str = Field(default="cn-shanghai", pattern=r"^[a-z0-9-]+$")
     endpoint: str | None = None
-    access_key_id: str | None = _credential(_CREDENTIALS[0], "access_key_id")
-    access_key_secret: SecretStr | None = _credential(_CREDENTIALS[1], "access_key_secret")
-    security_token: SecretStr | None = _credential(_CREDENTIALS[2], "security_token")
+    access_key_id: str | None = None
+    access_key_secret: SecretStr | None = None
+    security_token: SecretStr | None = None
     callback_url: str | None = None
-    callback_keys: Annotated[tuple[SecretStr, ...], NoDecode] = ()
+    callback_keys: tuple[SecretStr, ...] = ()
     callback_unsigned: Literal["reject", "accept"] = "reject"
     #: Seconds of clock skew.
     callback_tolerance: int = Field(default=300, ge=1, le=86_400)
@@ -72,10 +67,10 @@ class Source(BaseModel):
         return value
 
     def has_keys(self, name: str) -> bool:
-        """Whether keys are set here, so that the vendor's credential chain is not needed. Raises ConfigurationError for half a pair."""
+        """Whether keys are set here, so that the vendor's chain is not needed. Raises ConfigurationError for half of them."""
         if bool(self.access_key_id) != bool(self.access_key_secret):
             raise ConfigurationError(
-                f"source {name}: ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET belong together; set both, or neither"
+                f"source {name}: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither of them"
             )
         return self.access_key_id is not None
 
@@ -85,8 +80,8 @@ class Source(BaseModel):
             return
         if not self.callback_keys:
             raise ConfigurationError(
-                f"source {name}: callbacks could not be verified; set VODSYNC_CALLBACK_KEYS to the authentication key configured at VOD "
-                "(or VODSYNC_CALLBACK_UNSIGNED=accept to take callbacks from anybody)"
+                f"source {name}: callbacks could not be verified; set VODSYNC_CALLBACK_KEYS to the authentication key "
+                "configured at VOD (or VODSYNC_CALLBACK_UNSIGNED=accept to take callbacks from anybody)"
             )
         if self.callback_url is None:
             raise ConfigurationError(
@@ -94,10 +89,8 @@ class Source(BaseModel):
             )
 
 
-class Settings(BaseSettings, Source):
+class Settings(Source):
     """Everything that can be set; the fields of Source describe the source `default`."""
-
-    model_config = SettingsConfigDict(env_prefix=_PREFIX, env_ignore_empty=True, frozen=True, extra="forbid", populate_by_name=True)
 
     database_url: SecretStr = SecretStr("sqlite:///vodsync.db")
     database_schema: str | None = None
@@ -127,18 +120,6 @@ class Settings(BaseSettings, Source):
             if not _SOURCE_NAME.fullmatch(name):
                 raise ValueError(f"[sources.{name}]: a source is named with a-z, 0-9, - and _, at most 63 characters")
         return value
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # load() layers environment, .env and file itself, because it must also refuse unknown names and resolve NAME_FILE.
-        return (init_settings,)
 
     @property
     def all_sources(self) -> dict[str, Source]:
@@ -253,15 +234,16 @@ def variable(field: str) -> str:
 
 
 def _explain(error: ValidationError) -> str:
-    sentences = []
-    for problem in error.errors(include_input=False, include_url=False):
-        place = [str(part) for part in problem["loc"]]
-        name = (
-            f"[sources.{place[1]}] {'.'.join(place[2:])}"
-            if place[:1] == ["sources"]
-            else variable(place[0])
-            if place
-            else "settings"
-        )
-        sentences.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
-    return "; ".join(sentences)
+    problems = error.errors(include_input=False, include_url=False)
+    return "; ".join(f"{_place(problem['loc'])}: {problem['msg'].removeprefix('Value error, ')}" for problem in problems)
+
+
+def _place(location: tuple[int | str, ...]) -> str:
+    match [str(part) for part in location]:
+        case ["sources", name, *inner]:
+            return f"[sources.{name}] {'.'.join(inner)}"
+        case ["sources"] | []:
+            return "vodsync.toml"
+        case [field, *_]:
+            return variable(field)
+    raise AssertionError(location)

@@ -159,7 +159,7 @@ def test_unreadable_fields_are_listed_and_the_rest_is_stored(store: Store) -> No
 
 
 @pytest.mark.parametrize(
-    "title", ["👩‍👩‍👧‍👦 猫 ñ", "it's \"quoted\" \\ % _ ; --", "x" * 70_000, "\u202eright to left", "\u0000nul"], ids=range(5)
+    "title", ["👩‍👩‍👧‍👦 猫 ñ", 'it\'s "quoted" \\ % _ ; --', "x" * 70_000, "\u202eright to left", "\u0000nul"], ids=range(5)
 )
 def test_titles_of_any_alphabet_and_length_survive(store: Store, title: str) -> None:
     save(store, clip("a", Title=title))

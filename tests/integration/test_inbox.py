@@ -28,7 +28,13 @@ def test_a_notification_is_written_down_with_its_request(store: Store) -> None:
     assert new == 1
     assert (kept.source, kept.media_id, kept.event_type, kept.status) == ("default", "a", "VideoAnalysisComplete", "success")
     assert (kept.event_time, kept.received_at, kept.deliveries) == (NOON, NOON, 1)
-    assert (due.reason, due.priority, due.generation, due.state, due.available_at) == ("VideoAnalysisComplete", LIVE, 1, "due", NOON)
+    assert (due.reason, due.priority, due.generation, due.state, due.available_at) == (
+        "VideoAnalysisComplete",
+        LIVE,
+        1,
+        "due",
+        NOON,
+    )
 
 
 def test_a_repeated_delivery_is_counted_and_asks_for_nothing(store: Store) -> None:
@@ -49,7 +55,9 @@ def test_the_same_notification_twice_in_one_commit_is_one_row(store: Store) -> N
     notify(store, "a", "a", "b")
 
     with store.reading() as connection:
-        kept = connection.execute(select(notification.c.media_id, notification.c.deliveries).order_by(notification.c.media_id)).all()
+        kept = connection.execute(
+            select(notification.c.media_id, notification.c.deliveries).order_by(notification.c.media_id)
+        ).all()
     assert kept == [("a", 2), ("b", 1)]
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qsl
 
@@ -19,8 +21,33 @@ from worker.emulator.operations import ID_PARAMETERS, split
 from worker.emulator.refusal import Refusal, missing_parameter, not_permitted, throttled
 from worker.emulator.wire import hang_up, send_half
 
-_HTML = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
+_JSON = "application/json;charset=utf-8"
+_HTML_PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"
 _GARBAGE = b'\x1f\x8b\x00{"RequestId": \xff\xfe,,'
+#: Faults after which no answer of the API reaches the caller whole.
+_UNANSWERED = ("reset", "halfway", "truncated", "garbage", "html")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One request, read. `parameters` are those of query and form together, header names are lower case."""
+
+    method: str
+    query: str
+    headers: Mapping[str, str]
+    parameters: Mapping[str, str]
+    body: bytes
+
+    @property
+    def operation(self) -> str:
+        """V3 names it in a header, V1 in a parameter."""
+        return self.headers.get("x-acs-action") or self.parameters.get("Action", "")
+
+    @property
+    def ids(self) -> list[str]:
+        """All ids that the call names, repeated ones as often as they stand there."""
+        names = ID_PARAMETERS.get(self.operation, ())
+        return [text for name in names for text in split(self.parameters.get(name, ""))]
 
 
 class Gateway:
@@ -30,82 +57,77 @@ class Gateway:
         self._account = account
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        request = Request(scope, receive)
-        body = await request.body()
-        query = scope["query_string"].decode("latin-1")
-        parameters = dict(parse_qsl(query, keep_blank_values=True))
-        if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
-            parameters |= parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
-        operation = request.headers.get("x-acs-action") or parameters.get("Action", "")
-        fault = await self._begin(operation, parameters)
-        name, rule = fault or ("", Rule())
-        if name == "reset":
+        call = await _read(Request(scope, receive))
+        fault, rule = await self._begin(call)
+        if fault == "reset":
             await hang_up(scope, receive)
             return
-        if name == "html":
-            await Response(_HTML, 502, media_type="text/html")(scope, receive, send)
+        if fault == "html":
+            await Response(_HTML_PAGE, 502, media_type="text/html")(scope, receive, send)
             return
-        if name == "garbage":
-            await Response(_GARBAGE, media_type="application/json")(scope, receive, send)
+        if fault == "garbage":
+            await Response(_GARBAGE, media_type=_JSON)(scope, receive, send)
             return
-        request_id = str(uuid.uuid4()).upper()
-        status = 200
-        try:
-            answer = self._answer(request, query, parameters, body, operation, name, rule)
-            answer["RequestId"] = request_id
-        except Refusal as refusal:
-            if operation in self._account.calls:
-                self._account.calls[operation].refused(refusal.code)
-            status = refusal.status
-            answer = refusal.body(request_id=request_id, host=request.headers.get("host", ""))
+        status, answer = self._answer(call, fault, rule)
         content = msgspec.json.encode(answer)
-        if name == "halfway" and status == 200:
+        if fault == "halfway":
             await send_half(scope, receive, send, content)
             return
-        if name == "truncated" and status == 200:
+        if fault == "truncated":
             content = content[: len(content) // 2]
-        response = Response(content, status, media_type="application/json;charset=utf-8", headers={"x-acs-request-id": request_id})
-        await response(scope, receive, send)
+        headers = {"x-acs-request-id": answer["RequestId"]}
+        await Response(content, status, headers=headers, media_type=_JSON)(scope, receive, send)
 
-    async def _begin(self, operation: str, parameters: dict[str, str]) -> tuple[str, Rule] | None:
-        """Count the call and let time pass; the fault that will end it, if one does."""
+    async def _begin(self, call: Call) -> tuple[str, Rule]:
+        """Count the call and let time pass; the fault that is to end it, if one is."""
         account = self._account
-        if operation in account.calls:
-            ids = [text for name in ID_PARAMETERS[operation] for text in split(parameters.get(name, ""))]
-            account.calls[operation].arrived(ids, time.monotonic())
-        slow = account.mischief.strikes("slow", operation)
+        counters = account.calls.get(call.operation)
+        if counters is not None:
+            counters.arrived(call.ids, time.monotonic())
+        slow = account.mischief.strikes("slow", call.operation)
         delay = account.config.latency + (slow.seconds if slow else 0)
         if delay:
             await asyncio.sleep(delay)
-        fault = account.mischief.ending(operation)
-        if fault and operation in account.calls and fault[0] in ("reset", "halfway", "truncated", "garbage", "html"):
-            account.calls[operation].errors += 1
-        return fault
+        fault, rule = account.mischief.ending(call.operation) or ("", Rule())
+        if counters is not None and fault in _UNANSWERED:
+            counters.errors += 1
+        return fault, rule
 
-    def _answer(
-        self, request: Request, query: str, parameters: dict[str, str], body: bytes, operation: str, fault: str, rule: Rule
-    ) -> dict[str, Any]:
+    def _answer(self, call: Call, fault: str, rule: Rule) -> tuple[int, dict[str, Any]]:
+        request_id = str(uuid.uuid4()).upper()
+        try:
+            return 200, {"RequestId": request_id, **self._perform(call, fault, rule, time.time())}
+        except Refusal as refusal:
+            counters = self._account.calls.get(call.operation)
+            if counters is not None and fault not in _UNANSWERED:
+                counters.refused(refusal.code)
+            return refusal.status, refusal.body(request_id=request_id, host=call.headers.get("host", ""))
+
+    def _perform(self, call: Call, fault: str, rule: Rule, now: float) -> dict[str, Any]:
         account = self._account
-        now = time.time()
         if fault == "http_500":
             raise Refusal("InternalError", 500, "The request processing has failed due to some unknown error.")
         if fault == "service_unavailable":
             raise Refusal("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server.")
-        if not operation:
+        if not call.operation:
             raise missing_parameter("Action")
-        if operation not in account.quotas:
+        if call.operation not in account.quotas:
             offered = ", ".join(account.quotas)
             raise Refusal("InvalidAction.NotFound", 404, f"Specified api is not found: the emulator offers {offered}.")
         account.gatekeeper.admit(
-            method=request.method,
-            query=query,
-            headers=dict(request.headers.items()),
-            parameters=parameters,
-            body=body,
-            now=now,
+            method=call.method, query=call.query, headers=call.headers, parameters=call.parameters, body=call.body, now=now
         )
         if fault == "credentials":
             raise not_permitted(rule.code)
-        if fault == "throttle" or not account.quotas[operation].take(time.monotonic()):
+        if fault == "throttle" or not account.quotas[call.operation].take(time.monotonic()):
             raise throttled()
-        return account.operations.call(operation, parameters, now)
+        return account.operations.call(call.operation, call.parameters, now)
+
+
+async def _read(request: Request) -> Call:
+    body = await request.body()
+    query = request.scope["query_string"].decode("latin-1")
+    parameters = dict(parse_qsl(query, keep_blank_values=True))
+    if request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded"):
+        parameters |= parse_qsl(body.decode("utf-8", "replace"), keep_blank_values=True)
+    return Call(request.method, query, dict(request.headers.items()), parameters, body)

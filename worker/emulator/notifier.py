@@ -13,6 +13,7 @@ import itertools
 import logging
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -63,7 +64,8 @@ class Notifier:
         self._agenda: list[tuple[float, int, Errand]] = []
         self._order = itertools.count()
         self._news = asyncio.Event()
-        self._slots = asyncio.Semaphore(config.callback_connections)
+        # Last in, first out: the connection that was used just now is the least likely to have been closed.
+        self._idle: asyncio.LifoQueue[httpx.AsyncClient] = asyncio.LifoQueue()
         self._under_way: set[asyncio.Task[None]] = set()
         self._pending = 0
         self._counts = Counter[str]()
@@ -83,29 +85,32 @@ class Notifier:
 
     async def run(self) -> None:
         """Work off the agenda until cancelled."""
-        config = self._config
-        if not config.callback_url:
+        if not self._config.callback_url:
             return
-        # Redirects are not followed, the proxies of the environment are none of VOD's business.
-        limits = httpx.Limits(max_connections=config.callback_connections, max_keepalive_connections=config.callback_connections)
-        async with httpx.AsyncClient(
-            timeout=config.callback_timeout,
-            limits=limits,
-            follow_redirects=False,
-            trust_env=False,
-            verify=config.callback_url.startswith("https:"),
-        ) as client:
+        async with AsyncExitStack() as stack:
+            for client in self._make_clients():
+                self._idle.put_nowait(await stack.enter_async_context(client))
             try:
                 while True:
                     errand = await self._next()
-                    await self._slots.acquire()
-                    task = asyncio.create_task(self._run_errand(client, errand))
+                    task = asyncio.create_task(self._run_errand(await self._idle.get(), errand))
                     self._under_way.add(task)
                     task.add_done_callback(self._under_way.discard)
             finally:
                 for task in self._under_way:
                     task.cancel()
                 await asyncio.gather(*self._under_way, return_exceptions=True)
+
+    def _make_clients(self) -> list[httpx.AsyncClient]:
+        """One client for each connection: a single pool of many is only half as fast."""
+        config = self._config
+        one = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+        verify = httpx.create_ssl_context() if config.callback_url.startswith("https:") else False
+        # Redirects are not followed, and the proxies of the environment are none of VOD's business.
+        return [
+            httpx.AsyncClient(timeout=config.callback_timeout, limits=one, follow_redirects=False, trust_env=False, verify=verify)
+            for _ in range(config.callback_connections)
+        ]
 
     def _plan(self, errand: Errand, due: float) -> None:
         heapq.heappush(self._agenda, (due, next(self._order), errand))
@@ -124,22 +129,12 @@ class Notifier:
                 pass
 
     async def _run_errand(self, client: httpx.AsyncClient, errand: Errand) -> None:
-        if errand.tries == 0:
-            # Composed once: the tries of one event carry the same body.
-            errand.body = msgspec.json.encode(errand.script.body(errand.number))
-            self._counts["events"] += 1
-            if self._mischief.strikes("lost_notifications"):
-                self._slots.release()
-                self._finish(errand, "lost")
-                return
-        errand.tries += 1
-        self._counts["attempts"] += 1
         try:
-            outcome = await self._attempt(client, errand.body)
+            outcome = await self._try(client, errand)
         finally:
-            self._slots.release()
-        if outcome == "200":
-            self._finish(errand, "delivered")
+            self._idle.put_nowait(client)
+        if outcome in ("delivered", "lost"):
+            self._finish(errand, outcome)
             return
         self._refused[outcome] += 1
         if errand.tries < self._config.callback_tries:
@@ -148,9 +143,17 @@ class Notifier:
         log.warning("notification dropped: %d tries, the last one ended with %s", errand.tries, outcome)
         self._finish(errand, "dropped")
 
-    async def _attempt(self, client: httpx.AsyncClient, body: bytes) -> str:
-        """The status of the answer as text, or a word where there was none."""
+    async def _try(self, client: httpx.AsyncClient, errand: Errand) -> str:
+        """`delivered`, `lost`, or what came in place of a 200: another status, `timeout` or `unreachable`."""
         config = self._config
+        if errand.tries == 0:
+            # Composed once: the tries of one event carry the same body.
+            errand.body = msgspec.json.encode(errand.script.body(errand.number))
+            self._counts["events"] += 1
+            if self._mischief.strikes("lost_notifications"):
+                return "lost"
+        errand.tries += 1
+        self._counts["attempts"] += 1
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, "accept-encoding": "gzip,deflate"}
         if config.callback_key:
             timestamp = str(int(time.time()))
@@ -158,12 +161,12 @@ class Notifier:
             headers["X-VOD-SIGNATURE"] = callback_signature(config.callback_url, timestamp, config.callback_key)
         try:
             async with asyncio.timeout(config.callback_timeout):
-                answer = await client.post(config.callback_url, content=body, headers=headers)
-        except TimeoutError:
+                answer = await client.post(config.callback_url, content=errand.body, headers=headers)
+        except (TimeoutError, httpx.TimeoutException):
             return "timeout"
-        except httpx.HTTPError:
+        except (httpx.HTTPError, httpx.InvalidURL):
             return "unreachable"
-        return str(answer.status_code)
+        return "delivered" if answer.status_code == 200 else str(answer.status_code)
 
     def _finish(self, errand: Errand, ending: str) -> None:
         self._counts[ending] += 1

@@ -18,10 +18,12 @@ from darabonba.runtime import RuntimeOptions
 from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
 from worker.settings import Source
 
-# Importing the SDK sets this logger to DEBUG with a handler of its own, which prints whole requests (vod-protocol 8.2).
-_sdk_log = logging.getLogger("darabonba")
-_sdk_log.handlers.clear()
-_sdk_log.setLevel(logging.WARNING)
+# Importing the SDK gives these loggers handlers of their own, one of them at DEBUG, which print whole requests and tracebacks
+# (vod-protocol 8.2). What they would say reaches us as an exception.
+for _name in ("darabonba", "credentials"):
+    _library = logging.getLogger(_name)
+    _library.handlers.clear()
+    _library.setLevel(logging.CRITICAL)
 
 #: Milliseconds.
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 3_000, 10_000

@@ -1,0 +1,48 @@
+# vodsync: `make demo` shows it, `make test` proves it. Needs Python 3.11 or newer and a package registry, nothing else.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: help demo test lint bench lock clean
+
+help:
+	@echo "make demo    see it work on this machine, with an emulated VOD"
+	@echo "make test    run all tests; those that need a server skip where it does not run"
+	@echo "make lint    style and types"
+	@echo "make bench   the measurements of the README, as a table"
+	@echo "make lock    pin the newest dependencies that fit pyproject.toml"
+
+demo: .venv/runtime
+	@$(BIN)/vodsync demo
+
+test: .venv/development
+	$(BIN)/python -m pytest
+
+lint: .venv/development
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: .venv/development
+	$(BIN)/python -m benchmarks
+
+.venv/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "vodsync needs Python 3.11 or newer; say which: make PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv .venv
+
+.venv/runtime: .venv/bin/python requirements.lock pyproject.toml
+	@echo "setting up .venv (once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@touch $@
+
+.venv/development: .venv/runtime requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@touch $@
+
+lock:
+	uv pip compile pyproject.toml --universal --generate-hashes --no-emit-index-url --upgrade --quiet --custom-compile-command "make lock" --output-file requirements.lock
+	uv pip compile pyproject.toml --group dev --universal --generate-hashes --no-emit-index-url --upgrade --quiet --custom-compile-command "make lock" --constraint requirements.lock --output-file requirements-dev.lock
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis build dist

@@ -1,0 +1,95 @@
+"""Many concurrent requests, one commit."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Sequence
+
+import pytest
+
+from worker.core.errors import StoreUnavailable
+from worker.web import group_commit
+from worker.web.group_commit import BufferFull, GroupCommit
+
+
+def test_whoever_comes_while_a_commit_runs_shares_the_next() -> None:
+    groups: list[list[int]] = []
+    first_runs, go_on = threading.Event(), threading.Event()
+
+    def commit(items: Sequence[int]) -> None:
+        groups.append(list(items))
+        if len(groups) == 1:
+            first_runs.set()
+            go_on.wait(5)
+
+    async def scenario() -> None:
+        group = GroupCommit(commit)
+        waiting = [asyncio.create_task(group.submit(0, 1))]
+        await asyncio.to_thread(first_runs.wait, 5)
+        waiting += [asyncio.create_task(group.submit(number, 1)) for number in (1, 2, 3)]
+        await asyncio.sleep(0)
+        go_on.set()
+        await asyncio.gather(*waiting)
+        await group.close()
+
+    asyncio.run(scenario())
+
+    assert groups == [[0], [1, 2, 3]]
+
+
+def test_nobody_is_told_ok_when_the_commit_failed_and_the_next_is_tried_afresh() -> None:
+    calls = []
+
+    def commit(items: Sequence[int]) -> None:
+        calls.append(list(items))
+        if len(calls) == 1:
+            raise OSError("disk")
+
+    async def scenario() -> None:
+        group = GroupCommit(commit)
+        with pytest.raises(StoreUnavailable):
+            await group.submit(1, 1)
+        await group.submit(2, 1)
+        await group.close()
+
+    asyncio.run(scenario())
+
+    assert calls == [[1], [2]]
+
+
+def test_the_buffer_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "_BUFFER", 2)
+    monkeypatch.setattr(group_commit, "_BUFFER_BYTES", 100)
+    go_on = threading.Event()
+
+    async def scenario() -> None:
+        group = GroupCommit(lambda _items: go_on.wait(5))
+        running = asyncio.create_task(group.submit(0, 1))
+        await asyncio.sleep(0.05)
+        with pytest.raises(BufferFull):
+            await group.submit(1, 101)
+        waiting = [asyncio.create_task(group.submit(number, 1)) for number in (1, 2)]
+        await asyncio.sleep(0)
+        with pytest.raises(BufferFull):
+            await group.submit(3, 1)
+        go_on.set()
+        await asyncio.gather(running, *waiting)
+        await group.close()
+
+    asyncio.run(scenario())
+
+
+def test_closing_commits_what_was_accepted() -> None:
+    kept: list[int] = []
+
+    async def scenario() -> None:
+        group: GroupCommit[int] = GroupCommit(kept.extend)
+        waiting = [asyncio.create_task(group.submit(number, 1)) for number in range(5)]
+        await asyncio.sleep(0)
+        await group.close()
+        await asyncio.gather(*waiting)
+
+    asyncio.run(scenario())
+
+    assert kept == [0, 1, 2, 3, 4]

@@ -1,0 +1,50 @@
+"""Imports point inward: entry points to use cases, use cases to store and vod, those to core."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import worker
+
+ROOT = Path(worker.__file__).parent
+
+#: What each package may import of ours, and which third parties it may not.
+MAY = {
+    "core": {"core"},
+    "store": {"store", "core"},
+    "vod": {"vod", "core", "settings"},
+    "sync": {"sync", "store", "vod", "core", "logs"},
+    "emulator": {"emulator", "core"},
+}
+MAY_NOT = {
+    "core": {"sqlalchemy", "celery", "kombu", "starlette", "httpx", "os", "socket", "pathlib", "logging", "time"},
+    "store": {"celery", "kombu", "starlette", "httpx"},
+    "vod": {"celery", "kombu", "starlette", "sqlalchemy"},
+    "sync": {"celery", "kombu", "starlette", "os", "httpx"},
+    "emulator": {"sqlalchemy", "celery", "kombu", "alibabacloud_vod20170321", "alibabacloud_tea_openapi"},
+}
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {f"{node.module}.{alias.name}" if node.module == "worker" else node.module for alias in node.names}
+    return names
+
+
+def test_every_package_keeps_to_its_neighbours() -> None:
+    wrong = []
+    for package, allowed in MAY.items():
+        for path in (ROOT / package).rglob("*.py"):
+            for name in imported(path):
+                parts = name.split(".")
+                if parts[0] == "worker" and len(parts) > 1 and parts[1] not in allowed and parts[1] != "__version__":
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+                if parts[0] in MAY_NOT[package]:
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+
+    assert wrong == []

@@ -1,0 +1,44 @@
+"""What a log line may hold."""
+
+from __future__ import annotations
+
+import json
+import logging
+
+import pytest
+
+from worker import logs
+
+
+@pytest.fixture
+def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+    monkeypatch.setattr(logs, "redactor", logs.redactor)
+    root = logging.getLogger()
+    before = root.handlers, root.level
+
+    def write(**fields: object) -> dict[str, object]:
+        logs.configure("info", secrets=["Sup3rSecret"])
+        logging.getLogger("test").info("phrase %s", fields.get("text"))
+        found: dict[str, object] = json.loads(capsys.readouterr().err.splitlines()[-1])
+        return found
+
+    yield write
+    root.handlers, root.level = before[0], before[1]
+
+
+@pytest.mark.parametrize(
+    ("text", "forbidden"),
+    [
+        ("key Sup3rSecret here", "Sup3rSecret"),
+        ("postgresql://user:hunter2@host/db", "hunter2"),
+        ("http://x.example/a.mp4?auth_key=17-0-0-abcdef&a=1", "abcdef"),
+        ("https://b.example/x?Expires=1&OSSAccessKeyId=LTAI&Signature=s1gn", "s1gn"),
+        ("forged\nline", "\n"),
+        ("\x1b[2J clears the screen", "\x1b"),
+    ],
+)
+def test_secrets_signatures_and_control_characters_stay_out(line: object, text: str, forbidden: str) -> None:
+    written = line(text=text)  # type: ignore[operator]
+
+    assert forbidden not in str(written["event"])
+    assert "phrase" in str(written["event"])

@@ -1,0 +1,143 @@
+"""Where settings come from, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from worker import settings
+from worker.core.errors import ConfigurationError
+
+
+def test_an_empty_environment_gives_the_documented_defaults() -> None:
+    loaded = settings.load(environ={})
+
+    assert loaded.database_url.get_secret_value() == "sqlite:///vodsync.db"
+    assert (loaded.region, loaded.host, loaded.port) == ("cn-shanghai", "127.0.0.1", 8080)
+    assert (loaded.linger_ms, loaded.api_qps, loaded.lease, loaded.max_attempts) == (250, 20, 60, 10)
+    assert (loaded.callback_unsigned, loaded.callback_tolerance, loaded.video_info) == ("reject", 300, "off")
+    assert loaded.broker_url is None
+
+
+def test_flags_go_before_environment_before_dotenv_before_file() -> None:
+    Path("vodsync.toml").write_text("port = 1\nlease = 1\nlinger_ms = 1\nmax_attempts = 1\n")
+    Path(".env").write_text("VODSYNC_PORT=2\nVODSYNC_LEASE=2\nVODSYNC_LINGER_MS=2\n")
+
+    loaded = settings.load(environ={"VODSYNC_PORT": "3", "VODSYNC_LEASE": "3"}, port=4)
+
+    assert (loaded.port, loaded.lease, loaded.linger_ms, loaded.max_attempts) == (4, 3, 2, 1)
+
+
+def test_the_vendors_own_names_give_the_credentials() -> None:
+    loaded = settings.load(environ={"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"})
+
+    assert loaded.access_key_id == "id"
+    assert loaded.access_key_secret is not None
+    assert loaded.access_key_secret.get_secret_value() == "secret"
+
+
+def test_a_secret_may_come_from_a_file() -> None:
+    Path("key").write_text("Old1Key,New2Key\n")
+
+    loaded = settings.load(environ={"VODSYNC_CALLBACK_KEYS_FILE": "key"})
+
+    assert [key.get_secret_value() for key in loaded.callback_keys] == ["Old1Key", "New2Key"]
+
+
+def test_an_empty_variable_counts_as_not_set() -> None:
+    loaded = settings.load(environ={"VODSYNC_ENDPOINT": "", "VODSYNC_BROKER_URL": ""})
+
+    assert (loaded.endpoint, loaded.broker_url) == (None, None)
+
+
+def test_no_secret_stands_in_what_python_prints_of_the_settings() -> None:
+    loaded = settings.load(
+        environ={
+            "VODSYNC_DATABASE_URL": "postgresql://u:hunter22@h/d",
+            "VODSYNC_CALLBACK_KEYS": "hunter33",
+            "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "hunter44",
+            "VODSYNC_ADMIN_TOKEN": "hunter55",
+        }
+    )
+
+    assert "hunter" not in f"{loaded!r} {loaded}"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VODSYNC_PROT", "8080"),
+        ("VODSYNC_PORT", "many"),
+        ("VODSYNC_PORT", "70000"),
+        ("VODSYNC_LEASE", "0"),
+        ("VODSYNC_API_QPS", "0"),
+        ("VODSYNC_API_QPS", "nan"),
+        ("VODSYNC_CALLBACK_UNSIGNED", "maybe"),
+        ("VODSYNC_CALLBACK_TOLERANCE", "-1"),
+        ("VODSYNC_CALLBACK_URL", "example.org/hook"),
+        ("VODSYNC_ENDPOINT", "vod.cn-shanghai.aliyuncs.com"),
+        ("VODSYNC_DATABASE_SCHEMA", "a; drop"),
+        ("VODSYNC_CALLBACK_KEYS_FILE", "nowhere"),
+        ("VODSYNC_CONFIG", "nowhere.toml"),
+    ],
+)
+def test_a_bad_setting_stops_the_start_and_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name if name != "VODSYNC_CONFIG" else "nowhere.toml"):
+        settings.load(environ={name: value})
+
+
+def test_a_secret_that_is_refused_is_not_repeated() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        settings.load(environ={"VODSYNC_CALLBACK_URL": "ftp://user:hunter2@host"})
+
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["port = ", "prot = 1", "[sources.a]\nprot = 1", "sources = 1", "[sources.'A b']\nregion = 'x'"])
+def test_a_bad_file_is_refused_and_named(text: str) -> None:
+    Path("vodsync.toml").write_text(text)
+
+    with pytest.raises(ConfigurationError, match=r"vodsync\.toml|sources"):
+        settings.load(environ={})
+
+
+def test_a_file_describes_several_sources_with_their_own_keys() -> None:
+    Path("vodsync.toml").write_text(
+        "[sources.shanghai]\n"
+        "access_key_id = 'one'\naccess_key_secret = 's1'\ncallback_url = 'https://a.example/cb'\ncallback_keys = 'K1'\n"
+        "[sources.singapore]\n"
+        "region = 'ap-southeast-1'\nalibaba_cloud_access_key_id = 'two'\ncallback_keys = ['K2', 'K3']\napi_qps = 5\n"
+    )
+
+    sources = settings.load(environ={}).all_sources
+
+    assert list(sources) == ["shanghai", "singapore"]
+    assert (sources["shanghai"].access_key_id, sources["singapore"].access_key_id) == ("one", "two")
+    assert (sources["singapore"].region, sources["singapore"].api_qps, len(sources["singapore"].callback_keys)) == (
+        "ap-southeast-1",
+        5,
+        2,
+    )
+
+
+def test_the_environment_adds_the_source_default() -> None:
+    Path("vodsync.toml").write_text("[sources.other]\nregion = 'ap-southeast-1'\n")
+
+    sources = settings.load(environ={"VODSYNC_CALLBACK_KEYS": "K"}).all_sources
+
+    assert list(sources) == ["default", "other"]
+
+
+def test_without_keys_callbacks_must_be_accepted_knowingly() -> None:
+    with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_KEYS"):
+        settings.load(environ={}).require_callback("default")
+    with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_URL"):
+        settings.load(environ={"VODSYNC_CALLBACK_KEYS": "K"}).require_callback("default")
+
+    settings.load(environ={"VODSYNC_CALLBACK_UNSIGNED": "accept"}).require_callback("default")
+
+
+def test_half_a_pair_of_credentials_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
+        settings.load(environ={"ALIBABA_CLOUD_ACCESS_KEY_ID": "id"}).has_keys("default")
