@@ -42,7 +42,10 @@ class Runtime:
         self.require_credentials()
         from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
 
-        return {name: Lane(name, Client(source), self.policy(source)) for name, source in self.sources.items()}
+        return {
+            name: Lane(name, Client(source), self.policy(source), video_info=source.video_info == "on")
+            for name, source in self.sources.items()
+        }
 
     def policy(self, source: Source) -> Policy:
         return Policy(

@@ -269,3 +269,30 @@ def test_an_announced_medium_is_stored_before_its_analysis(store: Store, vod: Fa
     run(store, vod)
 
     assert states(store) == {"a": "ok"}
+
+
+def test_the_single_video_operation_adds_what_the_batch_does_not_know(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a"), element("b"))
+    notify(store, "a", "b", "unknown", now=runtime.now())
+
+    work_off(store, {"default": Lane("default", vod, POLICY, video_info=True)}, now=runtime.now, stopping=threading.Event())
+
+    with store.reading() as connection:
+        found = {row.media_id: (row.audit_status, row.region_id) for row in connection.execute(select(media))}
+    assert found == {"a": ("Normal", "cn-shanghai"), "b": ("Normal", "cn-shanghai"), "unknown": (None, None)}
+    assert sorted(vod.calls[1:]) == [["a"], ["b"]]
+
+
+def test_a_failing_single_video_operation_costs_the_batch_nothing(store: Store) -> None:
+    class HalfThere(FakeVod):
+        def get_video_info(self, media_id: str) -> dict[str, Any]:
+            raise VodUnavailable("503")
+
+    vod = HalfThere()
+    vod.put(element("a"))
+    notify(store, "a", now=runtime.now())
+
+    work_off(store, {"default": Lane("default", vod, POLICY, video_info=True)}, now=runtime.now, stopping=threading.Event())
+
+    assert states(store) == {"a": "ok"}
+    assert owing(store) == {}

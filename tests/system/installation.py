@@ -140,7 +140,9 @@ class Installation:
         return run(*arguments, folder=self.folder, environment=self.environment, **options)
 
     def wait_until_ready(self, *, within: float = 20) -> None:
-        eventually(lambda: self._ready(), within=within, missing=lambda: f"200 from {self.url}/readyz; logs:\n{self.logs()[-3000:]}")
+        eventually(
+            lambda: self._ready(), within=within, missing=lambda: f"200 from {self.url}/readyz; logs:\n{self.logs()[-3000:]}"
+        )
 
     def notify(self, body: bytes | dict[str, Any], **how: Any) -> httpx.Response:
         """Send one signed notification as VOD would."""

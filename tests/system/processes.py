@@ -81,7 +81,9 @@ class Process:
             return self._popen.wait(within)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"{' '.join(self.command)} did not end within {within:g} s; its log:\n{self.log[-3000:]}") from None
+            raise AssertionError(
+                f"{' '.join(self.command)} did not end within {within:g} s; its log:\n{self.log[-3000:]}"
+            ) from None
 
     def stop(self, *, within: float = 20) -> int:
         self.terminate()

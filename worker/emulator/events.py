@@ -87,7 +87,11 @@ def _analysis(element: Mapping[str, Any]) -> Body:
     """Documented as numbers, shown as text in the vendor's sample, never captured: so both occur, by medium (2.3)."""
     mezzanine = element["MezzanineInfo"]
     as_text = Dice(element["MediaId"], "analysis").chance(0.5)
-    event: Body = {"Duration": float(mezzanine["Duration"]), "Size": mezzanine["Size"], "Bitrate": mezzanine["Bitrate"].rstrip("0")}
+    event: Body = {
+        "Duration": float(mezzanine["Duration"]),
+        "Size": mezzanine["Size"],
+        "Bitrate": mezzanine["Bitrate"].rstrip("0").rstrip("."),
+    }
     if "Width" in mezzanine:
         event |= {"Width": mezzanine["Width"], "Height": mezzanine["Height"], "Fps": mezzanine["Fps"]}
     return {name: str(value) for name, value in event.items()} if as_text else event

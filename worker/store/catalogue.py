@@ -10,7 +10,7 @@ from typing import Any
 
 from sqlalchemy import Column, Connection, Table, bindparam, delete, insert, select, union, update
 
-from worker.core.media import Media
+from worker.core.media import Media, VideoInfo
 from worker.core.normalise import content_hash
 from worker.store import tables
 
@@ -95,6 +95,14 @@ class Catalogue:
             self._connection.execute(update(tables.media).where(_THESE), [{"s": source, "ids": moved} | values])
         self._observe(source, same, observed_at)
         return new + moved
+
+    def save_video_info(self, source: str, info: VideoInfo, *, observed_at: datetime) -> None:
+        """Store what the single-video operation adds, where it differs from what stands there."""
+        found = self._connection.execute(_ADDED, {"s": source, "ids": [info.media_id]}).one_or_none()
+        said = {"audit_status": info.audit_status, "region_id": info.region_id}
+        if found is not None and dict(found._mapping) != said:
+            changed = {"s": source, "m": info.media_id, "changed_at": observed_at}
+            self._connection.execute(_UPDATE, [changed | said])
 
     def _stored(self, source: str, media_ids: Collection[str]) -> dict[str, Any]:
         if not media_ids:
@@ -193,6 +201,8 @@ _STORED = (
     .order_by(tables.media.c.media_id)
     .with_for_update()
 )
+
+_ADDED = select(tables.media.c.audit_status, tables.media.c.region_id).where(_THESE).with_for_update()
 
 _OBSERVE = update(tables.media).where(_THESE).values(observed_at=bindparam("at"))
 

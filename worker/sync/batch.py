@@ -58,6 +58,8 @@ class Report:
     wait: timedelta | None = None
     #: A full batch was claimed, so there may well be another.
     more_waiting: bool = False
+    #: The media that were saved.
+    media_ids: list[str] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -191,6 +193,7 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
         wanted = {media.media_id: media for media in answer.media if _keys(media) & open_keys.keys()}
         saved = catalogue.save(claim.source, wanted.values(), observed_at=asked_at)
         report.saved += len(wanted)
+        report.media_ids += wanted
         report.changed += len(saved.new) + len(saved.changed)
         for media in wanted.values():
             settled |= _keys(media) & open_keys.keys()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.store import Store
-from worker.sync.batch import Policy, Report, sync_batch
+from worker.sync.batch import Policy, sync_batch
+from worker.sync.video_info import add_video_info
 from worker.vod import Vod
 
 #: A wait up to this long (a batch filling up, the next slot of the quota) is sat out; a longer one ends the work.
@@ -18,11 +19,12 @@ _PATIENCE = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One source, how it is asked, and how often."""
+    """One source, how it is asked, how often, and whether the single-video operation is asked too."""
 
     source: str
     vod: Vod
     policy: Policy
+    video_info: bool = False
 
 
 @dataclass(slots=True)
@@ -30,7 +32,6 @@ class Worked:
     """`more_waiting`: the work ended because of its bounds, not because nothing was due."""
 
     batches: int = 0
-    reports: list[Report] = field(default_factory=list)
     more_waiting: bool = False
 
 
@@ -56,7 +57,8 @@ def work_off(
             report = sync_batch(store, lane.vod, now=now(), source=lane.source, policy=lane.policy, sleep=stopping.wait)
             if report.claimed:
                 worked.batches += 1
-                worked.reports.append(report)
+                if lane.video_info:
+                    add_video_info(store, lane.vod, lane.source, report.media_ids, sleep=stopping.wait)
             elif report.wait is not None:
                 waits.append(report.wait)
         if worked.batches >= most or time.monotonic() >= deadline:

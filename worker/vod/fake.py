@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from worker.core.errors import VodError
+from worker.core.errors import VodError, VodRefused
 
 
 class FakeVod:
@@ -49,6 +49,8 @@ class FakeVod:
         self.calls.append([media_id])
         if self._failures:
             raise self._failures.pop(0)
+        if media_id not in self.media:
+            raise VodRefused("unknown", code="InvalidVideo.NotFound", status=404)
         return {
             "RequestId": f"R-{len(self.calls)}",
             "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"},
