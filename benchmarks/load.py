@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import count
 from secrets import randbits
+from typing import cast
 
 import msgspec
 import uvloop
@@ -21,6 +22,9 @@ import uvloop
 MEDIA_ID = "{media_id}"
 
 CONNECTIONS = 64
+
+#: Seconds beyond those of the job.
+_PATIENCE = 60.0
 
 
 class Job(msgspec.Struct, kw_only=True):
@@ -54,8 +58,9 @@ class Result(msgspec.Struct, kw_only=True):
 
 
 def run(job: Job) -> Result:
-    """Send from a process of its own. Raises CalledProcessError where the server hung up."""
-    ended = subprocess.run([sys.executable, "-m", __name__], input=msgspec.json.encode(job), stdout=subprocess.PIPE, check=True)
+    """Send from a process of its own. Raises CalledProcessError where the server hung up, TimeoutExpired where it said nothing."""
+    command = [sys.executable, "-m", __name__]
+    ended = subprocess.run(command, input=msgspec.json.encode(job), stdout=subprocess.PIPE, check=True, timeout=job.seconds + _PATIENCE)
     return msgspec.json.decode(ended.stdout, type=Result)
 
 
@@ -89,8 +94,8 @@ class _Sender(asyncio.Protocol):
         self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # uvloop's transports are what they should be, but not by name.
+        self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 import time
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
 from worker import runtime
 from worker.cli.output import Exit, cell, complain, print_json, say, stderr, stdout, table
@@ -20,8 +23,9 @@ from worker.core.errors import ConfigurationError
 from worker.settings import DEFAULT_SOURCE
 from worker.store import records, schema
 from worker.store.inbox import MANUAL, Inbox, Request
-from worker.store.overview import overview
+from worker.store.overview import Overview, overview
 from worker.store.progress import Outcome, outcomes
+from worker.store.workers import Heartbeat
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
 _SOURCE = typer.Option(help="The account + region, as named in vodsync.toml.")
@@ -30,14 +34,29 @@ _SOURCE = typer.Option(help="The account + region, as named in vodsync.toml.")
 _CHUNK = 1000
 
 
-def status(as_json: Annotated[bool, _AS_JSON] = False) -> None:
+def status(
+    as_json: Annotated[bool, _AS_JSON] = False,
+    require_worker: Annotated[
+        bool, typer.Option("--require-worker", help="Exit 1 unless a worker of this host was heard of in the last minute.")
+    ] = False,
+) -> None:
     """Show the state of the whole: backlog, media, dead letters, workers."""
     here = _ready()
     with here.store.reading() as connection:
         seen = overview(connection, now=runtime.now())
     if as_json:
         print_json(asdict(seen))
-        return
+    else:
+        stdout.print(_status_table(seen))
+    if require_worker and not any(_alive_here(worker) for worker in seen.workers):
+        raise typer.Exit(complain("no worker of this host was heard of in the last minute", Exit.FAILED))
+
+
+def _alive_here(worker: Heartbeat) -> bool:
+    return worker.name.startswith(f"{socket.gethostname()}:") and runtime.now() - worker.seen_at < timedelta(minutes=1)
+
+
+def _status_table(seen: Overview) -> Table:
     shown = table(None, "what", "how many")
     for state, count in sorted(seen.media.items()):
         shown.add_row(f"media {cell(state)}", str(count))
@@ -50,7 +69,7 @@ def status(as_json: Annotated[bool, _AS_JSON] = False) -> None:
         shown.add_row(f"worker {cell(worker.name)}", f"seen {(runtime.now() - worker.seen_at).total_seconds():.0f} s ago")
     if not seen.workers:
         shown.add_row("workers", "none; start one with: vodsync work")
-    stdout.print(shown)
+    return shown
 
 
 def show(

@@ -43,6 +43,9 @@ def serve(
     schema.check(here.store)
     import uvicorn
 
+    # uvicorn stops in order, then raises the signal once more; being asked to stop is no failure.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
     uvicorn.run(
         "worker.web:app",
         host=host or here.settings.host,
@@ -89,7 +92,8 @@ def work(
     log.info("worker started", name=here.name, concurrency=concurrency, beat=beat)
     worker.start()
     if clock is not None:
-        clock.stop()
+        # Not clock.stop(), which waits for the next beat.
+        clock.service.stop()
     log.info("worker stopped", name=here.name)
     raise typer.Exit(worker.exitcode or Exit.DONE)
 

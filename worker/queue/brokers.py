@@ -12,7 +12,7 @@ from worker.core.errors import ConfigurationError
 #: Wake-ups carry no data: more of them than this in the queue wake nobody who is not awake already.
 ENOUGH_WAKE_UPS = 100
 
-_EMBEDDED = "filesystem://"
+_EMBEDDED = "filesystem://localhost"
 
 #: Seconds.
 _CONNECT, _ANSWER = 2, 5
