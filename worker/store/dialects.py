@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import BigInteger, ColumnElement, Insert, Select, Table, UniqueConstraint, literal_column
+from sqlalchemy import (
+    BigInteger,
+    ColumnElement,
+    Connection,
+    CursorResult,
+    Insert,
+    Select,
+    Table,
+    UniqueConstraint,
+    bindparam,
+    column,
+    func,
+    literal_column,
+    select,
+)
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -30,16 +44,41 @@ def clock(dialect: str) -> ColumnElement[int]:
     return literal_column(_CLOCKS.get(dialect, _MYSQL_CLOCK), BigInteger())
 
 
-def upsert(dialect: str, table: Table, assignments: Assignments) -> Insert:
-    """INSERT of one row that turns into an UPDATE where its primary or unique key exists."""
-    if dialect == "postgresql":
-        statement = postgresql.insert(table)
-        return statement.on_conflict_do_update(index_elements=_key(table), set_=dict(assignments(table.c, statement.excluded)))
-    if dialect == "sqlite":
-        lite = sqlite.insert(table)
-        return lite.on_conflict_do_update(index_elements=_key(table), set_=dict(assignments(table.c, lite.excluded)))
-    other = mysql.insert(table)
-    return other.on_duplicate_key_update(assignments(table.c, other.inserted))
+class Upsert:
+    """INSERT of many rows, each turning into an UPDATE where the table's unique key exists."""
+
+    def __init__(self, table: Table, columns: Sequence[str], assignments: Assignments, *, returning: Sequence[str] = ()) -> None:
+        self._table = table
+        self._columns = columns
+        self._assignments = assignments
+        self._returning = returning
+        self._statements: dict[str, Insert] = {}
+
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> CursorResult[Any]:
+        """Each row has all `columns`, and no two the same key. PostgreSQL's result holds the stored rows' `returning` columns."""
+        dialect = connection.dialect.name
+        statement = self._statements.get(dialect)
+        if statement is None:
+            statement = self._statements[dialect] = self._build(dialect)
+        if dialect == "postgresql":
+            return connection.execute(statement, {name: [row[name] for row in rows] for name in self._columns})
+        return connection.execute(statement, rows)
+
+    def _build(self, dialect: str) -> Insert:
+        table = self._table
+        if dialect == "postgresql":
+            # One statement with an array a column: row by row, the round trips cost four times the work.
+            arrays = [bindparam(name, type_=postgresql.ARRAY(table.c[name].type)) for name in self._columns]
+            columns = (column(name, table.c[name].type) for name in self._columns)
+            incoming = func.unnest(*arrays).table_valued(*columns).render_derived()
+            many = postgresql.insert(table).from_select(list(self._columns), select(incoming))
+            many = many.on_conflict_do_update(index_elements=_key(table), set_=dict(self._assignments(table.c, many.excluded)))
+            return many.returning(*(table.c[name] for name in self._returning)) if self._returning else many
+        if dialect == "sqlite":
+            lite = sqlite.insert(table)
+            return lite.on_conflict_do_update(index_elements=_key(table), set_=dict(self._assignments(table.c, lite.excluded)))
+        other = mysql.insert(table)
+        return other.on_duplicate_key_update(self._assignments(table.c, other.inserted))
 
 
 def _key(table: Table) -> list[str]:

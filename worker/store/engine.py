@@ -49,7 +49,14 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
     url = database_url(text)
     backend = url.get_backend_name()
     arguments: dict[str, Any] = {}
-    options: dict[str, Any] = {"pool_size": pool_size, "max_overflow": 8, "pool_timeout": _CONNECT, "pool_recycle": 600}
+    # Statements in errors show no values: a notification's body is nobody's business in a log.
+    options: dict[str, Any] = {
+        "hide_parameters": True,
+        "pool_size": pool_size,
+        "max_overflow": 8,
+        "pool_timeout": _CONNECT,
+        "pool_recycle": 600,
+    }
     if backend == "postgresql" and url.get_driver_name() == "psycopg":
         arguments = _postgresql(schema, migrating)
     elif backend in ("mysql", "mariadb") and url.get_driver_name() == "pymysql":

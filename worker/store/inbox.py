@@ -6,14 +6,13 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache
 from itertools import groupby
-from operator import attrgetter
+from operator import attrgetter, itemgetter
 from typing import Any
 
-from sqlalchemy import Connection, Insert, and_, bindparam, case, delete, literal_column, null, select, update
+from sqlalchemy import Connection, and_, bindparam, case, delete, literal_column, null, select, update
 
-from worker.store.dialects import in_index_order, upsert
+from worker.store.dialects import Upsert, in_index_order
 from worker.store.tables import notification, sync_request
 
 #: Priorities, best first. A batch that the first lane cannot fill is topped up from the next.
@@ -88,7 +87,6 @@ class Inbox:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._dialect = connection.dialect.name
 
     def record(self, deliveries: Iterable[Delivery]) -> set[tuple[str, str]]:
         """Write deliveries down; gives the (source, event key) of those that VOD had not told us before."""
@@ -99,17 +97,31 @@ class Inbox:
                 rows[key]["deliveries"] += 1
             else:
                 rows[key] = _notification_row(delivery)
-        known: set[tuple[str, str]] = set()
-        for source, keys in groupby(sorted(rows), key=lambda key: key[0]):
-            found = self._connection.execute(_KNOWN, {"source": source, "keys": [event_key for _, event_key in keys]})
-            known |= {(source, event_key) for (event_key,) in found}
+        ordered = [rows[key] for key in sorted(rows)]
+        if self._connection.dialect.name == "postgresql":
+            return self._record_and_tell(ordered)
+        known = self._known(rows)
         if known:
             repeats = [{"s": source, "k": key, "n": rows[source, key]["deliveries"]} for source, key in sorted(known)]
             self._connection.execute(_DELIVERED_AGAIN, repeats)
-        new = sorted(rows.keys() - known)
+        new = rows.keys() - known
         if new:
-            self._connection.execute(_record_statement(self._dialect), [rows[key] for key in new])
+            # Another receiver may have written the same notification a moment ago.
+            _RECORD.execute(self._connection, [rows[key] for key in sorted(new)])
         return set(new)
+
+    def _record_and_tell(self, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+        """One statement that also says what was there: a known notification's deliveries are more than those just sent."""
+        sent = {(row["source"], row["event_key"]): row["deliveries"] for row in rows}
+        stored = _RECORD.execute(self._connection, rows)
+        return {(row.source, row.event_key) for row in stored if row.deliveries == sent[row.source, row.event_key]}
+
+    def _known(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
+        known: set[tuple[str, str]] = set()
+        for source, group in groupby(sorted(keys), key=itemgetter(0)):
+            found = self._connection.execute(_KNOWN, {"source": source, "keys": [event_key for _, event_key in group]})
+            known |= {(source, event_key) for (event_key,) in found}
+        return known
 
     def request(self, requests: Iterable[Request], *, now: datetime) -> None:
         """Make media due. One row per medium: asking twice costs one look-up."""
@@ -129,7 +141,7 @@ class Inbox:
         }
         if rows:
             # Everybody takes row locks in the same order, so that two receivers cannot deadlock.
-            self._connection.execute(_request_statement(self._dialect), [rows[key] for key in sorted(rows)])
+            _REQUEST.execute(self._connection, [rows[key] for key in sorted(rows)])
 
     def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
         """Take up to `limit` due requests of one source, best lane first, oldest first.
@@ -227,37 +239,41 @@ _DELIVERED_AGAIN = (
 )
 
 
-@cache
-def _record_statement(dialect: str) -> Insert:
-    # Another receiver may have written the same notification a moment ago.
-    return upsert(dialect, notification, lambda stored, new: [("deliveries", stored.deliveries + new.deliveries)])
+_RECORD = Upsert(
+    notification,
+    ("source", "event_key", "event_type", "media_id", "event_time", "status", "body", "received_at", "deliveries"),
+    lambda stored, new: [("deliveries", stored.deliveries + new.deliveries)],
+    returning=("source", "event_key", "deliveries"),
+)
 
 
-@cache
-def _request_statement(dialect: str) -> Insert:
-    def assignments(stored: Any, new: Any) -> list[tuple[str, Any]]:
-        dead = stored.state == literal_column("'dead'")
-        return [
-            # A leased row keeps its time: whoever holds it sees the new generation when settling.
-            (
-                "available_at",
-                case(
-                    (stored.claim.is_not(None), stored.available_at),
-                    (dead, new.available_at),
-                    (stored.available_at < new.available_at, stored.available_at),
-                    else_=new.available_at,
-                ),
+def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
+    dead = stored.state == literal_column("'dead'")
+    return [
+        # A leased row keeps its time: whoever holds it sees the new generation when settling.
+        (
+            "available_at",
+            case(
+                (stored.claim.is_not(None), stored.available_at),
+                (dead, new.available_at),
+                (stored.available_at < new.available_at, stored.available_at),
+                else_=new.available_at,
             ),
-            ("requested_at", case((dead, new.requested_at), else_=stored.requested_at)),
-            ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
-            ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
-            ("attempts", literal_column("0")),
-            ("generation", stored.generation + literal_column("1")),
-            ("state", literal_column("'due'")),
-        ]
+        ),
+        ("requested_at", case((dead, new.requested_at), else_=stored.requested_at)),
+        ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
+        ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
+        ("attempts", literal_column("0")),
+        ("generation", stored.generation + literal_column("1")),
+        ("state", literal_column("'due'")),
+    ]
 
-    return upsert(dialect, sync_request, assignments)
 
+_REQUEST = Upsert(
+    sync_request,
+    ("source", "media_id", "reason", "priority", "requested_at", "available_at", "generation", "attempts", "state"),
+    _asked_again,
+)
 
 _DUE = in_index_order(
     select(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from functools import cache
 
-from sqlalchemy import Connection, Insert, delete, select
+from sqlalchemy import Connection, delete, select
 
-from worker.store.dialects import upsert
+from worker.store.dialects import Upsert
 from worker.store.tables import worker
 
 #: A worker that was not seen for this long is forgotten.
@@ -31,15 +30,7 @@ class Workers:
 
     def beat(self, heartbeat: Heartbeat) -> None:
         """Say that a worker lives."""
-        self._connection.execute(
-            _beat(self._connection.dialect.name),
-            {
-                "name": heartbeat.name,
-                "started_at": heartbeat.started_at,
-                "seen_at": heartbeat.seen_at,
-                "claimed_at": heartbeat.claimed_at,
-            },
-        )
+        _BEAT.execute(self._connection, [asdict(heartbeat)])
         self._connection.execute(delete(worker).where(worker.c.seen_at < heartbeat.seen_at - _FORGET))
 
     def leave(self, name: str) -> None:
@@ -53,7 +44,5 @@ class Workers:
         return [Heartbeat(*row) for row in rows]
 
 
-@cache
-def _beat(dialect: str) -> Insert:
-    columns = ("started_at", "seen_at", "claimed_at")
-    return upsert(dialect, worker, lambda _stored, new: [(name, new[name]) for name in columns])
+_COLUMNS = ("name", "started_at", "seen_at", "claimed_at")
+_BEAT = Upsert(worker, _COLUMNS, lambda _stored, new: [(name, new[name]) for name in _COLUMNS[1:]])
