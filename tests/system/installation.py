@@ -18,6 +18,7 @@ import httpx
 import kombu
 import redis
 import sqlalchemy as sa
+
 from tests.conftest import own_database, require, service_url
 from tests.system.processes import VODSYNC, Process, clean_environment, eventually, free_port, run
 
@@ -239,9 +240,9 @@ def _own_user(name: str, url: sa.URL) -> Iterator[str]:
         for statement in create:
             administration.do(statement)
         yield user
+    finally:
         for statement in drop:
             administration.do(statement)
-    finally:
         administration.close()
 
 

@@ -11,10 +11,11 @@ from fractions import Fraction
 from typing import Any
 
 import pytest
+
 from tests.system.installation import Installation, analysed
 from tests.system.processes import eventually
 
-UPLOADS = 80
+UPLOADS = 60
 
 Reader = Callable[[Any], Any]
 

@@ -286,9 +286,9 @@ def test_an_upper_case_signature_counts(receiver: Installation) -> None:
     assert answer.status_code == 200
 
 
-@pytest.mark.parametrize("path", ["/callbacks/nobody", "/callbacks/Studio", "/callbacks/%00", "/callbacks/..%2fdefault", "/callbacks/é"])
-def test_an_unknown_source_is_refused(receiver: Installation, path: str) -> None:
-    assert_refused(receiver.notify(news(), path=path), 404)
+@pytest.mark.parametrize("name", ["nobody", "Studio", "%00", "..%2fdefault", "é"])
+def test_an_unknown_source_is_refused(receiver: Installation, name: str) -> None:
+    assert_refused(receiver.notify(news(), path=f"/callbacks/{name}"), 404)
 
 
 @pytest.mark.parametrize(
@@ -383,11 +383,8 @@ def test_livez_readyz_and_statusz_tell_how_it_is(receiver: Installation) -> None
     livez, readyz, statusz = (receiver.http.get(path) for path in ("/livez", "/readyz", "/statusz"))
 
     assert (livez.status_code, readyz.status_code, statusz.status_code) == (200, 200, 200)
-    assert {name: part["state"] for name, part in readyz.json()["parts"].items()} >= {
-        "database": "ok",
-        "schema": "ok",
-        "broker": "ok",
-    }.items()
+    states = {name: part["state"] for name, part in readyz.json()["parts"].items()}
+    assert (states["database"], states["schema"], states["broker"]) == ("ok", "ok", "ok")
     status = statusz.json()
     assert status.keys() >= {"version", "schema", "backlog", "oldest_due_age_seconds", "dead_letters", "broker", "workers"}
     assert status["schema"]["revision"] == status["schema"]["expected"]
