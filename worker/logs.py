@@ -17,6 +17,9 @@ MASK = "***"
 # user:password@ in any URL
 _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
+# ?password=… in a database URL
+_PASSWORD_PARAMETER = re.compile(r"([?&](?:password|passwd|sslpassword|ssl_key_password)=)[^&\s]+", re.IGNORECASE)
+
 
 class _Redactor:
     """Takes known secrets, passwords in URLs and URL signatures out of every text of a log line."""
@@ -32,7 +35,7 @@ class _Redactor:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         if "://" in text:
-            text = strip_signature(_PASSWORD.sub(rf"\1:{MASK}@", text))
+            text = strip_signature(_PASSWORD_PARAMETER.sub(rf"\1{MASK}", _PASSWORD.sub(rf"\1:{MASK}@", text)))
         # A line feed or an escape sequence from outside must not forge a line or steer a terminal.
         return text if text.isprintable() else "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
@@ -67,6 +70,7 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
         wrapper_class=structlog.stdlib.BoundLogger,
         cache_logger_on_first_use=True,
     )
+    logging.captureWarnings(True)
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -91,12 +92,18 @@ def current() -> Runtime:
         return _current or start(settings.load())
 
 
+def refusal(error: object) -> SystemExit:
+    """What ends a process that cannot start: a sentence on stderr, and the exit code for configuration."""
+    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr)
+    return SystemExit(3)
+
+
 def current_or_exit() -> Runtime:
     """For processes that other people's commands start (celery, uvicorn): a bad setting ends them with a sentence and code 3."""
     try:
         return current()
     except ConfigurationError as error:
-        raise SystemExit(f"vodsync: {error}") from None
+        raise refusal(error) from None
 
 
 def _secrets(chosen: Settings) -> list[str]:

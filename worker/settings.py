@@ -106,6 +106,13 @@ class Settings(Source):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sources: dict[str, Source] = Field(default_factory=dict)
 
+    @field_validator("broker_url")
+    @classmethod
+    def _is_broker(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and value.get_secret_value().partition("://")[0] not in ("amqp", "amqps", "pyamqp", "redis", "rediss"):
+            raise ValueError("begins with neither amqp:// nor redis://; leave it out for the embedded broker")
+        return value
+
     @field_validator("database_schema")
     @classmethod
     def _is_schema(cls, value: str | None) -> str | None:

@@ -80,12 +80,23 @@ def test_a_batch_waits_while_it_is_young_and_not_full(store: Store) -> None:
     assert late.media_ids == ["a"]
 
 
-def test_a_full_batch_goes_at_once(store: Store) -> None:
+def test_a_full_batch_goes_before_the_linger_ends(store: Store) -> None:
     request(store, *(f"m{number:02}" for number in range(25)))
 
-    taken = claimed(store, now=NOON)
+    taken = claimed(store, now=NOON + timedelta(milliseconds=50))
 
     assert len(taken.requests) == 20
+
+
+def test_media_that_were_notified_a_moment_ago_are_left_to_gather_their_next_notification(store: Store) -> None:
+    request(store, *(f"old{number:02}" for number in range(18)))
+    request(store, *(f"new{number:02}" for number in range(18)), now=NOON + timedelta(milliseconds=240))
+
+    young = claim(store, now=NOON + timedelta(milliseconds=245))
+    taken = claimed(store, now=NOON + timedelta(milliseconds=250))
+
+    assert young == timedelta(milliseconds=5)
+    assert taken.media_ids == [f"old{number:02}" for number in range(18)]
 
 
 def test_nothing_due_is_no_claim(store: Store) -> None:

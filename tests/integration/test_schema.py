@@ -78,7 +78,7 @@ def test_an_empty_database_is_stale_and_the_message_names_the_command(empty_url:
     with pytest.raises(SchemaStale, match="vodsync migrate"):
         schema.check(store)
     schema.upgrade(empty_url, revision="0001")
-    with pytest.raises(SchemaStale, match="0001.*vodsync migrate"):
+    with pytest.raises(SchemaStale, match=r"0001.*vodsync migrate"):
         schema.check(store)
     store.close()
 

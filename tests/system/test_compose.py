@@ -72,7 +72,7 @@ def test_it_holds_no_secret_and_says_what_to_set() -> None:
     document = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
     for name in ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "VODSYNC_CALLBACK_URL", "VODSYNC_CALLBACK_KEYS"):
-        with pytest.raises(KeyError, match="set it in .env"):
+        with pytest.raises(KeyError, match=r"set it in \.env"):
             interpolate(document, {key: value for key, value in DOTENV.items() if key != name})
 
 

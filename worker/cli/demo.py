@@ -58,8 +58,11 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many med
         store = Store.open(database)
         stack.callback(store.close)
         api = stack.enter_context(httpx.Client(base_url=endpoint, timeout=10))
-        stack.enter_context(_process("worker", ["work", "--beat"], folder, environment))
-        stack.enter_context(_process("receiver", ["serve"], folder, environment))
+        running = [
+            stack.enter_context(_process("worker", ["work", "--beat"], folder, environment)),
+            stack.enter_context(_process("receiver", ["serve"], folder, environment)),
+            emulator,
+        ]
         _wait_until_ready(port)
         say(f"emulated VOD at {endpoint}, receiver at {callback}, database {folder / 'demo.db'}")
         media_ids = api.post("/emulator/uploads", json={"count": media}).raise_for_status().json()["media_ids"]
@@ -67,6 +70,8 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many med
         calls = api.get("/emulator/calls").json()["BatchGetMediaInfos"]
         deliveries = api.get("/emulator/deliveries").json()
         _report(store, deliveries, calls)
+        for process in running:
+            process.terminate()
     if different:
         say(f"{len(different)} of {media} media did not arrive whole, the first: {different[0]}; the logs stand in {folder}")
         raise typer.Exit(Exit.FAILED)

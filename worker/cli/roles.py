@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +16,7 @@ import typer
 
 from worker import logs, runtime
 from worker.cli.output import Exit, say
+from worker.core.errors import ConfigurationError
 from worker.store import schema
 
 log = logs.get(__name__)
@@ -111,6 +113,7 @@ def up(
     here = runtime.current()
     here.require_callbacks()
     here.require_credentials()
+    _require_port(host or here.settings.host, here.settings.port if port is None else port)
     schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
     here.store.close()
     address = (host or here.settings.host, here.settings.port if port is None else port)
@@ -120,6 +123,16 @@ def up(
     }
     say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks, worker and beat; Ctrl-C stops")
     raise typer.Exit(_Supervisor(roles).run())
+
+
+def _require_port(host: str, port: int) -> None:
+    """Raises ConfigurationError where nobody could listen there."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot listen on {host}:{port}: {error.strerror}; choose another with VODSYNC_HOST and VODSYNC_PORT"
+        ) from None
 
 
 class _Supervisor:

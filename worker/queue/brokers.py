@@ -7,8 +7,6 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from worker.core.errors import ConfigurationError
-
 #: Wake-ups carry no data: more of them than this in the queue wake nobody who is not awake already.
 ENOUGH_WAKE_UPS = 100
 
@@ -19,15 +17,13 @@ _CONNECT, _ANSWER = 2, 5
 
 
 def broker_options(url: str | None, folder: Path) -> dict[str, Any]:
-    """Celery settings for the broker at `url`; without one, for the embedded broker in `folder`. Raises ConfigurationError."""
+    """Celery settings for the broker at `url`; without one, for the embedded broker in `folder`."""
     if url is None:
         return {"broker_url": _EMBEDDED, "broker_transport_options": _filesystem(folder)}
     scheme = url.partition("://")[0]
     if scheme in ("amqp", "amqps", "pyamqp"):
         return {"broker_url": url, "broker_heartbeat": 10, "broker_transport_options": _amqp()}
-    if scheme in ("redis", "rediss"):
-        return {"broker_url": url, "broker_transport_options": _redis()}
-    raise ConfigurationError("VODSYNC_BROKER_URL begins with neither amqp:// nor redis://; leave it out for the embedded broker")
+    return {"broker_url": url, "broker_transport_options": _redis()}
 
 
 def _filesystem(folder: Path) -> dict[str, Any]:

@@ -51,10 +51,7 @@ def _create() -> Celery:
     return created
 
 
-try:
-    app = _create()
-except VodsyncError as error:
-    raise SystemExit(f"vodsync: {error}") from None
+app = _create()
 
 
 @signals.setup_logging.connect  # type: ignore[untyped-decorator]
@@ -69,4 +66,4 @@ def _refuse_a_bad_start(**_: Any) -> None:
         schema.check(runtime.current().store)
         _ = runtime.current().lanes
     except VodsyncError as error:
-        raise SystemExit(f"vodsync: {error}") from None
+        raise runtime.refusal(error) from None

@@ -51,10 +51,10 @@ class Store:
                 return rollback.result  # type: ignore[return-value]
             except DBAPIError as error:
                 if attempt == _TRIES or not worth_repeating(error):
-                    raise StoreUnavailable(_describe(error)) from error
+                    raise StoreUnavailable(describe(error)) from error
                 time.sleep(0.01 * 2**attempt)
             except SQLAlchemyError as error:
-                raise StoreUnavailable(_describe(error)) from error
+                raise StoreUnavailable(describe(error)) from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -64,13 +64,13 @@ class Store:
             with self.engine.connect().execution_options(**READ_ONLY) as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreUnavailable(_describe(error)) from error
+            raise StoreUnavailable(describe(error)) from error
 
     def close(self) -> None:
         self.engine.dispose()
 
 
-def _describe(error: SQLAlchemyError) -> str:
+def describe(error: SQLAlchemyError) -> str:
     """The database's own words without statement and parameters, which may hold what nobody should read in a log."""
     original = getattr(error, "orig", None) or error
     first = str(original).strip().splitlines()[:1]

@@ -146,7 +146,7 @@ class Inbox:
     def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
         """Take up to `limit` due requests of one source, best lane first, oldest first.
 
-        None: nothing is due. A timedelta: a batch is filling up, come back after it; the caller should roll back.
+        None: nothing is due. A timedelta: a batch is filling up, look again after it; the caller should roll back.
         """
         due: list[Any] = []
         for priority in LANES:
@@ -156,10 +156,14 @@ class Inbox:
                 break
         if not due:
             return None
-        if len(due) < limit:
+        # A medium's notifications come in quick succession: one that is this young is likely to be notified again in a moment.
+        settling = linger / 5
+        ready = [row for row in due if row.available_at <= now - settling]
+        if len(ready) < limit:
             ripe_at: datetime = min(row.available_at for row in due) + linger
             if ripe_at > now:
-                return ripe_at - now
+                return ripe_at - now if len(due) < limit else min(ripe_at - now, settling)
+        due = ready
         claim = Claim(
             source=source,
             token=secrets.token_hex(16),

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from worker.core.errors import SchemaStale
-from worker.store import Store
+from worker.core.errors import SchemaStale, StoreUnavailable
+from worker.store import Store, describe
 from worker.store.engine import open_engine
 
 #: The revision that this release works with; a test proves it to be the newest migration.
@@ -89,6 +89,8 @@ def _run(url: str, schema: str | None, command: str, revision: str) -> None:
             getattr(alembic.command, command)(configuration, revision)
             if engine.dialect.name in ("mysql", "mariadb"):
                 connection.execute(sa.text("SELECT RELEASE_LOCK('vodsync-migrate')"))
+    except (OperationalError, InterfaceError) as error:
+        raise StoreUnavailable(describe(error)) from error
     finally:
         engine.dispose()
 

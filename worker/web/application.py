@@ -30,7 +30,7 @@ def create() -> Starlette:
         here.require_callbacks()
         schema.check(here.store)
     except VodsyncError as error:
-        raise SystemExit(f"vodsync: {error}") from None
+        raise runtime.refusal(error) from None
     bell = doorbell()
     group: GroupCommit[Delivery] = GroupCommit(
         lambda deliveries: receive(here.store, deliveries, now=runtime.now()), after=bell.ring
@@ -51,7 +51,7 @@ def create() -> Starlette:
         here.store.close()
         log.info("receiver stopped")
 
-    return Starlette(
+    app = Starlette(
         routes=[
             Route("/callbacks", receiver, methods=["POST"]),
             Route("/callbacks/{source}", receiver, methods=["POST"]),
@@ -62,3 +62,6 @@ def create() -> Starlette:
         exception_handlers={HTTPException: answers.not_routed, Exception: answers.failed},
         lifespan=lifespan,
     )
+    # A redirect counts as a failed delivery (vod-protocol 1.1), and is no error in our shape.
+    app.router.redirect_slashes = False
+    return app
