@@ -1,4 +1,4 @@
-"""`python -m benchmarks [accept] [calls] [latency] [saving] [idle] [--quick] [--json]`: the table of what was promised and what is."""
+"""`python -m benchmarks [PART…] [--quick] [--json]`: what was promised beside what is, in a table."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Part(StrEnum):
 
 def main(
     parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything by default.")] = None,
-    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter passes: a minute and a half, with wider ranges.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter passes, wider ranges.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="The measures as JSON.")] = False,
 ) -> None:
     """Measure vodsync on this machine. Exit 1 where a number is not what the project promises, or could not be measured."""

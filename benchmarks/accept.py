@@ -1,8 +1,8 @@
 """How fast are notifications accepted, beside a handler that does nothing?
 
-Sender, server and database share this machine's cores, so a server that waits for its database leaves the sender a core that the empty
-handler's sender has to itself only in part: ratios differ from machine to machine, and mean something only inside one run. Each pass of
-a candidate stands between two passes of the empty handler.
+Sender, server and database share this machine's cores (two, where the thresholds were set): the empty handler and its sender have
+one each, a receiver must share both with its database and its own writer thread. So ratios differ from machine to machine and mean
+something only inside one run; each pass of a candidate stands between two passes of the empty handler.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """The endpoints that ours is compared with: one that does nothing, and one that publishes a Celery task per request.
 
-`python -m benchmarks.baselines empty|publish PORT` serves one of them as `vodsync serve` is served. The publishing one reads the broker
-from VODSYNC_BROKER_URL and checks the signature as ours does.
+`python -m benchmarks.baselines empty|publish PORT` serves one of them as `vodsync serve` is served. The publishing one checks the
+signature as ours does, and takes broker, callback URL and key from vodsync's own settings.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def publish() -> Starlette:
         task_ignore_result=True,
     )
 
-    @celery.task(name="benchmark.fetch")
+    @celery.task(name="benchmark.fetch")  # type: ignore[untyped-decorator]
     def fetch(media_ids: list[str]) -> None:
         """Nobody works here."""
 

@@ -25,8 +25,8 @@ from worker.store import Store, schema
 
 KEYS = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "demoKeyId", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "demoSecret"}
 
-#: Where the servers are, each moved by VODSYNC_TEST_<NAME>_URL as for the tests. The database of the URL is only where we connect to
-#: make our own.
+#: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL, as for the tests. The database in the URL is only where we
+#: connect to make our own.
 _SERVERS = {
     "postgresql": "postgresql://root@127.0.0.1:5432/postgres",
     "mariadb": "mariadb://root@127.0.0.1:3306/mysql",
@@ -37,7 +37,7 @@ _SERVERS = {
 #: Seconds that a process gets to start, or to stop.
 _PATIENCE = 30.0
 
-_SECRET = "benchmark"  # noqa: S105
+_SECRET = "benchmark"
 
 
 class ServerMissing(Exception):

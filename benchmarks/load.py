@@ -1,7 +1,7 @@
 """A crowd of senders in one lean process: how many requests are answered, and how long does each wait?
 
-It runs beside the server on the same machine, so it must be cheap: requests are bytes made beforehand (or pasted together from three
-pieces), and an answer equal to the last good one is not read again. `Result.cpu` near 1 would mean that it was the bottleneck.
+It runs beside the server on the same machine, so it must be cheap: requests are bytes made beforehand, or pasted together from
+three pieces, and an answer equal to the last good one is not read again. `Result.cpu` near 1 would mean that it was the bottleneck.
 """
 
 from __future__ import annotations
@@ -59,8 +59,13 @@ class Result(msgspec.Struct, kw_only=True):
 
 def run(job: Job) -> Result:
     """Send from a process of its own. Raises CalledProcessError where the server hung up, TimeoutExpired where it said nothing."""
-    command = [sys.executable, "-m", __name__]
-    ended = subprocess.run(command, input=msgspec.json.encode(job), stdout=subprocess.PIPE, check=True, timeout=job.seconds + _PATIENCE)
+    ended = subprocess.run(
+        [sys.executable, "-m", __name__],
+        input=msgspec.json.encode(job),
+        stdout=subprocess.PIPE,
+        check=True,
+        timeout=job.seconds + _PATIENCE,
+    )
     return msgspec.json.decode(ended.stdout, type=Result)
 
 
