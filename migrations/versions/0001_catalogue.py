@@ -49,11 +49,11 @@ def upgrade() -> None:
         sa.Column("changed_at", UtcDateTime(), nullable=False),
         sa.Column("deleted_at", UtcDateTime()),
         sa.Column("content_hash", sa.String(64)),
-        sa.PrimaryKeyConstraint("source", "media_id", name="pk_vod_media"),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_media"),
         **MYSQL,
     )
-    op.create_index("ix_vod_media_source_created_at", "vod_media", ["source", "created_at"])
-    op.create_index("ix_vod_media_source_state", "vod_media", ["source", "state"])
+    op.create_index("ix_vod_media_created_at_source", "vod_media", ["created_at", "source"])
+    op.create_index("ix_vod_media_state_source", "vod_media", ["state", "source"])
 
     op.create_table(
         "vod_mezzanine",
@@ -70,7 +70,7 @@ def upgrade() -> None:
         sa.Column("duration", ExactDecimal()),
         sa.Column("bitrate", ExactDecimal()),
         sa.Column("fps", ExactDecimal()),
-        sa.PrimaryKeyConstraint("source", "media_id", name="pk_vod_mezzanine"),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_mezzanine"),
         **MYSQL,
     )
 
@@ -94,7 +94,7 @@ def upgrade() -> None:
         sa.Column("channel_layout", LongText),
         sa.Column("num_frames", sa.BigInteger()),
         sa.Column("lang", LongText),
-        sa.PrimaryKeyConstraint("source", "media_id", "stream_index", name="pk_vod_audio_stream"),
+        sa.PrimaryKeyConstraint("media_id", "source", "stream_index", name="pk_vod_audio_stream"),
         **MYSQL,
     )
 
@@ -126,7 +126,7 @@ def upgrade() -> None:
         sa.Column("bitrate", ExactDecimal()),
         sa.Column("lang", LongText),
         sa.Column("hdr_type", LongText),
-        sa.PrimaryKeyConstraint("source", "media_id", "stream_index", name="pk_vod_video_stream"),
+        sa.PrimaryKeyConstraint("media_id", "source", "stream_index", name="pk_vod_video_stream"),
         **MYSQL,
     )
 
@@ -161,7 +161,7 @@ def upgrade() -> None:
         sa.Column("template_group_id", LongText),
         sa.Column("created_at", UtcDateTime()),
         sa.Column("modified_at", UtcDateTime()),
-        sa.PrimaryKeyConstraint("source", "media_id", "job_id", name="pk_vod_play_info"),
+        sa.PrimaryKeyConstraint("media_id", "source", "job_id", name="pk_vod_play_info"),
         **MYSQL,
     )
 
@@ -171,7 +171,7 @@ def upgrade() -> None:
         sa.Column("media_id", MediaId, nullable=False),
         sa.Column("answer", Json, nullable=False),
         sa.Column("unreadable", Json, nullable=False),
-        sa.PrimaryKeyConstraint("source", "media_id", name="pk_vod_raw"),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_raw"),
         **MYSQL,
     )
 

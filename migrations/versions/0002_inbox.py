@@ -33,11 +33,11 @@ def upgrade() -> None:
         sa.Column("received_at", UtcDateTime(), nullable=False),
         sa.Column("deliveries", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_vod_notification"),
-        sa.UniqueConstraint("source", "event_key", name="uq_vod_notification_source_event_key"),
+        sa.UniqueConstraint("event_key", "source", name="uq_vod_notification_event_key_source"),
         **MYSQL,
     )
+    op.create_index("ix_vod_notification_media_id_source", "vod_notification", ["media_id", "source"])
     op.create_index("ix_vod_notification_received_at", "vod_notification", ["received_at"])
-    op.create_index("ix_vod_notification_source_media_id", "vod_notification", ["source", "media_id"])
 
     op.create_table(
         "vod_sync_request",
@@ -52,10 +52,10 @@ def upgrade() -> None:
         sa.Column("last_error", LongText),
         sa.Column("state", sa.String(8), nullable=False),
         sa.Column("claim", sa.String(32)),
-        sa.PrimaryKeyConstraint("source", "media_id", name="pk_vod_sync_request"),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_sync_request"),
         **MYSQL,
     )
-    op.create_index("ix_vod_sync_request_due", "vod_sync_request", ["source", "state", "priority", "available_at"])
+    op.create_index("ix_vod_sync_request_due", "vod_sync_request", ["state", "priority", "source", "available_at"])
 
 
 def downgrade() -> None:

@@ -54,7 +54,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_vod_job"),
         **MYSQL,
     )
-    op.create_index("ix_vod_job_source_kind_state", "vod_job", ["source", "kind", "state"])
+    op.create_index("ix_vod_job_kind_state_source", "vod_job", ["kind", "state", "source"])
 
 
 def downgrade() -> None:

@@ -75,6 +75,8 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
 def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
     settings = {
         "timezone": "UTC",
+        # A plan made while the tables were empty would serve them for ever.
+        "plan_cache_mode": "force_custom_plan",
         "lock_timeout": f"{_LOCK}s",
         "idle_in_transaction_session_timeout": "60s",
         "statement_timeout": "0" if migrating else f"{_STATEMENT}s",

@@ -10,6 +10,7 @@ from itertools import groupby
 from operator import attrgetter, itemgetter
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, and_, bindparam, case, delete, literal_column, null, select, update
 
 from worker.store.dialects import Upsert, in_index_order
@@ -20,8 +21,7 @@ LIVE, MANUAL, BACKFILL = 0, 10, 20
 LANES = (LIVE, MANUAL, BACKFILL)
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True):
     """One arrival of a notification, ready to be written down. `media_ids` are those it asks to fetch."""
 
     source: str

@@ -13,7 +13,7 @@ from worker.store.tables import quota
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The share of the configured rate that we use, so that jitter on the way never puts one call too many into a second.
-_SHARE = 0.97
+_SHARE = 0.955
 
 #: A slot may be reserved this far ahead; further ahead it would hold a batch that could still fill.
 _AHEAD = timedelta(milliseconds=50)

@@ -20,6 +20,8 @@ from sqlalchemy import (
 
 from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
 
+# Keys begin with what tells rows apart, not with the source, of which there are few: until PostgreSQL has counted, it takes every
+# column for equally telling, and an index that begins with the source then reads the whole table.
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -85,9 +87,9 @@ media = _table(
     Column("changed_at", UtcDateTime, nullable=False),
     *_times("deleted_at"),
     Column("content_hash", String(64)),
-    PrimaryKeyConstraint("source", "media_id"),
-    Index(None, "source", "state"),
-    Index(None, "source", "created_at"),
+    PrimaryKeyConstraint("media_id", "source"),
+    Index(None, "state", "source"),
+    Index(None, "created_at", "source"),
 )
 
 mezzanine = _table(
@@ -98,7 +100,7 @@ mezzanine = _table(
     *_sizes("size"),
     *_integers("width", "height"),
     *_decimals("duration", "bitrate", "fps"),
-    PrimaryKeyConstraint("source", "media_id"),
+    PrimaryKeyConstraint("media_id", "source"),
 )
 
 audio_stream = _table(
@@ -113,7 +115,7 @@ audio_stream = _table(
     *_texts("channel_layout"),
     *_sizes("num_frames"),
     *_texts("lang"),
-    PrimaryKeyConstraint("source", "media_id", "stream_index"),
+    PrimaryKeyConstraint("media_id", "source", "stream_index"),
 )
 
 video_stream = _table(
@@ -130,7 +132,7 @@ video_stream = _table(
     *_sizes("num_frames"),
     *_decimals("start_time", "duration", "bitrate"),
     *_texts("lang", "hdr_type"),
-    PrimaryKeyConstraint("source", "media_id", "stream_index"),
+    PrimaryKeyConstraint("media_id", "source", "stream_index"),
 )
 
 play_info = _table(
@@ -146,7 +148,7 @@ play_info = _table(
     Column("encrypt", Boolean),
     *_texts("encrypt_type", "encrypt_mode", "play_url", "watermark_id", "job_type", "job_ext", "template_id", "template_group_id"),
     *_times("created_at", "modified_at"),
-    PrimaryKeyConstraint("source", "media_id", "job_id"),
+    PrimaryKeyConstraint("media_id", "source", "job_id"),
 )
 
 raw = _table(
@@ -154,7 +156,7 @@ raw = _table(
     *_medium(),
     Column("answer", Json, nullable=False),
     Column("unreadable", Json, nullable=False),
-    PrimaryKeyConstraint("source", "media_id"),
+    PrimaryKeyConstraint("media_id", "source"),
 )
 
 notification = _table(
@@ -170,8 +172,8 @@ notification = _table(
     Column("received_at", UtcDateTime, nullable=False),
     Column("deliveries", Integer, nullable=False),
     PrimaryKeyConstraint("id"),
-    UniqueConstraint("source", "event_key"),
-    Index(None, "source", "media_id"),
+    UniqueConstraint("event_key", "source"),
+    Index(None, "media_id", "source"),
     Index(None, "received_at"),
 )
 
@@ -188,9 +190,9 @@ sync_request = _table(
     Column("state", String(8), nullable=False),
     #: The token of the claim that holds this row, until `available_at`.
     Column("claim", String(32)),
-    PrimaryKeyConstraint("source", "media_id"),
+    PrimaryKeyConstraint("media_id", "source"),
     # The claim reads each lane in the order of this index; a sort would lock every candidate on MariaDB.
-    Index("ix_vod_sync_request_due", "source", "state", "priority", "available_at"),
+    Index("ix_vod_sync_request_due", "state", "priority", "source", "available_at"),
 )
 
 job = _table(
@@ -206,7 +208,7 @@ job = _table(
     Column("updated_at", UtcDateTime, nullable=False),
     *_times("finished_at"),
     PrimaryKeyConstraint("id"),
-    Index(None, "source", "kind", "state"),
+    Index(None, "kind", "state", "source"),
 )
 
 quota = _table(

@@ -6,7 +6,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from worker.core.errors import StoreUnavailable
 
@@ -16,21 +16,30 @@ T = TypeVar("T")
 _GROUP, _BUFFER = 500, 2_000
 _BUFFER_BYTES = 64 * 1024 * 1024
 
+#: Turns of the event loop without a new delivery, after which a group is taken.
+_QUIET_TURNS = 1
+
 
 class BufferFull(StoreUnavailable):
     """More deliveries are waiting for a commit than we are willing to hold in memory."""
 
 
 class GroupCommit(Generic[T]):
-    """Hands items to `commit` in groups, on one thread; each `submit` returns once its own group is committed."""
+    """Hands items to `commit` in groups, on one thread a lane; each `submit` returns once its own group is committed.
 
-    def __init__(self, commit: Callable[[Sequence[T]], object], *, after: Callable[[], object] = lambda: None) -> None:
+    A second lane uses the time that a database server takes to answer; a local file has none to use.
+    """
+
+    def __init__(
+        self, commit: Callable[[Sequence[T]], object], *, lanes: int = 1, after: Callable[[], object] = lambda: None
+    ) -> None:
         self._commit = commit
         self._after = after
         self._waiting: deque[tuple[T, int, asyncio.Future[None]]] = deque()
         self._bytes = 0
-        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="group-commit")
-        self._running: asyncio.Task[None] | None = None
+        self._writer = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="group-commit")
+        self._lanes = lanes
+        self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T, size: int) -> None:
         """Returns when `item` (of `size` bytes) is durable. Raises StoreUnavailable, BufferFull among others: then it is not."""
@@ -39,39 +48,54 @@ class GroupCommit(Generic[T]):
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((item, size, future))
         self._bytes += size
-        if self._running is None:
-            self._running = asyncio.create_task(self._run())
+        if len(self._running) < self._lanes:
+            self._running.add(asyncio.create_task(self._run()))
         await future
 
     async def close(self) -> None:
         """Commit what was accepted, and end."""
-        if self._running is not None:
-            await self._running
+        while self._running:
+            await asyncio.wait(self._running)
         self._writer.shutdown(wait=False)
 
+    async def _gather(self) -> None:
+        """Give way to the event loop until a turn of it brings nobody new: whoever is on the way shares this commit."""
+        quiet = 0
+        before = len(self._waiting)
+        while quiet < _QUIET_TURNS and before < _GROUP:
+            await asyncio.sleep(0)
+            quiet = quiet + 1 if len(self._waiting) == before else 0
+            before = len(self._waiting)
+
     async def _run(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
-                self._bytes -= sum(size for _, size, _ in group)
-                fault: BaseException | None = None
-                try:
-                    await loop.run_in_executor(self._writer, self._commit, [item for item, _, _ in group])
-                except Exception as error:
-                    fault = (
-                        error
-                        if isinstance(error, StoreUnavailable)
-                        else StoreUnavailable(f"could not write: {type(error).__name__}")
-                    )
-                    fault.__cause__ = error
-                for _, _, future in group:
-                    if not future.done():
-                        if fault is None:
-                            future.set_result(None)
-                        else:
-                            future.set_exception(fault)
-                if fault is None:
-                    self._after()
+                await self._gather()
+                await self._commit_group()
         finally:
-            self._running = None
+            # At once, not in a callback: whoever submits next must see that nobody runs.
+            self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
+
+    async def _commit_group(self) -> None:
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+        if not group:
+            # Another lane took them.
+            return
+        self._bytes -= sum(size for _, size, _ in group)
+        fault: StoreUnavailable | None = None
+        try:
+            await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, [item for item, _, _ in group])
+        except StoreUnavailable as error:
+            fault = error
+        except Exception as error:
+            fault = StoreUnavailable(f"could not write: {type(error).__name__}")
+            fault.__cause__ = error
+        for _, _, future in group:
+            if future.done():
+                continue
+            if fault is None:
+                future.set_result(None)
+            else:
+                future.set_exception(fault)
+        if fault is None:
+            self._after()

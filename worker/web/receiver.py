@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 
-from starlette.responses import PlainTextResponse, Response
+from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from worker import logs
@@ -22,11 +23,19 @@ log = logs.get(__name__)
 #: Bytes. The queue variant of these notifications ends at 64 KiB (vod-protocol 1.1).
 BODY_LIMIT = 1024 * 1024
 
-# VOD counts only 200 as delivered, and gives up after three tries.
-_ACCEPTED = PlainTextResponse("ok")
+# VOD counts only 200 as delivered, and gives up after three tries. Most requests end here, so the answer is made once.
+_ACCEPTED: tuple[Message, ...] = (
+    {
+        "type": "http.response.start",
+        "status": 200,
+        "headers": [(b"content-type", b"text/plain; charset=utf-8"), (b"content-length", b"2")],
+    },
+    {"type": "http.response.body", "body": b"ok"},
+)
 
 _STATUS = {"malformed": 400}
 _RETRY = {"Retry-After": "1"}
+_NO_PARAMETERS: dict[str, str] = {}
 
 
 class TooLarge(Exception):
@@ -50,10 +59,15 @@ class Receiver:
             response = await self._answer(scope, receive)
         except Disconnected:
             return
-        await response(scope, receive, send)
+        if response is not None:
+            await response(scope, receive, send)
+            return
+        for message in _ACCEPTED:
+            await send(message)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response:
-        source = scope["path_params"].get("source", DEFAULT_SOURCE)
+    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
+        """None once the notification is stored; otherwise what to tell the sender."""
+        source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
         check = self._checks.get(source)
         if check is None:
             return answers.error(404, "no source has this name; it stands in vodsync.toml as [sources.NAME]", "source")
@@ -74,7 +88,12 @@ class Receiver:
         except StoreUnavailable as error:
             log.error("notification not stored", source=source, error=str(error))
             return answers.error(503, "the database did not take the notification; send it again", "store", _RETRY)
-        return _ACCEPTED
+        except (Disconnected, asyncio.CancelledError):
+            raise
+        except Exception as error:
+            log.error("notification not handled", source=source, error=type(error).__name__)
+            return answers.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
+        return None
 
 
 class _Check:
