@@ -37,7 +37,6 @@ def upgrade() -> None:
         **MYSQL,
     )
     op.create_index("ix_vod_notification_media_id_source", "vod_notification", ["media_id", "source"])
-    op.create_index("ix_vod_notification_received_at", "vod_notification", ["received_at"])
 
     op.create_table(
         "vod_sync_request",
@@ -54,6 +53,7 @@ def upgrade() -> None:
         sa.Column("claim", sa.String(32)),
         sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_sync_request"),
         **MYSQL,
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_vod_sync_request_due", "vod_sync_request", ["state", "priority", "source", "available_at"])
 

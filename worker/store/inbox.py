@@ -98,7 +98,7 @@ class Inbox:
             else:
                 rows[key] = _notification_row(delivery)
         ordered = [rows[key] for key in sorted(rows)]
-        if self._connection.dialect.name == "postgresql":
+        if self._connection.dialect.name in ("postgresql", "sqlite"):
             return self._record_and_tell(ordered)
         known = self._known(rows)
         if known:

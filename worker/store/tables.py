@@ -38,8 +38,8 @@ _MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.ite
 _RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
-def _table(name: str, *columns: Any) -> Table:
-    made: Table = Table(name, metadata, *columns, **_MYSQL)
+def _table(name: str, *columns: Any, **options: Any) -> Table:
+    made: Table = Table(name, metadata, *columns, **_MYSQL, **options)
     return made
 
 
@@ -174,7 +174,6 @@ notification = _table(
     PrimaryKeyConstraint("id"),
     UniqueConstraint("event_key", "source"),
     Index(None, "media_id", "source"),
-    Index(None, "received_at"),
 )
 
 sync_request = _table(
@@ -193,6 +192,7 @@ sync_request = _table(
     PrimaryKeyConstraint("media_id", "source"),
     # The claim reads each lane in the order of this index; a sort would lock every candidate on MariaDB.
     Index("ix_vod_sync_request_due", "state", "priority", "source", "available_at"),
+    sqlite_with_rowid=False,
 )
 
 job = _table(
