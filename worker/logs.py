@@ -14,6 +14,8 @@ from worker.core.urls import strip_signature
 
 MASK = "***"
 
+_BROKER_LIBRARIES = ("amqp", "kombu", "redis")
+
 # user:password@ in any URL
 _PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
 
@@ -52,6 +54,16 @@ class _Redactor:
 redactor = _Redactor()
 
 
+def _brief(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """A connection that is gone needs a sentence; where in Celery it was noticed helps nobody."""
+    found = event.get("exc_info")
+    error = found[1] if isinstance(found, tuple) else sys.exception() if found is True else found
+    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _BROKER_LIBRARIES:
+        del event["exc_info"]
+        event["error"] = f"{type(error).__name__}: {error}"
+    return event
+
+
 def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
     """Send every log line of the process to stderr: coloured at a terminal, one JSON object a line elsewhere."""
     redactor.learn(secrets)
@@ -60,6 +72,7 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _brief,
         structlog.processors.format_exc_info,
         redactor,
     ]

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from typing import Any
 
 import pytest
+from amqp.exceptions import RecoverableConnectionError
 
 from worker import logs
 
@@ -18,7 +20,7 @@ def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
 
     def write(**fields: object) -> dict[str, object]:
         logs.configure("info", secrets=["Sup3rSecret"])
-        logging.getLogger("test").info("phrase %s", fields.get("text"))
+        logging.getLogger("test").info("phrase %s", fields.pop("text", ""), **fields)
         found: dict[str, object] = json.loads(capsys.readouterr().err.splitlines()[-1])
         return found
 
@@ -42,3 +44,11 @@ def test_secrets_signatures_and_control_characters_stay_out(line: object, text: 
 
     assert forbidden not in str(written["event"])
     assert "phrase" in str(written["event"])
+
+
+def test_a_lost_broker_is_a_sentence_and_an_unknown_error_keeps_its_traceback(line: Any) -> None:
+    lost = line(exc_info=RecoverableConnectionError("connection already closed"))
+    unknown = line(exc_info=ValueError("a bug"))
+
+    assert (lost["error"], "exception" in lost) == ("RecoverableConnectionError: connection already closed", False)
+    assert "a bug" in unknown["exception"]
