@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -24,6 +25,10 @@ from worker.web.health import Health
 from worker.web.receiver import Receiver
 
 log = logs.get(__name__)
+
+
+#: Seconds.
+_SWITCH = 0.0003
 
 
 class Application(Starlette):
@@ -64,6 +69,8 @@ def create() -> Starlette:
         # What stands here now stays: without this each full collection stops every request for some 60 ms.
         gc.collect()
         gc.freeze()
+        # The event loop and a thread that commits take turns; by default either waits up to 5 ms for the other to give way.
+        sys.setswitchinterval(_SWITCH)
         log.info("receiver started", sources=",".join(here.sources))
         yield
         await group.close()

@@ -16,9 +16,6 @@ T = TypeVar("T")
 _GROUP, _BUFFER = 500, 2_000
 _BUFFER_BYTES = 64 * 1024 * 1024
 
-#: Turns of the event loop without a new delivery, after which a group is taken.
-_QUIET_TURNS = 1
-
 
 class BufferFull(StoreUnavailable):
     """More deliveries are waiting for a commit than we are willing to hold in memory."""
@@ -59,13 +56,14 @@ class GroupCommit(Generic[T]):
         self._writer.shutdown(wait=False)
 
     async def _gather(self) -> None:
-        """Give way to the event loop until a turn of it brings nobody new: whoever is on the way shares this commit."""
-        quiet = 0
-        before = len(self._waiting)
-        while quiet < _QUIET_TURNS and before < _GROUP:
-            await asyncio.sleep(0)
-            quiet = quiet + 1 if len(self._waiting) == before else 0
+        """Give way to the event loop until a turn of it brings nobody new: whoever is on the way shares this commit.
+
+        With one lane the commit before has been such a time.
+        """
+        before = -1
+        while self._lanes > 1 and before < len(self._waiting) < _GROUP:
             before = len(self._waiting)
+            await asyncio.sleep(0)
 
     async def _run(self) -> None:
         try:
