@@ -114,7 +114,7 @@ class Inbox:
         """One statement that also says what was there: a known notification's deliveries are more than those just sent."""
         sent = {(row["source"], row["event_key"]): row["deliveries"] for row in rows}
         stored = _RECORD.execute(self._connection, rows)
-        return {(row.source, row.event_key) for row in stored if row.deliveries == sent[row.source, row.event_key]}
+        return {(source, key) for source, key, deliveries in stored if deliveries == sent[source, key]}
 
     def _known(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
         known: set[tuple[str, str]] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import lru_cache
 from typing import Any
 
 from sqlalchemy import JSON, DateTime, Dialect, Numeric, String, Text
@@ -13,6 +14,7 @@ from sqlalchemy.types import TypeDecorator, TypeEngine
 from worker.core.media import ID_LENGTH, JOB_ID_LENGTH
 
 
+@lru_cache(maxsize=1024)
 def _sqlite_text(value: datetime | None) -> str | None:
     return None if value is None else value.astimezone(UTC).isoformat(" ", "microseconds")[:26]
 
