@@ -144,6 +144,7 @@ _PLAY_INFO: Fields = (
 _INDEX = ("Index", "stream_index", STREAM_INDEX_LENGTH)
 _JOB = ("JobId", "job_id", JOB_ID_LENGTH)
 
+_encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -247,11 +248,12 @@ def content_hash(media: Media) -> str:
         audio_streams=tuple(sorted(media.audio_streams, key=lambda stream: stream.stream_index)),
         video_streams=tuple(sorted(media.video_streams, key=lambda stream: stream.stream_index)),
         play_infos=tuple(sorted(media.play_infos, key=lambda play: play.job_id)),
-        raw=raw,
+        raw={},
         # Its paths count positions, and it follows from the rest.
         unreadable=(),
     )
-    return hashlib.sha256(_encode_sorted(typed)).hexdigest()
+    # The fields of our types come in one order; only VOD's own objects need to be put into one.
+    return hashlib.sha256(_encode(typed) + _encode_sorted(raw)).hexdigest()
 
 
 def _typed(source: dict[str, Any], fields: Fields, path: str, unreadable: list[str]) -> dict[str, Any]:
@@ -327,7 +329,7 @@ def _children(
 
 
 def _unorder(source: dict[str, Any], name: str) -> None:
-    if isinstance(elements := source.get(name), list):
+    if isinstance(elements := source.get(name), list) and len(elements) > 1:
         source[name] = [msgspec.Raw(encoded) for encoded in sorted(map(_encode_sorted, elements))]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
@@ -56,6 +57,7 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
         "max_overflow": 8,
         "pool_timeout": _CONNECT,
         "pool_recycle": 600,
+        "json_serializer": lambda value: msgspec.json.encode(value).decode(),
     }
     if backend == "postgresql" and url.get_driver_name() == "psycopg":
         arguments = _postgresql(schema, migrating)

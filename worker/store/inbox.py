@@ -113,7 +113,7 @@ class Inbox:
     def _record_and_tell(self, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
         """One statement that also says what was there: a known notification's deliveries are more than those just sent."""
         sent = {(row["source"], row["event_key"]): row["deliveries"] for row in rows}
-        stored = _RECORD.execute(self._connection, rows)
+        stored = map(tuple, _RECORD.execute(self._connection, rows))
         return {(source, key) for source, key, deliveries in stored if deliveries == sent[source, key]}
 
     def _known(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
