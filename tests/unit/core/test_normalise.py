@@ -904,5 +904,5 @@ def test_the_content_hash_changes_with_every_field_documented_or_not():
 
 def test_the_content_hash_is_the_same_in_every_process():
     assert content_hash(read({"MediaInfo": {"Title": "x", "CateId": 1.5}})) == (
-        "631e3db25cefe361ed35dc3cc788285754d64c20ce580ff36aef4d9e4a29d614"
+        "e5f71520bfc67e76882ff4a3625c2c84330fd646bcfde7181566b09c9c870be4"
     )
