@@ -144,6 +144,21 @@ def test_a_second_signal_stops_up_at_once(up: tuple[Installation, Process]) -> N
     eventually(lambda: not any(map(alive, everybody)), within=5, missing="the end of every role")
 
 
+def test_a_killed_up_leaves_nobody_behind_and_the_next_one_takes_over(up: tuple[Installation, Process]) -> None:
+    installation, process = up
+    everybody = descendants(process.pid)
+
+    process.kill()
+    again = installation.start("up-again", "up")
+    installation.wait_until_ready()
+    installation.emulator.post("/uploads", json={"count": 3})
+    installation.wait_until_synced()
+
+    eventually(lambda: not any(map(alive, everybody)), within=10, missing="the end of the killed one's roles")
+    assert installation.database.count("vod_media") == 3
+    assert again.stop() == DONE
+
+
 # Refusals
 
 

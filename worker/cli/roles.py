@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import socket
-import subprocess
-import sys
-import threading
 import time
-from types import FrameType
 from typing import Annotated, Any
 
 import typer
 
 from worker import logs, runtime
 from worker.cli.output import Exit, say
+from worker.cli.supervisor import Supervisor, end_with_parent
 from worker.core.errors import ConfigurationError
 from worker.store import schema
 
@@ -24,17 +22,19 @@ log = logs.get(__name__)
 #: Seconds that requests, or a batch, get to finish after SIGTERM.
 _GRACE = 30
 
-#: Seconds before a role that died is started again.
-_RESTART = 1.0
-
 _PORT = typer.Option(help="Port to listen on (VODSYNC_PORT).")
 _HOST = typer.Option(help="Address to listen on (VODSYNC_HOST).")
+_SUPERVISED = typer.Option("--supervised", hidden=True)
+
+#: Seconds in which the port of an `up` that was killed becomes free.
+_PORT_PATIENCE = 5
 
 
 def serve(
     host: Annotated[str | None, _HOST] = None,
     port: Annotated[int | None, _PORT] = None,
     workers: Annotated[int, typer.Option(min=1, help="Processes that share the port.")] = 1,
+    supervised: Annotated[bool, _SUPERVISED] = False,
 ) -> None:
     """Run the receiver: the address that VOD calls.
 
@@ -43,6 +43,8 @@ def serve(
     here = runtime.current()
     here.require_callbacks()
     schema.check(here.store)
+    if supervised:
+        end_with_parent()
     import uvicorn
 
     # uvicorn stops in order, then raises the signal once more; being asked to stop is no failure.
@@ -68,6 +70,7 @@ def work(
     beat: Annotated[
         bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")
     ] = False,
+    supervised: Annotated[bool, _SUPERVISED] = False,
 ) -> None:
     """Run a worker: fetch what is due from VOD, twenty media a call, and store it.
 
@@ -76,6 +79,8 @@ def work(
     here = runtime.current()
     schema.check(here.store)
     here.require_credentials()
+    if supervised:
+        end_with_parent()
     from celery.beat import EmbeddedService, Scheduler
 
     from worker.queue import app
@@ -118,71 +123,30 @@ def up(
     here.store.close()
     address = (host or here.settings.host, here.settings.port if port is None else port)
     roles = {
-        "receiver": ["serve", "--host", address[0], "--port", str(address[1])],
-        "worker": ["work", "--beat", "--concurrency", str(concurrency)],
+        "receiver": ["serve", "--supervised", "--host", address[0], "--port", str(address[1])],
+        "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency)],
     }
     say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks, worker and beat; Ctrl-C stops")
-    raise typer.Exit(_Supervisor(roles).run())
+    raise typer.Exit(Supervisor(roles, grace=_GRACE).run())
 
 
 def _require_port(host: str, port: int) -> None:
     """Raises ConfigurationError where nobody could listen there."""
+    deadline = time.monotonic() + _PORT_PATIENCE
+    while fault := _port_fault(host, port):
+        if fault.errno != errno.EADDRINUSE or time.monotonic() > deadline:
+            raise ConfigurationError(
+                f"cannot listen on {host}:{port}: {fault.strerror}; choose another with VODSYNC_HOST and VODSYNC_PORT"
+            )
+        time.sleep(0.1)
+
+
+def _port_fault(host: str, port: int) -> OSError | None:
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except OSError as error:
-        raise ConfigurationError(
-            f"cannot listen on {host}:{port}: {error.strerror}; choose another with VODSYNC_HOST and VODSYNC_PORT"
-        ) from None
-
-
-class _Supervisor:
-    """Starts roles as processes, starts them again when they die, and stops them together."""
-
-    def __init__(self, roles: dict[str, list[str]]) -> None:
-        self._commands = {name: [sys.executable, "-m", "worker", *arguments] for name, arguments in roles.items()}
-        self._running: dict[str, subprocess.Popen[bytes]] = {}
-        self._stopping = threading.Event()
-
-    def run(self) -> int:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
-        self._running = {name: self._spawn(name) for name in self._commands}
-        code = 0
-        while not self._stopping.wait(0.2):
-            for name, process in self._running.items():
-                ended = process.poll()
-                if ended == Exit.CONFIGURATION:
-                    code = ended
-                    self._stop()
-                elif ended is not None:
-                    log.error("role died and is started again", role=name, code=ended)
-                    time.sleep(_RESTART)
-                    if not self._stopping.is_set():
-                        self._running[name] = self._spawn(name)
-        return self._wait() or code
-
-    def _spawn(self, name: str) -> subprocess.Popen[bytes]:
-        # A process group of its own: Ctrl-C at the terminal reaches the roles through us, once.
-        return subprocess.Popen(self._commands[name], start_new_session=True)  # noqa: S603
-
-    def _stop(self, number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
-        again = self._stopping.is_set()
-        self._stopping.set()
-        for process in self._running.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
-
-    def _wait(self) -> int:
-        deadline = time.monotonic() + _GRACE + 5
-        for name, process in self._running.items():
-            try:
-                process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                log.error("role did not stop in time and was killed", role=name)
-                process.kill()
-                process.wait()
-                return Exit.FAILED
-        return Exit.DONE
+        return error
+    return None
 
 
 def module_environment(**settings: str) -> dict[str, Any]:

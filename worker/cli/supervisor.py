@@ -1,0 +1,83 @@
+"""Several roles on one machine, alive and ended together."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from types import FrameType
+
+from worker import logs
+from worker.cli.output import Exit
+
+log = logs.get(__name__)
+
+#: Seconds before a role that died is started again.
+_RESTART = 1.0
+
+
+def end_with_parent() -> None:
+    """Stop this process, in order, once the supervisor that started it is gone; even a killed one leaves nobody behind."""
+
+    def watch() -> None:
+        while os.read(0, 1):
+            pass
+        log.warning("supervisor is gone; stopping")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()
+
+
+class Supervisor:
+    """Starts roles as processes, starts them again when they die, and stops them together."""
+
+    def __init__(self, roles: dict[str, list[str]], *, grace: float) -> None:
+        self._grace = grace
+        self._commands = {name: [sys.executable, "-m", "worker", *arguments] for name, arguments in roles.items()}
+        self._running: dict[str, subprocess.Popen[bytes]] = {}
+        self._stopping = threading.Event()
+
+    def run(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._stop)
+        self._running = {name: self._spawn(name) for name in self._commands}
+        code = 0
+        while not self._stopping.wait(0.2):
+            for name, process in self._running.items():
+                ended = process.poll()
+                if ended == Exit.CONFIGURATION:
+                    code = ended
+                    self._stop()
+                elif ended is not None:
+                    log.error("role died and is started again", role=name, code=ended)
+                    time.sleep(_RESTART)
+                    if not self._stopping.is_set():
+                        self._running[name] = self._spawn(name)
+        return self._wait() or code
+
+    def _spawn(self, name: str) -> subprocess.Popen[bytes]:
+        # A process group of its own: Ctrl-C at the terminal reaches the roles through us, once.
+        # The pipe carries nothing; that it ends tells the role that we are gone.
+        return subprocess.Popen(self._commands[name], start_new_session=True, stdin=subprocess.PIPE)  # noqa: S603
+
+    def _stop(self, number: int = signal.SIGTERM, _frame: FrameType | None = None) -> None:
+        again = self._stopping.is_set()
+        self._stopping.set()
+        for process in self._running.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL if again else signal.SIGTERM)
+
+    def _wait(self) -> int:
+        deadline = time.monotonic() + self._grace + 5
+        for name, process in self._running.items():
+            try:
+                process.wait(max(0.1, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                log.error("role did not stop in time and was killed", role=name)
+                process.kill()
+                process.wait()
+                return Exit.FAILED
+        return Exit.DONE
