@@ -13,7 +13,7 @@ from worker import logs, settings
 from worker.core.errors import ConfigurationError
 from worker.settings import Settings, Source
 from worker.store import Store
-from worker.sync.batch import Policy
+from worker.sync.policy import Policy
 from worker.sync.work import Lane
 
 

@@ -173,7 +173,7 @@ def test_a_postponed_request_comes_back_with_one_attempt_more(store: Store) -> N
     taken = claimed(store)
     later = NOON + 30 * SECOND
 
-    store.transact(lambda connection: Inbox(connection).postpone(taken, [Postponement("a", later, "gone")], now=NOON))
+    store.transact(lambda connection: Inbox(connection).postpone(taken, [Postponement("a", later, "gone", failed=True)], now=NOON))
 
     row = rows(store)["a"]
     assert (row.attempts, row.available_at, row.last_error, row.claim) == (1, later, "gone", None)

@@ -158,6 +158,11 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
             return True
         return self.mezzanine is not None and self.mezzanine.duration is not None
 
+    @property
+    def source_deleted(self) -> bool:
+        """True where VOD keeps the medium without its source file (vod-protocol 9.3): a newer state, not a missing analysis."""
+        return self.mezzanine is not None and self.mezzanine.status == "Deleted"
+
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """One answer of BatchGetMediaInfos. Ids are VOD's; an id that was asked for and stands nowhere here was not answered."""

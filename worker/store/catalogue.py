@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
@@ -57,7 +57,7 @@ class Catalogue:
                 saved.unchanged.append(media_id)
             else:
                 saved.changed.append(media_id)
-                if not media.analysed and not _source_deleted(media):
+                if not media.analysed and not media.source_deleted:
                     partial.append(media)
         keep = self._analysed(source, [media.media_id for media in partial])
         if saved.new:
@@ -70,10 +70,17 @@ class Catalogue:
         self._replace_children(source, [by_id[media_id] for media_id in [*saved.new, *whole]], stale=whole)
         return saved
 
-    def mark(self, source: str, media_ids: Collection[str], state: str, *, observed_at: datetime) -> list[str]:
-        """Note that VOD answered `missing` or `forbidden` for these; gives those whose state changed. Their other columns stay."""
+    def mark(
+        self, source: str, media_ids: Collection[str], state: str, *, observed_at: datetime, only_new: bool = False
+    ) -> list[str]:
+        """Note that these are `missing`, `forbidden` or `deleted`; gives those whose state changed. Their other columns stay.
+
+        `only_new` leaves those alone that have a row.
+        """
         stored = self._stored(source, media_ids)
         new = [media_id for media_id in sorted(media_ids) if media_id not in stored]
+        if only_new:
+            stored = {}
         # What VOD itself told us to be deleted is not merely missing.
         same = [
             media_id
@@ -91,10 +98,17 @@ class Catalogue:
             }
             self._connection.execute(insert(tables.media), [row | {"media_id": media_id} for media_id in new])
         if moved:
-            values = {"state": state, "observed_at": observed_at, "changed_at": observed_at}
+            values = {"state": state, "observed_at": observed_at, "changed_at": observed_at, "deleted_at": None}
             self._connection.execute(update(tables.media).where(_THESE), [{"s": source, "ids": moved} | values])
         self._observe(source, same, observed_at)
         return new + moved
+
+    def delete(self, source: str, deleted_at: Mapping[str, datetime], *, observed_at: datetime) -> None:
+        """Note that these media are gone, since when; their rows stay, and a later answer that shows one revives it."""
+        moved = self.mark(source, deleted_at.keys(), DELETED, observed_at=observed_at)
+        if moved:
+            rows = [{"s": source, "m": media_id, "deleted_at": deleted_at[media_id]} for media_id in sorted(moved)]
+            self._connection.execute(_UPDATE, rows)
 
     def save_video_info(self, source: str, info: VideoInfo, *, observed_at: datetime) -> None:
         """Store what the single-video operation adds, where it differs from what stands there."""
@@ -147,11 +161,6 @@ class Catalogue:
         ):
             if rows:
                 self._connection.execute(statement, rows)
-
-
-def _source_deleted(media: Media) -> bool:
-    # VOD keeps a medium whose source file was deleted and says so here (vod-protocol 9.3): a newer state, not a missing analysis.
-    return media.mezzanine is not None and media.mezzanine.status == "Deleted"
 
 
 class _Rows:

@@ -11,8 +11,10 @@ from operator import attrgetter, itemgetter
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, and_, bindparam, case, delete, literal_column, null, select, update
+from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, select, update
 
+from worker.core.errors import RejectedNotification
+from worker.core.events import parse
 from worker.store.dialects import Upsert, in_index_order
 from worker.store.tables import notification, sync_request
 
@@ -56,6 +58,8 @@ class SyncRequest:
     reason: str
     priority: int
     requested_at: datetime
+    #: How often VOD answered that there is more to come.
+    waits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +78,18 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Postponement:
-    """Ask again for `media_id` at `at`. `counted` adds to the attempts that lead to a dead letter."""
+    """Ask again for `media_id` at `at`.
+
+    `failed` adds to the attempts that lead to a dead letter; `waited` to the answers that were not final. `priority` is the lane it
+    waits in from now on, where that is another one.
+    """
 
     media_id: str
     at: datetime
-    error: str
-    counted: bool = True
+    error: str | None
+    failed: bool = False
+    waited: bool = False
+    priority: int | None = None
 
 
 class Inbox:
@@ -168,7 +178,7 @@ class Inbox:
             source=source,
             token=secrets.token_hex(16),
             until=now + lease,
-            requests=tuple(SyncRequest(*row[:6]) for row in due),
+            requests=tuple(SyncRequest(*row[:7]) for row in due),
         )
         self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until})
         return claim
@@ -194,7 +204,9 @@ class Inbox:
                 "t": claim.token,
                 "g": generations[postponement.media_id],
                 "at": postponement.at,
-                "counted": int(postponement.counted),
+                "failed": int(postponement.failed),
+                "waited": int(postponement.waited),
+                "lane": postponement.priority,
                 "error": postponement.error,
                 "now_": now,
             }
@@ -214,8 +226,24 @@ class Inbox:
             self._connection.execute(_BURY, rows)
             self._rearm(claim, errors, now)
 
+    def deletions(self, source: str, media_ids: Collection[str]) -> dict[str, datetime]:
+        """Those of these media that VOD told us to be deleted whole, and when (vod-protocol 2.7)."""
+        if not media_ids:
+            return {}
+        told = self._connection.execute(_DELETIONS, {"s": source, "ids": sorted(media_ids)})
+        return {
+            media_id: event_time or received_at for media_id, body, event_time, received_at in map(tuple, told) if _deletes(body)
+        }
+
     def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
         self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
+
+
+def _deletes(body: str) -> bool:
+    try:
+        return parse(body.encode()).deletes
+    except RejectedNotification:
+        return False
 
 
 def _notification_row(delivery: Delivery) -> dict[str, Any]:
@@ -234,6 +262,17 @@ def _notification_row(delivery: Delivery) -> dict[str, Any]:
 
 _KNOWN = select(notification.c.event_key).where(
     notification.c.source == bindparam("source"), notification.c.event_key.in_(bindparam("keys", expanding=True))
+)
+
+_DELETIONS = (
+    select(notification.c.media_id, notification.c.body, notification.c.event_time, notification.c.received_at)
+    .where(
+        notification.c.source == bindparam("s"),
+        notification.c.media_id.in_(bindparam("ids", expanding=True)),
+        notification.c.event_type == "DeleteMediaComplete",
+        notification.c.status == "success",
+    )
+    .order_by(notification.c.id)
 )
 
 _DELIVERED_AGAIN = (
@@ -264,7 +303,8 @@ def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
                 else_=new.available_at,
             ),
         ),
-        ("requested_at", case((dead, new.requested_at), else_=stored.requested_at)),
+        ("requested_at", case((dead | (stored.waits > literal_column("0")), new.requested_at), else_=stored.requested_at)),
+        ("waits", literal_column("0")),
         ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
         ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
         ("attempts", literal_column("0")),
@@ -287,6 +327,7 @@ _DUE = in_index_order(
         sync_request.c.reason,
         sync_request.c.priority,
         sync_request.c.requested_at,
+        sync_request.c.waits,
         sync_request.c.available_at,
     )
     .where(
@@ -321,7 +362,11 @@ _POSTPONE = (
     .values(
         claim=null(),
         available_at=case((_UNCHANGED, bindparam("at")), else_=bindparam("now_")),
-        attempts=case((_UNCHANGED, sync_request.c.attempts + bindparam("counted")), else_=0),
+        attempts=case((_UNCHANGED, sync_request.c.attempts + bindparam("failed")), else_=0),
+        waits=case((_UNCHANGED, sync_request.c.waits + bindparam("waited")), else_=0),
+        priority=case(
+            (_UNCHANGED, func.coalesce(bindparam("lane", type_=Integer), sync_request.c.priority)), else_=sync_request.c.priority
+        ),
         last_error=bindparam("error"),
     )
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 from collections.abc import Sequence
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, bindparam, or_, select
 
 from worker.store.catalogue import FORBIDDEN, MISSING
 from worker.store.tables import media, sync_request
@@ -19,7 +19,10 @@ class Outcome(enum.Enum):
 
 
 _REQUESTS = select(sync_request.c.media_id, sync_request.c.state).where(
-    sync_request.c.source == bindparam("s"), sync_request.c.media_id.in_(bindparam("ids", expanding=True))
+    sync_request.c.source == bindparam("s"),
+    sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
+    # One that was answered, and only waits for more to come, was fetched.
+    or_(sync_request.c.waits == 0, sync_request.c.state == "dead"),
 )
 _STATES = select(media.c.media_id, media.c.state).where(
     media.c.source == bindparam("s"), media.c.media_id.in_(bindparam("ids", expanding=True))

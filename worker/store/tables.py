@@ -16,6 +16,7 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    text,
 )
 
 from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
@@ -185,6 +186,7 @@ sync_request = _table(
     Column("available_at", UtcDateTime, nullable=False),
     Column("generation", BigInteger, nullable=False),
     Column("attempts", Integer, nullable=False),
+    Column("waits", Integer, nullable=False, server_default=text("0")),
     Column("last_error", LongText),
     Column("state", String(8), nullable=False),
     #: The token of the claim that holds this row, until `available_at`.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,34 +12,18 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
 from worker.core.ids import reference_key, split
-from worker.core.media import BATCH_LIMIT, Answer, Media
+from worker.core.media import Answer, Media
 from worker.core.normalise import read_answer
 from worker.store import Rollback, Store
 from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue
-from worker.store.inbox import Claim, Inbox, Postponement, SyncRequest
+from worker.store.inbox import Claim, Inbox, Postponement
 from worker.store.quota import Quota, Slot
+from worker.sync.policy import STANDARD, Policy
 from worker.vod import Vod
 
 log = logs.get(__name__)
 
 _OPERATION = "BatchGetMediaInfos"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How long, how often, how fast. `jitter` gives a number between 0 and 1."""
-
-    limit: int = BATCH_LIMIT
-    linger: timedelta = timedelta(milliseconds=250)
-    lease: timedelta = timedelta(seconds=60)
-    calls_per_second: float = 20
-    max_attempts: int = 10
-    #: First and longest pause after a call that VOD did not answer.
-    backoff: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(minutes=5))
-    #: Nobody calls the source for this long after a throttled call, or one that its credentials do not allow.
-    throttle_pause: timedelta = timedelta(seconds=1)
-    credentials_pause: timedelta = timedelta(minutes=1)
-    jitter: Callable[[], float] = random.random
 
 
 @dataclass(slots=True)
@@ -51,6 +34,7 @@ class Report:
     saved: int = 0
     changed: int = 0
     missing: int = 0
+    deleted: int = 0
     forbidden: int = 0
     postponed: int = 0
     dead: int = 0
@@ -80,7 +64,7 @@ def sync_batch(
     *,
     now: datetime,
     source: str = "default",
-    policy: Policy = Policy(),
+    policy: Policy = STANDARD,
     sleep: Callable[[float], object] = time.sleep,
 ) -> Report:
     """Fetch and store up to 20 due media of one source.
@@ -103,6 +87,7 @@ def sync_batch(
         saved=report.saved,
         changed=report.changed,
         missing=report.missing,
+        deleted=report.deleted,
         forbidden=report.forbidden,
         postponed=report.postponed,
         dead=report.dead,
@@ -186,54 +171,71 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
     inbox, catalogue = Inbox(connection), Catalogue(connection)
     report = Report(claimed=len(claim.requests), calls=fetched.calls)
-    open_keys = {request.media_id: request for request in claim.requests}
+    owed = {request.media_id: request for request in claim.requests}
     settled: set[str] = set()
+    postponed: dict[str, Postponement] = {}
     buried: dict[str, str] = {}
     for answer, asked_at in fetched.answers:
-        wanted = {media.media_id: media for media in answer.media if _keys(media) & open_keys.keys()}
-        saved = catalogue.save(claim.source, wanted.values(), observed_at=asked_at)
-        report.saved += len(wanted)
-        report.media_ids += wanted
+        shown = {media.media_id: media for media in answer.media if _keys(media) & owed.keys()}
+        saved = catalogue.save(claim.source, shown.values(), observed_at=asked_at)
+        report.saved += len(shown)
+        report.media_ids += shown
         report.changed += len(saved.new) + len(saved.changed)
-        for media in wanted.values():
-            settled |= _keys(media) & open_keys.keys()
+        for media in shown.values():
+            for key in _keys(media) & owed.keys():
+                later = policy.after_answer(owed[key], media, now=now)
+                if later:
+                    postponed[key] = later
+                else:
+                    settled.add(key)
             if media.unreadable:
                 log.warning("media unreadable in part", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
-        missing, forbidden = answer.missing & open_keys.keys(), answer.forbidden & open_keys.keys() - answer.missing
-        catalogue.mark(claim.source, missing, MISSING, observed_at=asked_at)
+        missing = answer.missing & owed.keys()
+        deleted = inbox.deletions(claim.source, missing)
+        catalogue.delete(claim.source, deleted, observed_at=asked_at)
+        early = {
+            key: later
+            for key in missing - deleted.keys()
+            if (later := policy.after_nothing(owed[key], "VOD does not know this id (yet)", now=now))
+        }
+        # A medium that we know is not gone because VOD does not show it for a moment.
+        catalogue.mark(claim.source, early.keys(), MISSING, observed_at=asked_at, only_new=True)
+        catalogue.mark(claim.source, missing - deleted.keys() - early.keys(), MISSING, observed_at=asked_at)
+        forbidden = answer.forbidden & owed.keys() - answer.missing
         catalogue.mark(claim.source, forbidden, FORBIDDEN, observed_at=asked_at)
-        settled |= missing | forbidden
-        report.missing += len(missing)
+        postponed |= early
+        settled |= (missing - early.keys()) | forbidden
+        report.missing += len(missing - deleted.keys())
+        report.deleted += len(deleted)
         report.forbidden += len(forbidden)
         for unknown in map(reference_key, answer.missing_references):
-            if unknown in open_keys:
+            if unknown in owed:
                 buried[unknown] = "VOD knows no media with this reference id"
-    settled -= buried.keys()
-    buried |= {key: str(error) for key, error in fetched.refused.items()}
-    inbox.settle(claim, settled, now=now)
-    postponements = []
-    for key in open_keys.keys() - settled - buried.keys():
+    for key, refusal in fetched.refused.items():
+        not_yet = policy.after_nothing(owed[key], str(refusal), now=now) if refusal.code == "Forbidden.IllegalStatus" else None
+        if not_yet:
+            postponed[key] = not_yet
+        else:
+            buried[key] = str(refusal)
+    for key in owed.keys() - settled - postponed.keys() - buried.keys():
         if key in fetched.returned:
-            postponements.append(Postponement(key, now, str(fetched.returned[key]), counted=False))
+            postponed[key] = Postponement(key, now, str(fetched.returned[key]))
             continue
         error = str(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
-        if open_keys[key].attempts + 1 >= policy.max_attempts:
-            buried[key] = error
+        again = policy.after_failure(owed[key], error, now=now)
+        if again:
+            postponed[key] = again
         else:
-            postponements.append(Postponement(key, now + _backoff(open_keys[key], policy), error))
-    inbox.postpone(claim, postponements, now=now)
+            buried[key] = error
+    settled -= buried.keys()
+    postponed = {key: later for key, later in postponed.items() if key not in settled | buried.keys()}
+    inbox.settle(claim, settled, now=now)
+    inbox.postpone(claim, list(postponed.values()), now=now)
     inbox.bury(claim, buried, now=now)
-    report.postponed, report.dead = len(postponements), len(buried)
+    report.postponed, report.dead = len(postponed), len(buried)
     return report
 
 
 def _keys(media: Media) -> set[str]:
     """What may have been claimed for this medium: its id, its reference id, or both."""
     return {media.media_id} | ({reference_key(media.reference_id)} if media.reference_id else set())
-
-
-def _backoff(request: SyncRequest, policy: Policy) -> timedelta:
-    first, longest = policy.backoff
-    # Full jitter: workers that failed together do not come back together.
-    pause: timedelta = min(longest, first * 2 ** min(request.attempts, 30))
-    return pause * policy.jitter()

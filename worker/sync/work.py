@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.store import Store
-from worker.sync.batch import Policy, sync_batch
+from worker.sync.batch import sync_batch
+from worker.sync.policy import Policy
 from worker.sync.video_info import add_video_info
 from worker.vod import Vod
 

@@ -1,0 +1,67 @@
+"""How long, how often, how fast; and when to ask again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from worker.core.media import BATCH_LIMIT, Media
+from worker.store.inbox import BACKFILL, LIVE, Postponement, SyncRequest
+
+#: VOD is still at work on a medium in these states (vod-protocol 9.2).
+_UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How a source is asked. `jitter` gives a number between 0 and 1."""
+
+    limit: int = BATCH_LIMIT
+    linger: timedelta = timedelta(milliseconds=250)
+    lease: timedelta = timedelta(seconds=60)
+    calls_per_second: float = 20
+    max_attempts: int = 10
+    #: First and longest pause after a call that VOD did not answer.
+    backoff: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(minutes=5))
+    #: Nobody calls the source for this long after a throttled call, or one that its credentials do not allow.
+    throttle_pause: timedelta = timedelta(seconds=1)
+    credentials_pause: timedelta = timedelta(minutes=1)
+    #: A notification can be faster than the data it speaks of (vod-protocol 2.5): "there is nothing" counts after these pauses.
+    patience: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
+    #: First and longest pause while VOD works on a medium, and the age of the request at which we stop asking.
+    follow_up: tuple[timedelta, timedelta] = (timedelta(minutes=1), timedelta(hours=6))
+    give_up: timedelta = timedelta(days=3)
+    jitter: Callable[[], float] = random.random
+
+    def after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Postponement | None:
+        """When to ask again for what VOD did not answer; None where it was asked often enough."""
+        if request.attempts + 1 >= self.max_attempts:
+            return None
+        first, longest = self.backoff
+        # Full jitter: workers that failed together do not come back together.
+        pause: timedelta = min(longest, first * 2 ** min(request.attempts, 30)) * self.jitter()
+        return Postponement(request.media_id, now + pause, error, failed=True)
+
+    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime) -> Postponement | None:
+        """When to ask again for what a notification spoke of and VOD does not show; None where that is the truth by now."""
+        if request.priority != LIVE or request.waits >= len(self.patience):
+            return None
+        return Postponement(request.media_id, now + self.patience[request.waits], error, waited=True)
+
+    def after_answer(self, request: SyncRequest, media: Media, *, now: datetime) -> Postponement | None:
+        """When to ask again for a medium that VOD showed; None where nothing more is to come."""
+        if not media.analysed and not media.source_deleted:
+            later = self.after_nothing(request, "VOD has not looked into the file yet", now=now)
+            if later:
+                return later
+        status = media.status if media.status in _UNFINISHED else media.mezzanine.status if media.mezzanine else None
+        if status not in _UNFINISHED or now - request.requested_at >= self.give_up:
+            return None
+        first, longest = self.follow_up
+        pause: timedelta = min(longest, first * 2 ** min(request.waits, 30))
+        return Postponement(request.media_id, now + pause, f"VOD is still at work: {status}", waited=True, priority=BACKFILL)
+
+
+STANDARD = Policy()
