@@ -6,15 +6,22 @@ import os
 import socket
 import sys
 import threading
+import time
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
 
 from worker import logs, settings
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.settings import Settings, Source
-from worker.store import Store
+from worker.store import Store, schema
+from worker.store.spool import Spool
 from worker.sync.policy import Policy
 from worker.sync.work import Lane
+
+log = logs.get(__name__)
+
+#: Seconds between two reminders in the log.
+_REMIND = 30.0
 
 
 class Runtime:
@@ -32,6 +39,11 @@ class Runtime:
     @cached_property
     def store(self) -> Store:
         return Store.open(self.settings.database_url.get_secret_value(), schema=self.settings.database_schema)
+
+    @cached_property
+    def spool(self) -> Spool | None:
+        """What takes notifications while the database cannot. A database that is a local file would be away together with it."""
+        return None if self.store.engine.dialect.name == "sqlite" else Spool(self.settings.spool)
 
     @cached_property
     def sources(self) -> dict[str, Source]:
@@ -55,6 +67,28 @@ class Runtime:
             calls_per_second=source.api_qps,
             max_attempts=self.settings.max_attempts,
         )
+
+    def require_schema(self, *, waiting: bool) -> bool:
+        """True where the database has the schema that we need. Raises SchemaStale.
+
+        A server that is away at the start is waited for, or else the answer is False. A local file that cannot be opened stays so:
+        raises StoreUnavailable.
+        """
+        told_at = 0.0
+        while True:
+            try:
+                schema.check(self.store)
+            except StoreUnavailable as error:
+                if self.spool is None:
+                    raise
+                if time.monotonic() - told_at > _REMIND:
+                    told_at = time.monotonic()
+                    log.warning("database is away at the start", error=str(error))
+                if not waiting:
+                    return False
+                time.sleep(1)
+            else:
+                return True
 
     def require_credentials(self) -> None:
         """Raises ConfigurationError where a source has neither keys nor anything that the vendor's credential chain finds."""

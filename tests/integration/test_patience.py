@@ -126,6 +126,16 @@ def test_a_file_that_is_not_analysed_yet_is_asked_for_again_and_then_followed_un
     assert len(here.rows(mezzanine)) == 1
 
 
+def test_a_failed_analysis_is_final(here: Installation) -> None:
+    here.vod.put(announced("a", Status="UploadSucc"))
+    notify(here.store, "a", Status="fail", ErrorCode="InvalidFile", ErrorMessage="no stream")
+
+    here.run()
+
+    assert here.state() == ("ok", None)
+    assert here.owed() == []
+
+
 def test_a_medium_at_work_is_followed_with_growing_pauses_until_we_give_up(here: Installation) -> None:
     here.vod.put(element("a", Status="Transcoding"))
     notify(here.store, "a")

@@ -1,4 +1,4 @@
-"""A TCP connection that can be cut: stands between a process and its server, refuses on request, and lets through again."""
+"""A TCP connection that can be cut or frozen: stands between a process and its server, and lets through again."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ class Proxy:
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
+        self._flowing = threading.Event()
+        self._flowing.set()
         self.port = 0
         self.restore()
 
@@ -31,8 +33,15 @@ class Proxy:
 
     close = cut
 
+    def freeze(self) -> None:
+        """Accept connections and data, and say nothing, until `restore`."""
+        self._flowing.clear()
+
     def restore(self) -> None:
-        """Accept connections, at the same port as before."""
+        """Let through again, at the same port as before."""
+        self._flowing.set()
+        if self._listener is not None:
+            return
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(("127.0.0.1", self.port))
@@ -66,6 +75,7 @@ class Proxy:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
+                self._flowing.wait()
                 sink.sendall(data)
         with self._lock:
             self._open -= {source, sink}

@@ -10,15 +10,12 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
-import sqlalchemy as sa
 
 from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed, signed
 from tests.system.processes import eventually
-from tests.system.proxy import Proxy
 
 OLD_KEY = "Sys7emTestCallbackKeyBefore"
 STUDIO_KEY = "Sys7emTestCallbackKeyStudio"
@@ -411,85 +408,6 @@ def test_a_lost_schema_is_not_ready_and_says_what_to_run(receiver: Installation)
     assert receiver.http.get("/readyz").status_code == 200
 
 
-# Outages
-
-
-@pytest.fixture
-def postgresql(tmp_path: Path) -> Iterator[Installation]:
-    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
-        yield ready
-
-
-def proxied(url: str) -> tuple[Proxy, str]:
-    """A proxy before the server of `url`, and the URL that leads through it."""
-    parts = urlsplit(url)
-    proxy = Proxy((parts.hostname or "", parts.port or 0))
-    return proxy, url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{proxy.port}")
-
-
-def test_a_database_that_is_gone_costs_a_503_until_it_is_back(postgresql: Installation) -> None:
-    proxy, url = proxied(postgresql.settings["VODSYNC_DATABASE_URL"])
-    postgresql.start("receiver", "serve", VODSYNC_DATABASE_URL=url)
-    postgresql.wait_until_ready()
-    before, during, after = news(), news(), news()
-    assert postgresql.notify(before).status_code == 200
-
-    proxy.cut()
-    began = time.monotonic()
-    refused = postgresql.notify(during)
-    took = time.monotonic() - began
-    ready = postgresql.http.get("/readyz")
-    proxy.restore()
-    eventually(lambda: postgresql.notify(after).status_code == 200, within=10, missing="a 200 once the database is back")
-
-    assert_refused(refused, 503, "store")
-    assert int(refused.headers["retry-after"]) > 0
-    assert took < 5, "VOD waits five seconds for an answer"
-    assert (ready.status_code, ready.json()["reason"]) == (503, "database")
-    assert postgresql.http.get("/livez").status_code == 200
-    assert [len(stored(postgresql, said["VideoId"])) for said in (before, during, after)] == [1, 0, 1]
-    proxy.close()
-
-
-def test_a_broker_that_is_gone_delays_and_loses_nothing(postgresql: Installation) -> None:
-    proxy, url = proxied(postgresql.settings["VODSYNC_BROKER_URL"])
-    postgresql.settings["VODSYNC_BROKER_URL"] = url
-    postgresql.start_emulator("--media", "50")
-    postgresql.start("receiver", "serve")
-    postgresql.start("worker", "work", "--beat")
-    postgresql.wait_until_ready()
-    media_ids = postgresql.emulator.get("/media").json()["media_ids"]
-    postgresql.notify(analysed(media_ids[0]))
-    eventually(lambda: _arrived(postgresql, media_ids[0]), within=15, missing="the row of the medium before the outage")
-
-    proxy.cut()
-    answer = postgresql.notify(analysed(media_ids[1]))
-    eventually(lambda: _arrived(postgresql, media_ids[1]), within=15, missing="the row that the sweep finds without a broker")
-    degraded = eventually(
-        lambda: _broker_is(postgresql, "degraded"),
-        within=15,
-        missing=lambda: f"a degraded broker: {postgresql.http.get('/readyz').text}",
-    )
-    proxy.restore()
-    postgresql.notify(analysed(media_ids[2]))
-    eventually(lambda: _broker_is(postgresql, "ok"), within=20, missing="a broker that is ok again")
-    eventually(lambda: _arrived(postgresql, media_ids[2]), within=15, missing="the row of the medium after the outage")
-
-    assert answer.status_code == 200
-    assert degraded.status_code == 200
-    assert degraded.json()["ready"] is True
-    proxy.close()
-
-
-def _arrived(installation: Installation, media_id: str) -> bool:
-    return bool(installation.database.rows("SELECT 1 FROM vod_media WHERE media_id = :id AND state = 'ok'", id=media_id))
-
-
-def _broker_is(installation: Installation, state: str) -> httpx.Response | None:
-    answer = installation.http.get("/readyz")
-    return answer if answer.json()["parts"]["broker"]["state"] == state else None
-
-
 # Stopping
 
 
@@ -528,8 +446,3 @@ def test_a_stop_under_load_answers_what_it_accepted(tmp_path: Path, processes: s
         assert other == []
         assert {row["media_id"] for row in ready.database.table("vod_notification")} == answered
         assert ready.database.count("vod_sync_request") == len(answered)
-
-
-def test_the_url_of_the_tests_has_a_password(postgresql: Installation) -> None:
-    """Otherwise looking for it in the logs would prove nothing."""
-    assert sa.make_url(postgresql.settings["VODSYNC_DATABASE_URL"]).password

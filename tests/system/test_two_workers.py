@@ -76,7 +76,7 @@ def library(installation: Installation, count: int) -> list[str]:
 
 def assert_all_arrived(installation: Installation, media_ids: list[str], *, within: float) -> None:
     eventually(
-        lambda: not installation.database.count("vod_sync_request"),
+        lambda: not installation.database.value("SELECT count(*) FROM vod_sync_request WHERE waits = 0"),
         within=within,
         missing=lambda: (
             f"{installation.database.count('vod_sync_request')} media, for instance "

@@ -14,7 +14,7 @@ import typer
 from worker import logs, runtime
 from worker.cli.output import Exit, say
 from worker.cli.supervisor import Supervisor, end_with_parent
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.store import schema
 
 log = logs.get(__name__)
@@ -42,7 +42,7 @@ def serve(
     """
     here = runtime.current()
     here.require_callbacks()
-    schema.check(here.store)
+    here.require_schema(waiting=False)
     if supervised:
         end_with_parent()
     import uvicorn
@@ -77,10 +77,10 @@ def work(
     `celery -A worker.queue worker` does the same.
     """
     here = runtime.current()
-    schema.check(here.store)
     here.require_credentials()
     if supervised:
         end_with_parent()
+    here.require_schema(waiting=True)
     from celery.beat import EmbeddedService, Scheduler
 
     from worker.queue import app
@@ -119,15 +119,30 @@ def up(
     here.require_callbacks()
     here.require_credentials()
     _require_port(host or here.settings.host, here.settings.port if port is None else port)
-    schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
-    here.store.close()
+    migrated = _migrated(here)
     address = (host or here.settings.host, here.settings.port if port is None else port)
     roles = {
         "receiver": ["serve", "--supervised", "--host", address[0], "--port", str(address[1])],
         "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency)],
     }
     say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks, worker and beat; Ctrl-C stops")
-    raise typer.Exit(Supervisor(roles, grace=_GRACE).run())
+    # While the database is away the receiver spools; the worker has nothing to do before there are tables.
+    held = set() if migrated else {"worker"}
+    raise typer.Exit(Supervisor(roles, grace=_GRACE, held=held, release=lambda: _migrated(here)).run())
+
+
+def _migrated(here: runtime.Runtime) -> bool:
+    """Bring the schema up to date; False where the server is away. Raises StoreUnavailable where no spool could stand in."""
+    try:
+        schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
+    except StoreUnavailable as error:
+        if here.spool is None:
+            raise
+        log.warning("database is away; it is migrated once it is there", error=str(error))
+        return False
+    finally:
+        here.store.close()
+    return True
 
 
 def _require_port(host: str, port: int) -> None:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import FrameType
 
 from worker import logs
@@ -32,10 +33,17 @@ def end_with_parent() -> None:
 
 
 class Supervisor:
-    """Starts roles as processes, starts them again when they die, and stops them together."""
+    """Starts roles as processes, starts them again when they die, and stops them together.
 
-    def __init__(self, roles: dict[str, list[str]], *, grace: float) -> None:
+    Those in `held` start once `release`, asked every few seconds, says so.
+    """
+
+    def __init__(
+        self, roles: dict[str, list[str]], *, grace: float, held: set[str] | None = None, release: Callable[[], bool] = lambda: True
+    ) -> None:
         self._grace = grace
+        self._held = held or set()
+        self._release = release
         self._commands = {name: [sys.executable, "-m", "worker", *arguments] for name, arguments in roles.items()}
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._stopping = threading.Event()
@@ -43,9 +51,12 @@ class Supervisor:
     def run(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._stop)
-        self._running = {name: self._spawn(name) for name in self._commands}
+        self._running = {name: self._spawn(name) for name in self._commands if name not in self._held}
         code = 0
-        while not self._stopping.wait(0.2):
+        while not self._stopping.wait(2.0 if self._held else 0.2):
+            if self._held and self._release():
+                self._running |= {name: self._spawn(name) for name in self._held}
+                self._held = set()
             for name, process in self._running.items():
                 ended = process.poll()
                 if ended == Exit.CONFIGURATION:

@@ -9,7 +9,6 @@ from celery import Celery, signals
 from worker import runtime
 from worker.core.errors import VodsyncError
 from worker.queue.brokers import broker_options, sync_queue
-from worker.store import schema
 
 
 def _create() -> Celery:
@@ -63,7 +62,7 @@ def _keep_our_logging(**_: Any) -> None:
 def _refuse_a_bad_start(**_: Any) -> None:
     # Celery logs exceptions of a signal and goes on; only SystemExit stops the start.
     try:
-        schema.check(runtime.current().store)
         _ = runtime.current().lanes
+        runtime.current().require_schema(waiting=True)
     except VodsyncError as error:
         raise runtime.refusal(error) from None

@@ -16,7 +16,8 @@ from worker.store.engine import READ_ONLY, open_engine
 
 T = TypeVar("T")
 
-_TRIES = 4
+#: A transaction is begun again this often at most, and not after this many seconds.
+_TRIES, _PATIENCE = 4, 5.0
 
 
 class Rollback(Exception):
@@ -43,6 +44,7 @@ class Store:
 
         Raises StoreUnavailable where the database did not take it.
         """
+        began = time.monotonic()
         for attempt in range(1, _TRIES + 1):
             try:
                 with self.engine.begin() as connection:
@@ -50,7 +52,7 @@ class Store:
             except Rollback as rollback:
                 return rollback.result  # type: ignore[return-value]
             except DBAPIError as error:
-                if attempt == _TRIES or not worth_repeating(error):
+                if attempt == _TRIES or time.monotonic() - began > _PATIENCE or not worth_repeating(error):
                     raise StoreUnavailable(describe(error)) from error
                 time.sleep(0.01 * 2**attempt)
             except SQLAlchemyError as error:

@@ -68,6 +68,8 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
     elif backend == "sqlite":
         arguments = {"timeout": _LOCK, "check_same_thread": False}
     engine = create_engine(url, connect_args=arguments, **options)
+    if engine.driver == "psycopg" and not migrating:
+        event.listen(engine, "do_connect", _connect_with_patience)
     if backend == "sqlite":
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -94,6 +96,12 @@ def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
         "tcp_user_timeout": _STATEMENT * 1000,
         "application_name": "vodsync",
     }
+
+
+def _connect_with_patience(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
+    from worker.store.patient import Connection
+
+    return Connection.connect(*arguments, **parameters)
 
 
 def _mysql(migrating: bool) -> dict[str, Any]:

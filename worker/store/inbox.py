@@ -235,6 +235,14 @@ class Inbox:
             media_id: event_time or received_at for media_id, body, event_time, received_at in map(tuple, told) if _deletes(body)
         }
 
+    def failed_analyses(self, source: str, media_ids: Collection[str]) -> set[str]:
+        """Those of these media whose last analysis failed, as VOD told us; nothing more is to come of it."""
+        if not media_ids:
+            return set()
+        # Later ones replace earlier ones.
+        last = dict(map(tuple, self._connection.execute(_ANALYSES, {"s": source, "ids": sorted(media_ids)})))
+        return {media_id for media_id, status in last.items() if status == "fail"}
+
     def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
         self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
 
@@ -271,6 +279,16 @@ _DELETIONS = (
         notification.c.media_id.in_(bindparam("ids", expanding=True)),
         notification.c.event_type == "DeleteMediaComplete",
         notification.c.status == "success",
+    )
+    .order_by(notification.c.id)
+)
+
+_ANALYSES = (
+    select(notification.c.media_id, notification.c.status)
+    .where(
+        notification.c.source == bindparam("s"),
+        notification.c.media_id.in_(bindparam("ids", expanding=True)),
+        notification.c.event_type == "VideoAnalysisComplete",
     )
     .order_by(notification.c.id)
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +20,9 @@ from worker.store.inbox import Delivery
 
 #: Deliveries moved in one transaction.
 GROUP = 500
+
+#: Bytes that have to be free for a spool that can be relied on.
+_ROOM = 64 * 2**20
 
 _metadata = MetaData()
 
@@ -48,7 +52,7 @@ class Spool:
     """One SQLite file (WAL, synchronous=FULL) that several receiver processes of one machine may share."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         self._engine: Engine | None = None
         self._opening = threading.Lock()
 
@@ -75,7 +79,7 @@ class Spool:
 
     def waiting(self) -> Spooled:
         """Raises StoreUnavailable where the file cannot be read."""
-        if self._engine is None and not self._path.exists():
+        if self._engine is None and not self.path.exists():
             return Spooled(0, None)
         with self._guarded(), self._opened().connect().execution_options(**READ_ONLY) as connection:
             count, since = connection.execute(select(func.count(), func.min(_spooled.c.received_at))).one()
@@ -86,6 +90,9 @@ class Spool:
         with self._guarded(), self._opened().begin():
             # The transaction is IMMEDIATE: to begin it is to hold the file's write lock.
             pass
+        free = shutil.disk_usage(self.path.parent).free
+        if free < _ROOM:
+            raise StoreUnavailable(f"only {free // 2**20} MB are free where the spool {self.path} stands")
 
     def close(self) -> None:
         if self._engine is not None:
@@ -94,7 +101,7 @@ class Spool:
     def _opened(self) -> Engine:
         with self._opening:
             if self._engine is None:
-                engine = open_engine(f"sqlite:///{self._path}")
+                engine = open_engine(f"sqlite:///{self.path}")
                 _metadata.create_all(engine)
                 self._engine = engine
             return self._engine
@@ -105,4 +112,4 @@ class Spool:
             yield
         except SQLAlchemyError as error:
             original = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"the spool {self._path} did not take the write: {original}") from error
+            raise StoreUnavailable(f"the spool {self.path} did not take the write: {original}") from error

@@ -181,9 +181,10 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
         report.saved += len(shown)
         report.media_ids += shown
         report.changed += len(saved.new) + len(saved.changed)
+        failed = inbox.failed_analyses(claim.source, [media.media_id for media in shown.values() if not media.analysed])
         for media in shown.values():
             for key in _keys(media) & owed.keys():
-                later = policy.after_answer(owed[key], media, now=now)
+                later = policy.after_answer(owed[key], media, now=now, failed=media.media_id in failed)
                 if later:
                     postponed[key] = later
                 else:

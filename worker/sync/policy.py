@@ -50,9 +50,9 @@ class Policy:
             return None
         return Postponement(request.media_id, now + self.patience[request.waits], error, waited=True)
 
-    def after_answer(self, request: SyncRequest, media: Media, *, now: datetime) -> Postponement | None:
-        """When to ask again for a medium that VOD showed; None where nothing more is to come."""
-        if not media.analysed and not media.source_deleted:
+    def after_answer(self, request: SyncRequest, media: Media, *, now: datetime, failed: bool = False) -> Postponement | None:
+        """When to ask again for a medium that VOD showed; None where nothing more is to come. `failed`: its analysis did."""
+        if not media.analysed and not media.source_deleted and not failed:
             later = self.after_nothing(request, "VOD has not looked into the file yet", now=now)
             if later:
                 return later

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -16,10 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from worker import logs, runtime
 from worker.core.errors import VodsyncError
 from worker.queue.doorbell import doorbell
-from worker.store import schema
 from worker.store.inbox import Delivery
 from worker.sync import receive as receiving
 from worker.web import answers
+from worker.web.forwarder import Forwarder
 from worker.web.group_commit import GroupCommit
 from worker.web.health import Health
 from worker.web.receiver import Receiver
@@ -50,16 +51,18 @@ def create() -> Starlette:
     here = runtime.current_or_exit()
     try:
         here.require_callbacks()
-        schema.check(here.store)
+        away = not here.require_schema(waiting=False)
     except VodsyncError as error:
         raise runtime.refusal(error) from None
     bell = doorbell()
-    lanes = 1 if here.store.engine.dialect.name == "sqlite" else 2
-    group: GroupCommit[Delivery] = GroupCommit(
-        lambda deliveries: receiving.receive(here.store, deliveries, now=runtime.now()), after=bell.ring, lanes=lanes
-    )
+
+    def commit(deliveries: Sequence[Delivery]) -> None:
+        receiving.receive(here.store, deliveries, now=runtime.now())
+
+    forwarder = Forwarder(here.store, here.spool, commit, after=bell.ring) if here.spool else None
+    group: GroupCommit[Delivery] = GroupCommit(commit, after=bell.ring, lanes=2 if here.spool else 1, standby=forwarder)
     receiver = Receiver(here.sources, group, now=runtime.now)
-    health = Health(here.store, broker_fault=lambda: bell.fault, now=runtime.now)
+    health = Health(here.store, here.spool, broker_fault=lambda: bell.fault, now=runtime.now)
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
@@ -71,9 +74,13 @@ def create() -> Starlette:
         gc.freeze()
         # The event loop and a thread that commits take turns; by default either waits up to 5 ms for the other to give way.
         sys.setswitchinterval(_SWITCH)
+        if forwarder:
+            forwarder.start(away=away)
         log.info("receiver started", sources=",".join(here.sources))
         yield
         await group.close()
+        if forwarder:
+            await asyncio.to_thread(forwarder.close)
         bell.close()
         health.close()
         here.store.close()

@@ -6,15 +6,28 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Generic, TypeVar, cast
+from typing import Generic, Protocol, TypeVar, cast
 
 from worker.core.errors import StoreUnavailable
 
 T = TypeVar("T")
+Item = TypeVar("Item", contravariant=True)
 
 #: Deliveries in one transaction, and deliveries that may wait for one; at 1 MiB each the buffer stays bounded in memory too.
 _GROUP, _BUFFER = 500, 2_000
 _BUFFER_BYTES = 64 * 1024 * 1024
+
+
+#: Seconds that a commit may take before the standby takes its group.
+_PATIENCE = 1.0
+
+
+class Standby(Protocol[Item]):
+    """Makes items durable while the database is away."""
+
+    away: bool
+
+    def keep(self, items: Sequence[Item], /) -> None: ...
 
 
 class BufferFull(StoreUnavailable):
@@ -24,11 +37,18 @@ class BufferFull(StoreUnavailable):
 class GroupCommit(Generic[T]):
     """Hands items to `commit` in groups, on one thread a lane; each `submit` returns once its own group is committed.
 
-    A second lane uses the time that a database server takes to answer; a local file has none to use.
+    A second lane uses the time that a database server takes to answer; a local file has none to use. A `standby` takes the groups
+    whose commit fails or takes too long, and all of them while it says that the database is away. Such a commit may still succeed
+    later, so both may hold an item.
     """
 
     def __init__(
-        self, commit: Callable[[Sequence[T]], object], *, lanes: int = 1, after: Callable[[], object] = lambda: None
+        self,
+        commit: Callable[[Sequence[T]], object],
+        *,
+        lanes: int = 1,
+        after: Callable[[], object] = lambda: None,
+        standby: Standby[T] | None = None,
     ) -> None:
         self._commit = commit
         self._after = after
@@ -36,6 +56,8 @@ class GroupCommit(Generic[T]):
         self._bytes = 0
         self._writer = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="group-commit")
         self._lanes = lanes
+        self._standby = standby
+        self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="standby")
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T, size: int) -> None:
@@ -54,6 +76,7 @@ class GroupCommit(Generic[T]):
         while self._running:
             await asyncio.wait(self._running)
         self._writer.shutdown(wait=False)
+        self._keeper.shutdown(wait=False)
 
     async def _gather(self) -> None:
         """Give way to the event loop until a turn of it brings nobody new: whoever is on the way shares this commit.
@@ -82,7 +105,7 @@ class GroupCommit(Generic[T]):
         self._bytes -= sum(size for _, size, _ in group)
         fault: StoreUnavailable | None = None
         try:
-            await asyncio.get_running_loop().run_in_executor(self._writer, self._commit, [item for item, _, _ in group])
+            await self._make_durable([item for item, _, _ in group])
         except StoreUnavailable as error:
             fault = error
         except Exception as error:
@@ -97,3 +120,17 @@ class GroupCommit(Generic[T]):
                 future.set_exception(fault)
         if fault is None:
             self._after()
+
+    async def _make_durable(self, items: list[T]) -> None:
+        loop = asyncio.get_running_loop()
+        if self._standby is None:
+            await loop.run_in_executor(self._writer, self._commit, items)
+            return
+        if not self._standby.away:
+            commit = loop.run_in_executor(self._writer, self._commit, items)
+            await asyncio.wait((commit,), timeout=_PATIENCE)
+            if commit.done() and commit.exception() is None:
+                return
+            # How a commit ends that nobody waits for any more is no news.
+            commit.add_done_callback(lambda late: late.exception())
+        await loop.run_in_executor(self._keeper, self._standby.keep, items)

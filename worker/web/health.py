@@ -15,6 +15,7 @@ from worker import __version__
 from worker.core.errors import SchemaStale, StoreUnavailable
 from worker.store import Store, schema
 from worker.store.overview import overview
+from worker.store.spool import Spool, Spooled
 from worker.store.workers import Heartbeat
 from worker.web import answers
 
@@ -28,26 +29,42 @@ _SILENT = 60.0
 class Health:
     """`broker_fault` says why wake-ups do not get through; None while they do."""
 
-    def __init__(self, store: Store, *, broker_fault: Callable[[], str | None], now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, spool: Spool | None, *, broker_fault: Callable[[], str | None], now: Callable[[], datetime]
+    ) -> None:
         self._store = store
+        self._spool = spool
         self._broker_fault = broker_fault
         self._now = now
         # Threads of its own: a frozen database must not use up those of anybody else.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
+        self._spool_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool-health")
 
     async def livez(self, _request: Request) -> Response:
         return PlainTextResponse("ok")
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while notifications can be stored durably. A broker outage degrades: the sweep finds the work."""
-        parts: dict[str, dict[str, str]] = {"database": {"state": "ok"}, "schema": {"state": "ok"}, "broker": self._broker()}
+        """200 while notifications can be stored durably.
+
+        A broker outage degrades: the sweep finds the work. So does a database outage while the spool takes notifications.
+        """
+        spool = await self._spool_state()
+        away = "degraded" if spool["state"] == "ok" else "down"
+        parts: dict[str, dict[str, Any]] = {
+            "database": {"state": "ok"},
+            "schema": {"state": "ok"},
+            "spool": spool,
+            "broker": self._broker(),
+        }
         try:
             await self._aside(lambda: schema.check(self._store))
         except SchemaStale as error:
             parts["schema"] = {"state": "down", "error": str(error)}
         except StoreUnavailable as error:
-            parts["database"] = {"state": "down", "error": str(error)}
-            parts["schema"] = {"state": "down", "error": "not known while the database is down"}
+            parts["database"] = {"state": away, "error": str(error)}
+            parts["schema"] = {"state": away, "error": "not known while the database is down"}
+        if parts["database"]["state"] == "ok" and spool["state"] == "down":
+            spool["state"] = "degraded"
         down = [name for name, part in parts.items() if part["state"] == "down"]
         body: dict[str, Any] = {"ready": not down, "parts": parts}
         if down:
@@ -55,7 +72,7 @@ class Health:
         return answers.json(body, 503 if down else 200)
 
     async def statusz(self, _request: Request) -> Response:
-        body: dict[str, Any] = {"version": __version__, "broker": self._broker()}
+        body: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": await self._spool_state()}
         try:
             revision, seen = await self._aside(self._look)
         except StoreUnavailable as error:
@@ -76,6 +93,7 @@ class Health:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
+        self._spool_thread.shutdown(wait=False)
 
     def _look(self) -> tuple[str | None, Any]:
         revision = schema.current(self._store)
@@ -84,16 +102,32 @@ class Health:
         with self._store.reading() as connection:
             return revision, overview(connection, now=self._now())
 
+    async def _spool_state(self) -> dict[str, Any]:
+        """`count` deliveries wait since `since`. "unused" where the database is a local file."""
+        spool = self._spool
+        if spool is None:
+            return {"state": "unused", "count": 0, "since": None}
+
+        def look() -> Spooled:
+            spool.check()
+            return spool.waiting()
+
+        try:
+            waiting = await self._aside(look, self._spool_thread)
+        except StoreUnavailable as error:
+            return {"state": "down", "error": str(error), "count": None, "since": None}
+        return {"state": "ok", "count": waiting.count, "since": waiting.since}
+
     def _broker(self) -> dict[str, str]:
         fault = self._broker_fault()
         return {"state": "degraded", "error": fault} if fault else {"state": "ok"}
 
-    async def _aside(self, work: Callable[[], Any]) -> Any:
+    async def _aside(self, work: Callable[[], Any], threads: ThreadPoolExecutor | None = None) -> Any:
         try:
             async with asyncio.timeout(_PATIENCE):
-                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except TimeoutError:
-            raise StoreUnavailable(f"the database did not answer within {_PATIENCE:g} s") from None
+            raise StoreUnavailable(f"no answer within {_PATIENCE:g} s") from None
 
 
 def describe_worker(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
