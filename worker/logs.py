@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 import sys
+import threading
 from collections.abc import Iterable, MutableMapping
 from typing import Any
 
@@ -44,7 +45,7 @@ class _Redactor:
     def __call__(self, _logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         for key, value in event.items():
             if isinstance(value, str):
-                cleaned = self.text(value)
+                cleaned = self.text(value.rstrip("\n"))
                 event[key] = cleaned if key == "exception" else cleaned.replace("\n", "\\n")
             elif not isinstance(value, int | float | bool | type(None)):
                 event[key] = self.text(str(value)).replace("\n", "\\n")
@@ -84,6 +85,7 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
         cache_logger_on_first_use=True,
     )
     logging.captureWarnings(True)
+    threading.excepthook = _thread_died
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
@@ -99,6 +101,11 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
         library = logging.getLogger(name)
         library.handlers, library.propagate = [], True
         library.setLevel(max(logging.WARNING, root.level))
+
+
+def _thread_died(died: threading.ExceptHookArgs) -> None:
+    error = (died.exc_type, died.exc_value, died.exc_traceback)
+    get(__name__).error("thread died", thread=died.thread.name if died.thread else None, exc_info=error)
 
 
 def get(name: str) -> Any:

@@ -7,13 +7,15 @@ import time
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, announced, claim, element, notify, request
 from worker import runtime
-from worker.core.errors import StoreUnavailable, VodCredentials, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import StoreUnavailable, VodCredentials, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
 from worker.core.ids import reference_key
 from worker.store import Store
+from worker.store.catalogue import Catalogue
 from worker.store.inbox import BACKFILL, LIVE
 from worker.store.tables import media, sync_request
 from worker.sync.batch import Report, sync_batch
@@ -140,6 +142,45 @@ def test_one_poisonous_id_sinks_only_itself(store: Store) -> None:
     assert (report.saved, report.dead) == (19, 1)
     assert set(states(store)) == set(good)
     assert (owing(store)["poison"].state, owing(store)["poison"].last_error) == ("dead", "InvalidParameter")
+
+
+@pytest.mark.parametrize("error", [VodUnreadable("nested too deep"), RecursionError("a fault of ours")])
+def test_an_answer_that_nobody_can_read_is_halved_the_second_time(store: Store, error: Exception) -> None:
+    class Garbled(FakeVod):
+        def batch_get_media_infos(self, media_ids: Any, reference_ids: Any = ()) -> dict[str, Any]:
+            if "garbled" in media_ids:
+                raise error
+            return super().batch_get_media_infos(media_ids, reference_ids)
+
+    vod = Garbled()
+    vod.put(element("a"), element("b"), element("c"))
+    notify(store, "a", "b", "c", "garbled")
+
+    first = run(store, vod)
+    second = run(store, vod, now=NOON + 60 * SECOND)
+
+    assert (first.saved, first.postponed) == (0, 4)
+    assert (second.saved, second.postponed) == (3, 1)
+    assert set(states(store)) == {"a", "b", "c"}
+    assert owing(store)["garbled"].attempts == 2
+
+
+def test_an_answer_that_the_database_does_not_take_counts_as_an_attempt(
+    store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    vod.put(element("a"))
+    notify(store, "a")
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise sa.exc.DataError("INSERT", {}, Exception("value out of range"))
+
+    monkeypatch.setattr(Catalogue, "save", refuse)
+
+    report = run(store, vod)
+
+    assert (report.saved, report.postponed) == (0, 1)
+    assert owing(store)["a"].attempts == 1
+    assert "out of range" in owing(store)["a"].last_error
 
 
 def test_a_404_for_the_whole_batch_means_that_all_are_missing(store: Store, vod: FakeVod) -> None:

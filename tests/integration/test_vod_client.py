@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from pydantic import SecretStr
 
-from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
 from worker.settings import Source
 from worker.vod import client as client_module
 from worker.vod.client import Client, require_chain
@@ -202,6 +202,32 @@ def test_an_answer_with_broken_unicode_costs_a_field_not_the_answer(server: Serv
     answer = vod.batch_get_media_infos(["a"])
 
     assert answer["MediaInfos"][0]["MediaId"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("said", "understood"),
+    [
+        (b'"caf\xe9"', "caf\ufffd"),
+        (b"123456789012.123456", "123456789012.123456"),
+        (b"29.97", 29.97),
+        (b"1e999", "1e999"),
+        (b"9" * 5000, "9" * 5000),
+    ],
+)
+def test_a_value_that_is_not_quite_json_costs_nothing_else(server: Server, vod: Client, said: bytes, understood: object) -> None:
+    server.body = b'{"RequestId":"R","MediaInfos":[{"MediaId":"a"},{"MediaId":"b","MediaInfo":{"Title":' + said + b"}}]}"
+
+    answer = vod.batch_get_media_infos(["a", "b"])
+
+    assert [element["MediaId"] for element in answer["MediaInfos"]] == ["a", "b"]
+    assert answer["MediaInfos"][1]["MediaInfo"]["Title"] == understood
+
+
+def test_an_answer_nested_without_end_is_unreadable(server: Server, vod: Client) -> None:
+    server.body = b'{"MediaInfos":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    with pytest.raises(VodUnreadable):
+        vod.batch_get_media_infos(["a"])
 
 
 def test_the_sdk_prints_nothing_of_our_requests(

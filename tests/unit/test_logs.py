@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import threading
 from typing import Any
 
 import pytest
@@ -52,3 +53,15 @@ def test_a_lost_broker_is_a_sentence_and_an_unknown_error_keeps_its_traceback(li
 
     assert (lost["error"], "exception" in lost) == ("RecoverableConnectionError: connection already closed", False)
     assert "a bug" in unknown["exception"]
+
+
+def test_a_thread_that_dies_is_logged_as_one_line(line: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    line()
+    thread = threading.Thread(target=lambda: 1 / 0, name="worker-7")
+
+    thread.start()
+    thread.join()
+
+    (said,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (said["event"], said["thread"]) == ("thread died", "worker-7")
+    assert "ZeroDivisionError" in said["exception"]

@@ -48,6 +48,10 @@ class VodUnavailable(VodError):
     """Asking again later is expected to work."""
 
 
+class VodUnreadable(VodUnavailable):
+    """VOD answered, and nobody can read it: a line that broke, or one medium of the batch."""
+
+
 class VodThrottled(VodError):
     """The account called too often; every worker has to slow down. `retry_after` is in seconds."""
 

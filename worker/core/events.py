@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, NoReturn
 
 import msgspec
 
-from worker.core import readers
+from worker.core import lenient, readers
 from worker.core.errors import RejectedNotification
 from worker.core.ids import usable
 from worker.core.urls import storable, strip_signature
@@ -138,7 +137,7 @@ def _load(body: bytes) -> tuple[dict[str, Any], str]:
         try:
             said = _decode(body)
         except (msgspec.DecodeError, UnicodeError):
-            said = _tolerant(received)
+            said = lenient.loads(received, constant=_no_constant)
     except (ValueError, RecursionError):
         _refuse()
     if not isinstance(said, dict):
@@ -150,30 +149,8 @@ def _refuse() -> NoReturn:
     raise RejectedNotification("the body is not a JSON object: send one event as VOD does, in UTF-8", reason="malformed") from None
 
 
-# JSON that is valid and that msgspec does not take: halves of surrogate pairs, numbers out of range, a byte order mark.
-
-
-def _tolerant(received: str) -> Any:
-    return json.loads(
-        received.removeprefix("\ufeff"),
-        parse_constant=_no_constant,
-        parse_float=_float_or_text,
-        parse_int=_int_or_text,
-    )
-
-
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
-
-
-def _float_or_text(written: str) -> float | str:
-    number = float(written)
-    return number if math.isfinite(number) else written
-
-
-def _int_or_text(written: str) -> int | str:
-    # Python refuses to convert more than 4,300 digits, for the time it takes.
-    return int(written) if len(written) <= 1000 else written
 
 
 def _event_key(said: dict[str, Any]) -> str:

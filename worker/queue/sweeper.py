@@ -46,12 +46,22 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         here = runtime.current()
         self._beat()
         while not self._stopped.wait(_PAUSE + random.uniform(0, _JITTER)):  # noqa: S311
-            tasks.work()
-            self._beat()
+            self._sweep()
         try:
             here.store.transact(lambda connection: Workers(connection).leave(here.name))
         except StoreUnavailable as error:
             log.warning("worker left without a word", error=str(error))
+
+    def _sweep(self) -> None:
+        try:
+            more = True
+            # Without a broker this is the only thread that works, so it goes on while there is something to do.
+            while more and not self._stopped.is_set():
+                more = tasks.work().more_waiting
+                self._beat()
+        except Exception:
+            # Whatever it was: a worker that no longer sweeps is worse.
+            log.exception("sweep failed")
 
     def _beat(self) -> None:
         here = runtime.current()

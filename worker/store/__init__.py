@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
@@ -67,6 +68,10 @@ class Store:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreUnavailable(describe(error)) from error
+
+    def lacks_file(self) -> bool:
+        """True for a SQLite file that nobody made yet; to connect would make an empty one."""
+        return self.engine.dialect.name == "sqlite" and not Path(self.engine.url.database or "").exists()
 
     def close(self) -> None:
         self.engine.dispose()

@@ -18,6 +18,8 @@ REVISION = "0004"
 
 VERSION_TABLE = "vod_schema_version"
 
+_CURRENT = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+
 
 @dataclass(frozen=True, slots=True)
 class Migration:
@@ -29,17 +31,19 @@ class Migration:
 
 def current(store: Store) -> str | None:
     """The revision in the database; None where vodsync was never set up there."""
+    if store.lacks_file():
+        return None
     with store.reading() as connection:
         try:
-            return connection.execute(sa.text(f"SELECT version_num FROM {VERSION_TABLE}")).scalar()  # noqa: S608
+            return connection.execute(_CURRENT).scalar()
         except DBAPIError as error:
-            if error.connection_invalidated or not _lacks_table(store):
+            if error.connection_invalidated:
                 raise
-            return None
-
-
-def _lacks_table(store: Store) -> bool:
-    return not sa.inspect(store.engine).has_table(VERSION_TABLE)
+    if not sa.inspect(store.engine).has_table(VERSION_TABLE):
+        return None
+    # Somebody migrated meanwhile.
+    with store.reading() as connection:
+        return connection.execute(_CURRENT).scalar()
 
 
 def check(store: Store) -> None:

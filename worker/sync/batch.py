@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import (
+    StoreUnavailable,
+    VodCredentials,
+    VodError,
+    VodRefused,
+    VodThrottled,
+    VodUnavailable,
+    VodUnreadable,
+)
 from worker.core.ids import reference_key, split
 from worker.core.media import Answer, Media
 from worker.core.normalise import read_answer
@@ -76,9 +84,19 @@ def sync_batch(
     if claimed is None or isinstance(claimed, timedelta):
         return Report(wait=claimed)
     claim, slot = claimed
+    began = time.monotonic()
     fetched = _Fetched()
-    _fetch(store, vod, claim.media_ids, slot, fetched, source=source, policy=policy, sleep=sleep)
-    report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
+    again = {request.media_id for request in claim.requests if request.attempts}
+    _fetch(store, vod, claim.media_ids, slot, fetched, source=source, policy=policy, sleep=sleep, again=again)
+    # Whole seconds: what counts is a call that timed out.
+    now += timedelta(seconds=int(time.monotonic() - began))
+    try:
+        report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
+    except StoreUnavailable as error:
+        # Either the database is away, then this fails too and the lease gives the batch back; or it does not take this answer.
+        fault = VodUnavailable(str(error))
+        fetched = _Fetched(failed=dict.fromkeys(claim.media_ids, fault), calls=fetched.calls)
+        report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
     report.more_waiting = len(claim.requests) == policy.limit
     log.info(
         "batch synced",
@@ -116,13 +134,27 @@ def _fetch(
     source: str,
     policy: Policy,
     sleep: Callable[[float], object],
+    again: Set[str] = frozenset(),
 ) -> None:
-    """Ask VOD for `keys`; a batch refused because of one of them is halved until the culprit stands alone."""
+    """Ask VOD for `keys`; a batch refused because of one of them is halved until the culprit stands alone.
+
+    So is a batch with keys of `again`, which failed before, whose answer cannot be read.
+    """
+
+    def halve(error: VodError) -> None:
+        middle = len(keys) // 2
+        for half in (keys[:middle], keys[middle:]):
+            next_slot = _next_slot(store, source, policy, sleep)
+            if next_slot is None:
+                fetched.returned |= dict.fromkeys(half, error)
+            else:
+                _fetch(store, vod, half, next_slot, fetched, source=source, policy=policy, sleep=sleep, again=again)
+
     sleep(slot.wait.total_seconds())
     media_ids, reference_ids = split(keys)
     fetched.calls += 1
     try:
-        fetched.answers.append((read_answer(vod.batch_get_media_infos(media_ids, reference_ids)), slot.at))
+        fetched.answers.append((_ask(vod, media_ids, reference_ids), slot.at))
     except VodThrottled as error:
         pause = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause
         _hold_back(store, source, pause, error)
@@ -130,8 +162,15 @@ def _fetch(
     except VodCredentials as error:
         _hold_back(store, source, policy.credentials_pause, error)
         fetched.returned |= dict.fromkeys(keys, error)
+    except VodUnreadable as error:
+        if len(keys) > 1 and again & set(keys):
+            halve(error)
+        else:
+            fetched.failed |= dict.fromkeys(keys, error)
+            log.warning("VOD's answer cannot be read", source=source, asked=len(keys), error=str(error))
     except VodUnavailable as error:
         fetched.failed |= dict.fromkeys(keys, error)
+        log.warning("VOD did not answer", source=source, asked=len(keys), error=str(error), code=error.code)
     except VodRefused as error:
         if error.code == "InvalidVideo.NotFound" and not reference_ids:
             # Said of a whole batch it means that VOD knows none of them (vod-protocol 4.4).
@@ -139,13 +178,17 @@ def _fetch(
         elif len(keys) == 1:
             fetched.refused[keys[0]] = error
         else:
-            middle = len(keys) // 2
-            for half in (keys[:middle], keys[middle:]):
-                next_slot = _next_slot(store, source, policy, sleep)
-                if next_slot is None:
-                    fetched.returned |= dict.fromkeys(half, error)
-                else:
-                    _fetch(store, vod, half, next_slot, fetched, source=source, policy=policy, sleep=sleep)
+            halve(error)
+
+
+def _ask(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
+    try:
+        return read_answer(vod.batch_get_media_infos(media_ids, reference_ids))
+    except VodError:
+        raise
+    except Exception as error:
+        # A fault of ours must cost what a fault of VOD costs: an attempt, and in the end the media that cause it.
+        raise VodUnreadable(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
 
 
 def _hold_back(store: Store, source: str, pause: timedelta, error: VodError) -> None:

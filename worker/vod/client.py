@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import logging
+import math
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -15,7 +16,8 @@ from alibabacloud_tea_openapi.models import Config, OpenApiRequest, Params
 from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
-from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core import lenient
+from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
 from worker.settings import Source
 
 # Importing the SDK gives these loggers handlers of their own, one of them at DEBUG, which print whole requests and tracebacks
@@ -24,6 +26,17 @@ for _name in ("darabonba", "credentials"):
     _library = logging.getLogger(_name)
     _library.handlers.clear()
     _library.setLevel(logging.CRITICAL)
+
+
+def _float_or_text(written: str) -> float | str:
+    """A number that a binary fraction does not keep stays a text."""
+    number = float(written)
+    return number if math.isfinite(number) and Decimal(repr(number)) == Decimal(written) else written
+
+
+_decode_exactly = msgspec.json.Decoder(float_hook=_float_or_text).decode
+
+_CAUSE_LENGTH = 200
 
 #: Milliseconds.
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 3_000, 10_000
@@ -135,20 +148,24 @@ def _status(error: AlibabaCloudException) -> int | None:
 
 
 def _cause(error: BaseException) -> str:
-    inner = getattr(error, "inner_exception", None) or error
-    return type(inner).__name__
+    """What went wrong below the SDK's own wrappers."""
+    seen = {id(error)}
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__ or error.__context__) and id(inner) not in seen:
+        seen.add(id(inner))
+        error = inner
+    return f"{type(error).__name__}: {error}"[:_CAUSE_LENGTH]
 
 
 def _decode(action: str, body: Any) -> dict[str, Any]:
     text = bytes(body) if not isinstance(body, str) else body.encode()
     try:
-        value = msgspec.json.decode(text)
-    except msgspec.DecodeError:
-        # What msgspec is too strict for (lone surrogates, huge numbers) costs a field later, not the whole answer.
+        value = _decode_exactly(text)
+    except (msgspec.DecodeError, UnicodeError, RecursionError):
+        # What msgspec is too strict for (lone surrogates, other encodings) costs a field later, not the whole answer.
         try:
-            value = json.loads(text.decode("utf-8", errors="replace"), strict=False)
+            value = lenient.loads(text.decode("utf-8", errors="replace"), constant=str, strict=False)
         except (ValueError, RecursionError):
-            raise VodUnavailable(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
+            raise VodUnreadable(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
     if not isinstance(value, dict):
-        raise VodUnavailable(f"{action} answered with JSON that is not an object")
+        raise VodUnreadable(f"{action} answered with JSON that is not an object")
     return value
