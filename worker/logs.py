@@ -17,11 +17,26 @@ MASK = "***"
 
 _BROKER_LIBRARIES = ("amqp", "kombu", "redis")
 
-# user:password@ in any URL
-_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):([^/@\s]+)@")
+# user:password@ in any URL. A password that is not escaped ends at the last @ of its word.
+_PASSWORD = re.compile(r"(?<=://)([^/@\s:]*):(\S+)@")
 
 # ?password=… in a database URL
 _PASSWORD_PARAMETER = re.compile(r"([?&](?:password|passwd|sslpassword|ssl_key_password)=)[^&\s]+", re.IGNORECASE)
+
+
+# The same in a text that is one URL, where a password may hold anything.
+_URL = re.compile(r"(?<=://)([^/@:]*):(.*)@", re.DOTALL)
+
+
+def without_password(url: str) -> str:
+    """`url`, and nothing else, as it may be shown."""
+    return redactor.text(_URL.sub(rf"\1:{MASK}@", url))
+
+
+def password(url: str) -> str | None:
+    """The password as it stands in `url`, and nothing else."""
+    found = _URL.search(url)
+    return found[2] if found else None
 
 
 class _Redactor:

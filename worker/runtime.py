@@ -9,10 +9,11 @@ import threading
 import time
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
+from urllib.parse import unquote
 
 from worker import logs, settings
 from worker.core.errors import ConfigurationError, StoreUnavailable
-from worker.settings import Settings, Source
+from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
 from worker.sync.policy import Policy
@@ -56,12 +57,14 @@ class Runtime:
         from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
 
         return {
-            name: Lane(name, Client(source), self.policy(source), video_info=source.video_info == "on")
+            name: Lane(name, Client(source), self.policy(name), video_info=source.video_info == "on")
             for name, source in self.sources.items()
         }
 
-    def policy(self, source: Source) -> Policy:
+    def policy(self, name: str) -> Policy:
+        source = self.sources[name]
         return Policy(
+            bucket=next(other for other, described in self.sources.items() if described.account == source.account),
             linger=timedelta(milliseconds=self.settings.linger_ms),
             lease=timedelta(seconds=self.settings.lease),
             calls_per_second=source.api_qps,
@@ -101,7 +104,13 @@ class Runtime:
     def require_callbacks(self) -> None:
         """Raises ConfigurationError where a source's callbacks could not be verified."""
         for name, source in self.sources.items():
-            source.require_callback(name)
+            try:
+                source.require_callback(name)
+            except ConfigurationError as error:
+                if name != DEFAULT_SOURCE or not self.settings.sources:
+                    raise
+                outside = ", ".join(sorted(map(settings.variable, self.settings.model_fields_set & set(Source.model_fields))))
+                raise ConfigurationError(f"{error}; there is a source `default` because {outside} is set") from None
 
 
 def now() -> datetime:
@@ -147,4 +156,7 @@ def _secrets(chosen: Settings) -> list[str]:
         found += [secret.get_secret_value() for secret in (source.access_key_secret, source.security_token) if secret]
     if chosen.admin_token:
         found.append(chosen.admin_token.get_secret_value())
+    for url in (chosen.database_url, chosen.broker_url):
+        if url and (password := logs.password(url.get_secret_value())):
+            found += [password, unquote(password)]
     return found

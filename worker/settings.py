@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -19,6 +20,9 @@ _PREFIX = "VODSYNC_"
 _CREDENTIALS = ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
+
+#: Read by others: where the settings file is, and what the tests need.
+_NOT_OURS = frozenset({"VODSYNC_CONFIG", "VODSYNC_TEST_REQUIRE_SERVICES"})
 
 DEFAULT_SOURCE = "default"
 
@@ -66,6 +70,11 @@ class Source(BaseModel):
             raise ValueError("must not carry a user name or password")
         return value
 
+    @property
+    def account(self) -> tuple[str | None, ...]:
+        """Sources that agree in this share one quota at VOD."""
+        return self.access_key_id, self.region, self.endpoint
+
     def has_keys(self, name: str) -> bool:
         """Whether keys are set here, so that the vendor's chain is not needed. Raises ConfigurationError for half of them."""
         if bool(self.access_key_id) != bool(self.access_key_secret):
@@ -111,6 +120,8 @@ class Settings(Source):
     def _is_broker(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None and value.get_secret_value().partition("://")[0] not in ("amqp", "amqps", "pyamqp", "redis", "rediss"):
             raise ValueError("begins with neither amqp:// nor redis://; leave it out for the embedded broker")
+        if value is not None and not _has_port(value.get_secret_value()):
+            raise ValueError("has a port that is no number; a / : @ or # in the password has to be written as %2F %3A %40 %23")
         return value
 
     @field_validator("database_schema")
@@ -143,6 +154,13 @@ class Settings(Source):
         url = self.database_url.get_secret_value()
         folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"
+
+
+def _has_port(url: str) -> bool:
+    try:
+        return urlsplit(url).port is None or bool(urlsplit(url).hostname)
+    except ValueError:
+        return False
 
 
 def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None, **flags: Any) -> Settings:
@@ -188,11 +206,18 @@ def _read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: 
             if value != "":
                 values[known[name]] = value
         elif plain in known:
+            if value != "" and layer.get(plain):
+                raise ConfigurationError(f"{name} and {plain} in {origin} name the same setting; leave one out")
             if value != "":
-                values.setdefault(known[plain], _read_secret(name, value))
-        elif name.startswith(_PREFIX) and name != "VODSYNC_CONFIG" and not name.startswith("VODSYNC_TEST_"):
-            raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; `vodsync config` lists those that are")
+                values[known[plain]] = _read_secret(name, value)
+        elif name.startswith(_PREFIX) and name not in _NOT_OURS:
+            raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; {_nearest(name, known)}")
     return values
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else "the README lists those that are"
 
 
 def _read_secret(name: str, path: str) -> str:
@@ -215,6 +240,9 @@ def _read_file(path: Path | None) -> dict[str, Any]:
     values = _read_section(document, set(Settings.model_fields), f"{path}")
     if not isinstance(sources, dict) or not all(isinstance(section, dict) for section in sources.values()):
         raise ConfigurationError(f"{path}: describe each source in a section of its own, [sources.NAME]")
+    if DEFAULT_SOURCE in sources:
+        # The same settings as those at the top, so that the environment goes before them too.
+        values |= _read_section(sources.pop(DEFAULT_SOURCE), set(Source.model_fields), f"{path}, [sources.{DEFAULT_SOURCE}]")
     if sources:
         values["sources"] = {
             name: _read_section(section, set(Source.model_fields), f"{path}, [sources.{name}]") for name, section in sources.items()
@@ -230,7 +258,7 @@ def _read_section(section: Mapping[str, Any], known: set[str], place: str) -> di
         if field.removesuffix("_file") in known and field not in known:
             field, value = field.removesuffix("_file"), _read_secret(f"{key} in {place}", str(value))
         if field not in known:
-            raise ConfigurationError(f"{key} in {place} is not a setting of vodsync; `vodsync config` lists those that are")
+            raise ConfigurationError(f"{key} in {place} is not a setting of vodsync; {_nearest(field, known)}")
         values[field] = value
     return values
 

@@ -25,7 +25,7 @@ def upgrade() -> None:
         sa.Column("id", RowId, sa.Identity(), nullable=False),
         sa.Column("source", SourceName, nullable=False),
         sa.Column("event_key", sa.String(64), nullable=False),
-        sa.Column("event_type", sa.String(128), nullable=False),
+        sa.Column("event_type", sa.String(128)),
         sa.Column("media_id", MediaId),
         sa.Column("event_time", UtcDateTime()),
         sa.Column("status", sa.String(64)),

@@ -67,8 +67,11 @@ class Process:
         return self.log_file.read_text(encoding="utf-8", errors="replace")
 
     def terminate(self) -> None:
+        self.signal(signal.SIGTERM)
+
+    def signal(self, number: signal.Signals) -> None:
         if self.running:
-            self._popen.send_signal(signal.SIGTERM)
+            self._popen.send_signal(number)
 
     def kill(self) -> None:
         if self.running:

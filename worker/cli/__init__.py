@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import asking, demo, effective, emulate, notifying, roles, schema
+from worker.cli import asking, demo, doctor, effective, emulate, failures, notifying, roles, schema, syncing
 from worker.cli.output import Exit, complain
 from worker.core.errors import ConfigurationError, SchemaStale, StoreUnavailable, VodsyncError, VodUnavailable
 
@@ -52,7 +53,9 @@ app.command()(roles.work)
 app.add_typer(schema.app, name="migrate")
 app.command()(asking.status)
 app.command()(asking.show)
-app.command()(asking.sync)
+app.command()(syncing.sync)
+app.add_typer(failures.app, name="failures")
+app.command()(doctor.doctor)
 app.command()(notifying.notify)
 app.command()(emulate.emulate)
 app.command(name="config")(effective.config)
@@ -60,11 +63,17 @@ app.command(name="config")(effective.config)
 
 def main() -> None:
     """Entry point of `vodsync`."""
+    # A terminal that knows no emoji shows a question mark, not a traceback.
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except (ConfigurationError, SchemaStale) as error:
         sys.exit(complain(error, Exit.CONFIGURATION))
-    except (StoreUnavailable, VodUnavailable) as error:
+    except StoreUnavailable as error:
+        sys.exit(complain(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
+    except VodUnavailable as error:
         sys.exit(complain(error, Exit.UNREACHABLE))
     except VodsyncError as error:
         sys.exit(complain(error, Exit.FAILED))

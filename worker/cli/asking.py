@@ -1,37 +1,26 @@
-"""Verbs that ask: for the state of the whole, for one medium, for media to be fetched again."""
+"""Verbs that look: at the state of the whole, at one medium."""
 
 from __future__ import annotations
 
 import socket
-import sys
-import time
-from collections.abc import Iterable, Iterator
 from dataclasses import asdict
-from datetime import timedelta
-from itertools import islice
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from worker import runtime
-from worker.cli.output import Exit, cell, complain, print_json, say, stderr, stdout, table
-from worker.core import ids as core_ids
-from worker.core.errors import ConfigurationError
+from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
+from worker.cli.ready import ready
+from worker.core.ids import reference_key
 from worker.settings import DEFAULT_SOURCE
-from worker.store import records, schema
-from worker.store.inbox import MANUAL, Inbox, Request
+from worker.store import records
 from worker.store.overview import Overview, overview
-from worker.store.progress import Outcome, outcomes
+from worker.store.spool import Spooled
 from worker.store.workers import Heartbeat
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
 _SOURCE = typer.Option(help="The account + region, as named in vodsync.toml.")
-
-#: Ids requested in one transaction.
-_CHUNK = 1000
 
 
 def status(
@@ -41,23 +30,26 @@ def status(
     ] = False,
 ) -> None:
     """Show the state of the whole: backlog, media, dead letters, workers."""
-    here = _ready()
+    here = ready()
     with here.store.reading() as connection:
         seen = overview(connection, now=runtime.now())
+    spooled = here.spool.waiting() if here.spool else Spooled(0, None)
     if as_json:
-        print_json(asdict(seen))
+        print_json(seen.as_json() | {"spool": asdict(spooled)})
     else:
-        stdout.print(_status_table(seen))
-    if require_worker and not any(_alive_here(worker) for worker in seen.workers):
+        stdout.print(_status_table(seen, spooled))
+        for problem in seen.problems:
+            say(f"look: {problem}")
+    if require_worker and not any(seen.alive(worker) and _is_here(worker) for worker in seen.workers):
         raise typer.Exit(complain("no worker of this host was heard of in the last minute", Exit.FAILED))
 
 
-def _alive_here(worker: Heartbeat) -> bool:
-    return worker.name.startswith(f"{socket.gethostname()}:") and runtime.now() - worker.seen_at < timedelta(minutes=1)
+def _is_here(worker: Heartbeat) -> bool:
+    return worker.name.startswith(f"{socket.gethostname()}:")
 
 
-def _status_table(seen: Overview) -> Table:
-    shown = table(None, "what", "how many")
+def _status_table(seen: Overview, spooled: Spooled) -> Table:
+    shown = table(None, "what", "how it is")
     for state, count in sorted(seen.media.items()):
         shown.add_row(f"media {cell(state)}", str(count))
     shown.add_row("notifications", str(seen.notifications))
@@ -65,8 +57,11 @@ def _status_table(seen: Overview) -> Table:
     shown.add_row("sync requests waiting", str(seen.backlog.waiting))
     shown.add_row("oldest due", f"{seen.backlog.oldest_due_age:.1f} s")
     shown.add_row("dead letters", str(seen.backlog.dead))
+    if spooled.count:
+        shown.add_row("spooled on this machine", f"{spooled.count} since {spooled.since:%Y-%m-%d %H:%M:%S} UTC")
     for worker in seen.workers:
-        shown.add_row(f"worker {cell(worker.name)}", f"seen {(runtime.now() - worker.seen_at).total_seconds():.0f} s ago")
+        heard = f"seen {(seen.seen_at - worker.seen_at).total_seconds():.0f} s ago"
+        shown.add_row(f"worker {cell(worker.name)}", heard if seen.alive(worker) else f"silent, {heard}")
     if not seen.workers:
         shown.add_row("workers", "none; start one with: vodsync work")
     return shown
@@ -78,15 +73,16 @@ def show(
     as_json: Annotated[bool, _AS_JSON] = False,
 ) -> None:
     """Show one medium with its streams, its play streams and its history."""
-    here = _ready()
+    here = ready(source)
     with here.store.reading() as connection:
-        record = records.find(connection, source, media_id)
+        record = records.find(connection, source, media_id) or records.find(connection, source, reference_key(media_id))
     if record is None:
         raise typer.Exit(complain(f"nothing is stored for {media_id}; fetch it with: vodsync sync {media_id}", Exit.FAILED))
     if as_json:
         print_json(record)
         return
-    lists = {name: record.pop(name) for name in ("video_streams", "audio_streams", "play_infos", "notifications")}
+    history = record.pop("notifications")
+    lists = {name: record.pop(name) for name in ("video_streams", "audio_streams", "play_infos")}
     parts = {"mezzanine": record.pop("mezzanine"), "sync request": record.pop("sync_request")}
     for title, values in {"media": record, **parts}.items():
         if values:
@@ -102,105 +98,9 @@ def show(
             for name in names:
                 shown.add_row(name, *(cell(row[name]) for row in rows))
             stdout.print(shown)
-
-
-def sync(
-    ids: Annotated[list[str] | None, typer.Argument(help="Media ids, or - to read them from stdin.")] = None,
-    file: Annotated[
-        Path | None, typer.Option("--file", metavar="F", help="Read ids from a file, separated by white space or commas.")
-    ] = None,
-    reference_ids: Annotated[bool, typer.Option("--reference-ids", help="The ids are your own ReferenceIds.")] = False,
-    source: Annotated[str, _SOURCE] = DEFAULT_SOURCE,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until each was fetched; exit 1 where one could not be.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
-    as_json: Annotated[bool, _AS_JSON] = False,
-) -> None:
-    """Request that media be fetched (again). A worker does it; live notifications go first.
-
-    Examples: vodsync sync 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --wait; vodsync sync --file ids.txt; sort ids.txt | vodsync sync -
-    """
-    if bool(ids) == bool(file):
-        raise typer.Exit(complain("give ids, - for stdin, or --file F", Exit.USAGE))
-    here = _ready()
-    if source not in here.sources:
-        raise ConfigurationError(f"no source is named {source}; there are: {', '.join(here.sources)}")
-    requested, bad, keys = 0, [], []
-    for chunk in _chunks(_read_ids(ids or [], file)):
-        good = list(dict.fromkeys(each for each in chunk if core_ids.usable(each)))
-        bad += [each for each in chunk if not core_ids.usable(each)]
-        wanted = [core_ids.reference_key(each) if reference_ids else each for each in good]
-        requested += len(wanted)
-        keys += wanted if wait else []
-        if not dry_run:
-            _request(here, source, wanted)
-    result: dict[str, Any] = {"requested": requested, "not_an_id": len(bad)}
-    if bad:
-        complain(f"{len(bad)} of the words are no ids (1 to 64 of A-Z a-z 0-9 _ -), the first: {cell(bad[0][:80])}", Exit.FAILED)
-    failed = bool(bad)
-    if not dry_run and requested:
-        _ring()
-        if wait:
-            ended = _wait(here, source, keys)
-            result |= {outcome.value: count for outcome, count in ended.items()}
-            failed |= any(count for outcome, count in ended.items() if outcome is not Outcome.OK)
-    if as_json:
-        print_json(result)
-    else:
-        say(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in result.items()) + (" (dry run)" if dry_run else ""))
-    if failed:
-        raise typer.Exit(Exit.FAILED)
-
-
-def _ready() -> runtime.Runtime:
-    here = runtime.current()
-    schema.check(here.store)
-    return here
-
-
-def _read_ids(words: list[str], file: Path | None) -> Iterator[str]:
-    if words == ["-"] or file is not None:
-        try:
-            lines: Iterable[str] = sys.stdin if file is None else file.open(encoding="utf-8", errors="replace")
-        except OSError as error:
-            raise typer.Exit(complain(f"cannot read {file}: {error.strerror}", Exit.USAGE)) from None
-    else:
-        lines = words
-    for line in lines:
-        yield from line.replace(",", " ").split()
-
-
-def _chunks(ids: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(ids, _CHUNK)):
-        yield chunk
-
-
-def _request(here: runtime.Runtime, source: str, keys: list[str]) -> None:
-    at = runtime.now()
-    requests = [Request(source, key, "manual", MANUAL) for key in keys]
-    here.store.transact(lambda connection: Inbox(connection).request(requests, now=at))
-
-
-def _ring() -> None:
-    from worker.queue.doorbell import doorbell
-
-    bell = doorbell()
-    bell.ring()
-    bell.close()
-
-
-def _wait(here: runtime.Runtime, source: str, keys: list[str]) -> dict[Outcome, int]:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    ended: dict[Outcome, int] = dict.fromkeys(Outcome, 0)
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("fetched", total=len(keys))
-        waiting = set(keys)
-        while waiting:
-            for chunk in _chunks(iter(sorted(waiting))):
-                with here.store.reading() as connection:
-                    for key, outcome in outcomes(connection, source, chunk).items():
-                        waiting.discard(key)
-                        ended[outcome] += 1
-            progress.update(task, completed=len(keys) - len(waiting))
-            if waiting:
-                time.sleep(0.2)
-    return ended
+    if history:
+        names = [name for name in history[0] if any(row[name] is not None for row in history)]
+        shown = table("notifications", *names)
+        for row in history:
+            shown.add_row(*(cell(row[name]) for name in names))
+        stdout.print(shown)

@@ -7,6 +7,29 @@ from typing import Annotated
 
 import typer
 
+from worker.emulator.config import EmulatorConfig
+
+# A stand-in's secret, which the documentation prints.
+_SECRET = "demoSecret"  # noqa: S105
+
+
+def _tell(url: str, config: EmulatorConfig) -> None:
+    """What a program has to wait for on stdout, and what a person has to do on stderr."""
+    print(f"listening on {url}", flush=True)
+    if not sys.stderr.isatty():
+        return
+    settings = {
+        "VODSYNC_ENDPOINT": url,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": config.access_key_id,
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": config.access_key_secret if config.access_key_secret == _SECRET else "(as given)",
+        "VODSYNC_CALLBACK_KEYS": "(as given with --callback-key)" if config.callback_key else "(none: notifications are unsigned)",
+        "VODSYNC_CALLBACK_URL": config.callback_url or "(none: no notifications are sent; see --callback-url)",
+    }
+    print("settings of a vodsync that asks it:", file=sys.stderr)
+    for name, value in settings.items():
+        print(f"  {name}={value}", file=sys.stderr)
+    print(f"""upload three media: curl -X POST {url}/emulator/uploads -d '{{"count": 3}}'""", file=sys.stderr, flush=True)
+
 
 def emulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
@@ -16,7 +39,7 @@ def emulate(
     ] = "demoKeyId",
     access_key_secret: Annotated[
         str, typer.Option(envvar="ALIBABA_CLOUD_ACCESS_KEY_SECRET", show_default="demoSecret", help="Its secret.")
-    ] = "demoSecret",  # noqa: S107 - a stand-in's secret, printed in the documentation
+    ] = _SECRET,
     callback_url: Annotated[
         str, typer.Option(help="Where notifications go, exactly as the receiver knows it; without it none are sent.")
     ] = "",
@@ -44,7 +67,6 @@ def emulate(
 
     GET /emulator lists what else can be controlled while it runs: faults, deletions, counters. Stop it with Ctrl-C.
     """
-    from worker.emulator.config import EmulatorConfig
     from worker.emulator.server import serve
 
     config = EmulatorConfig(
@@ -63,7 +85,7 @@ def emulate(
         quirks=quirks,
     )
     try:
-        serve(config, on_listening=lambda url: print(f"listening on {url}", flush=True))
+        serve(config, on_listening=lambda url: _tell(url, config))
     except OSError as exc:
         print(f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another with --host and --port", file=sys.stderr)
         raise typer.Exit(1) from exc

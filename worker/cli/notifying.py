@@ -10,9 +10,10 @@ import msgspec
 import typer
 
 from worker import runtime
-from worker.cli.output import Exit, complain, say
+from worker.cli.output import Exit, cell, complain, say
 from worker.core import signature
 from worker.core.errors import ConfigurationError
+from worker.core.ids import usable
 from worker.settings import DEFAULT_SOURCE
 
 
@@ -26,6 +27,8 @@ def notify(
 
     Example: vodsync notify 0a1b2c3d4e5f60718293a4b5c6d7e8f9
     """
+    if not usable(media_id):
+        raise typer.Exit(complain(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
     here = runtime.current()
     described = here.sources.get(source)
     if described is None:

@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import time
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -22,7 +23,7 @@ log = logs.get(__name__)
 #: Seconds that requests, or a batch, get to finish after SIGTERM.
 _GRACE = 30
 
-_PORT = typer.Option(help="Port to listen on (VODSYNC_PORT).")
+_PORT = typer.Option(min=0, max=65_535, help="Port to listen on (VODSYNC_PORT).")
 _HOST = typer.Option(help="Address to listen on (VODSYNC_HOST).")
 _SUPERVISED = typer.Option("--supervised", hidden=True)
 
@@ -43,26 +44,44 @@ def serve(
     here = runtime.current()
     here.require_callbacks()
     here.require_schema(waiting=False)
+    address = (host or here.settings.host, here.settings.port if port is None else port)
+    _require_port(*address)
     if supervised:
         end_with_parent()
     import uvicorn
 
+    say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks; Ctrl-C stops")
     # uvicorn stops in order, then raises the signal once more; being asked to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
-    uvicorn.run(
-        "worker.web:app",
-        host=host or here.settings.host,
-        port=here.settings.port if port is None else port,
-        workers=workers if workers > 1 else None,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=30,
-        timeout_graceful_shutdown=_GRACE,
-    )
+    options: dict[str, Any] = {
+        "app": "worker.web:app",
+        "host": address[0],
+        "port": address[1],
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": 30,
+        "timeout_graceful_shutdown": _GRACE,
+    }
+    if workers > 1:
+        uvicorn.run(**options, workers=workers)
+        return
+
+    class Server(uvicorn.Server):
+        """Stops in order at the first signal, and at once at the second."""
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            if self.should_exit:
+                os._exit(128 + sig)
+            super().handle_exit(sig, frame)
+
+    server = Server(uvicorn.Config(**options))
+    server.run()
+    if not server.started:
+        raise typer.Exit(Exit.FAILED)
 
 
 def work(
@@ -84,8 +103,9 @@ def work(
     from celery.beat import EmbeddedService, Scheduler
 
     from worker.queue import app
+    from worker.queue.stopping import Worker
 
-    worker = app.Worker(
+    worker = Worker(
         hostname=f"vodsync@{here.name}",
         concurrency=concurrency,
         pool="threads",
@@ -116,11 +136,10 @@ def up(
     and VODSYNC_CALLBACK_KEYS. Ctrl-C or SIGTERM stops in order; a role that dies is started again.
     """
     here = runtime.current()
-    here.require_callbacks()
-    here.require_credentials()
-    _require_port(host or here.settings.host, here.settings.port if port is None else port)
-    migrated = _migrated(here)
+    _require_everything(here)
     address = (host or here.settings.host, here.settings.port if port is None else port)
+    _require_port(*address)
+    migrated = _migrated(here)
     roles = {
         "receiver": ["serve", "--supervised", "--host", address[0], "--port", str(address[1])],
         "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency)],
@@ -129,6 +148,18 @@ def up(
     # While the database is away the receiver spools; the worker has nothing to do before there are tables.
     held = set() if migrated else {"worker"}
     raise typer.Exit(Supervisor(roles, grace=_GRACE, held=held, release=lambda: _migrated(here)).run())
+
+
+def _require_everything(here: runtime.Runtime) -> None:
+    """Raises ConfigurationError with all that is missing, so that it can be set in one go."""
+    missing = []
+    for require in (here.require_credentials, here.require_callbacks):
+        try:
+            require()
+        except ConfigurationError as error:
+            missing.append(str(error))
+    if missing:
+        raise ConfigurationError("; ".join(missing))
 
 
 def _migrated(here: runtime.Runtime) -> bool:

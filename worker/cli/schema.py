@@ -33,8 +33,11 @@ def up() -> None:
 @app.command()
 def plan() -> None:
     """Show what `up` would apply; changes nothing."""
-    for step in schema.pending(runtime.current().store):
+    steps = schema.pending(runtime.current().store)
+    for step in steps:
         typer.echo(f"{step.revision}  {step.title}")
+    if not steps:
+        say(f"nothing to apply: the database has schema {schema.REVISION}")
 
 
 @app.command()

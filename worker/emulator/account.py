@@ -25,10 +25,14 @@ class Account:
         self.config = config
         self.library = Library(seed=config.seed, existing=config.media, quirks=config.quirks)
         self.mischief = Mischief(config.seed)
-        self.operations = Operations(self.library, self.mischief, plain=not config.quirks)
+        self.operations = Operations(self.library, self.mischief, _message_callback(config), plain=not config.quirks)
         self.gatekeeper = Gatekeeper(config.access_key_id, config.access_key_secret, config.security_token)
         self.notifier = Notifier(config, self.mischief)
-        self.quotas = {"BatchGetMediaInfos": Quota(config.batch_qps), "GetVideoInfo": Quota(config.video_info_qps)}
+        self.quotas = {
+            "BatchGetMediaInfos": Quota(config.batch_qps),
+            "GetVideoInfo": Quota(config.video_info_qps),
+            "GetMessageCallback": Quota(15),
+        }
         self.forget_calls()
 
     def forget_calls(self) -> None:
@@ -109,3 +113,15 @@ class News:
 
     def body(self, number: int) -> dict[str, Any]:
         return self.bodies[number]
+
+
+def _message_callback(config: EmulatorConfig) -> dict[str, str]:
+    """The callback settings as VOD tells them (vod-protocol 1.4)."""
+    return {
+        "AppId": "app-1000000",
+        "CallbackType": "HTTP",
+        "CallbackURL": config.callback_url,
+        "AuthSwitch": "on" if config.callback_key else "off",
+        "AuthKey": config.callback_key,
+        "EventTypeList": "ALL" if config.callback_url else "",
+    }

@@ -1,4 +1,4 @@
-"""BatchGetMediaInfos and GetVideoInfo, as asked of one library."""
+"""BatchGetMediaInfos, GetVideoInfo and GetMessageCallback, as asked of one account."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ ID_PARAMETERS = {"BatchGetMediaInfos": ("MediaIds", "ReferenceIds"), "GetVideoIn
 class Operations:
     """The answers without their RequestId. `now` is unix seconds throughout."""
 
-    def __init__(self, library: Library, mischief: Mischief, *, plain: bool) -> None:
+    def __init__(self, library: Library, mischief: Mischief, callback: Mapping[str, str], *, plain: bool) -> None:
+        self._callback = callback
         self._library = library
         self._mischief = mischief
         self._plain = plain
@@ -28,6 +29,8 @@ class Operations:
         """Raises Refusal."""
         if operation == "BatchGetMediaInfos":
             return self.batch_get_media_infos(parameters, now)
+        if operation == "GetMessageCallback":
+            return {"MessageCallback": dict(self._callback)}
         return self.get_video_info(parameters, now)
 
     def batch_get_media_infos(self, parameters: Mapping[str, str], now: float) -> dict[str, Any]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 from celery import Celery, signals
+from celery.platforms import SecurityWarning
 
 from worker import runtime
 from worker.core.errors import VodsyncError
 from worker.queue.brokers import broker_options, sync_queue
+
+# Whose process this is is not Celery's business; messages are JSON, so that root is no more dangerous here than elsewhere.
+warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
 def _create() -> Celery:

@@ -12,6 +12,7 @@ from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue import tasks
 from worker.queue.celery_app import app
+from worker.store.quota import Quota
 from worker.store.workers import Heartbeat, Workers
 
 log = logs.get(__name__)
@@ -45,6 +46,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     def _run(self) -> None:
         here = runtime.current()
         self._beat()
+        self._probe()
         while not self._stopped.wait(_PAUSE + random.uniform(0, _JITTER)):  # noqa: S311
             self._sweep()
         try:
@@ -62,6 +64,12 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         except Exception:
             # Whatever it was: a worker that no longer sweeps is worse.
             log.exception("sweep failed")
+
+    def _probe(self) -> None:
+        try:
+            runtime.current().store.transact(lambda connection: Quota(connection).probe())
+        except StoreUnavailable as error:
+            log.warning("calls stay held back", error=str(error))
 
     def _beat(self) -> None:
         here = runtime.current()

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.engine import URL
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.util import immutabledict
 
 from worker.core.errors import ConfigurationError
@@ -31,7 +31,7 @@ def database_url(text: str) -> URL:
     """The URL with the driver that we test with; an explicit `+driver` is kept. Raises ConfigurationError."""
     try:
         url = make_url(text)
-    except ArgumentError:
+    except (ArgumentError, ValueError):
         raise ConfigurationError(
             "VODSYNC_DATABASE_URL is not a database URL; use for example postgresql://user:password@host/name or sqlite:///vodsync.db"
         ) from None
@@ -67,7 +67,12 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
         options["isolation_level"] = "READ COMMITTED"
     elif backend == "sqlite":
         arguments = {"timeout": _LOCK, "check_same_thread": False}
-    engine = create_engine(url, connect_args=arguments, **options)
+    try:
+        engine = create_engine(url, connect_args=arguments, **options)
+    except (ImportError, NoSuchModuleError):
+        raise ConfigurationError(
+            f"VODSYNC_DATABASE_URL asks for the driver {url.drivername}, which is not there; leave +driver out"
+        ) from None
     if engine.driver == "psycopg" and not migrating:
         event.listen(engine, "do_connect", _connect_with_patience)
     if backend == "sqlite":

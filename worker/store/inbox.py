@@ -28,7 +28,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     source: str
     event_key: str
-    event_type: str
+    event_type: str | None
     media_id: str | None
     event_time: datetime | None
     status: str | None

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, or_, select
 
-from worker.store.catalogue import FORBIDDEN, MISSING
+from worker.store.catalogue import DELETED, FORBIDDEN, MISSING
 from worker.store.tables import media, sync_request
 
 
 class Outcome(enum.Enum):
+    WAITING = "waiting"
     OK = "ok"
     MISSING = "missing"
     FORBIDDEN = "forbidden"
+    DELETED = "deleted"
     DEAD = "dead"
 
 
-_REQUESTS = select(sync_request.c.media_id, sync_request.c.state).where(
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What became of one id; `error` is the last one where there was any."""
+
+    outcome: Outcome
+    error: str | None = None
+
+
+_REQUESTS = select(sync_request.c.media_id, sync_request.c.state, sync_request.c.last_error).where(
     sync_request.c.source == bindparam("s"),
     sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
     # One that was answered, and only waits for more to come, was fetched.
@@ -29,15 +40,19 @@ _STATES = select(media.c.media_id, media.c.state).where(
 )
 
 
-def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, Outcome]:
+def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, Ended]:
     """How each of these ended; those that are still due are left out. A settled reference id was found, so it is OK."""
     parameters = {"s": source, "ids": list(keys)}
-    requests = {row.media_id: row.state for row in connection.execute(_REQUESTS, parameters)}
+    requests = {row.media_id: row for row in connection.execute(_REQUESTS, parameters)}
     states = {row.media_id: row.state for row in connection.execute(_STATES, parameters)}
     ended = {}
     for key in keys:
-        if requests.get(key) == "dead":
-            ended[key] = Outcome.DEAD
-        elif key not in requests:
-            ended[key] = {MISSING: Outcome.MISSING, FORBIDDEN: Outcome.FORBIDDEN}.get(states.get(key, ""), Outcome.OK)
+        request = requests.get(key)
+        if request is None:
+            ended[key] = Ended(_OUTCOMES.get(states.get(key, ""), Outcome.OK))
+        elif request.state == "dead":
+            ended[key] = Ended(Outcome.DEAD, request.last_error)
     return ended
+
+
+_OUTCOMES = {MISSING: Outcome.MISSING, FORBIDDEN: Outcome.FORBIDDEN, DELETED: Outcome.DELETED}

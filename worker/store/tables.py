@@ -165,7 +165,7 @@ notification = _table(
     Column("id", _RowId, Identity(), nullable=False),
     Column("source", SourceName, nullable=False),
     Column("event_key", String(64), nullable=False),
-    Column("event_type", String(128), nullable=False),
+    Column("event_type", String(128)),
     Column("media_id", MediaId),
     Column("event_time", UtcDateTime),
     Column("status", String(64)),
@@ -219,6 +219,9 @@ quota = _table(
     Column("operation", String(64), nullable=False),
     #: When the next call may start, in microseconds of the database's clock since 1970 (GCRA's theoretical arrival time).
     Column("next_at_us", BigInteger, nullable=False),
+    #: Why calls are held back, from VOD's last answer; NULL while they work.
+    Column("fault", LongText),
+    *_times("fault_at"),
     PrimaryKeyConstraint("source", "operation"),
 )
 

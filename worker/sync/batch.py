@@ -64,6 +64,8 @@ class _Fetched:
     #: Keys that go back as they came, because the fault is not theirs.
     returned: dict[str, VodError] = field(default_factory=dict)
     calls: int = 0
+    #: The calls before these failed for all of the source.
+    probing: bool = False
 
 
 def sync_batch(
@@ -85,7 +87,7 @@ def sync_batch(
         return Report(wait=claimed)
     claim, slot = claimed
     began = time.monotonic()
-    fetched = _Fetched()
+    fetched = _Fetched(probing=slot.probing)
     again = {request.media_id for request in claim.requests if request.attempts}
     _fetch(store, vod, claim.media_ids, slot, fetched, source=source, policy=policy, sleep=sleep, again=again)
     # Whole seconds: what counts is a call that timed out.
@@ -118,7 +120,7 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
     claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
     if not isinstance(claim, Claim):
         raise Rollback(claim)
-    slot = Quota(connection).take(source, _OPERATION, per_second=policy.calls_per_second)
+    slot = Quota(connection).take(policy.bucket or source, _OPERATION, per_second=policy.calls_per_second)
     if isinstance(slot, timedelta):
         raise Rollback(slot)
     return claim, slot
@@ -157,10 +159,10 @@ def _fetch(
         fetched.answers.append((_ask(vod, media_ids, reference_ids), slot.at))
     except VodThrottled as error:
         pause = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause
-        _hold_back(store, source, pause, error)
+        _hold_back(store, policy.bucket or source, pause, error)
         fetched.returned |= dict.fromkeys(keys, error)
     except VodCredentials as error:
-        _hold_back(store, source, policy.credentials_pause, error)
+        _hold_back(store, policy.bucket or source, policy.credentials_pause, error)
         fetched.returned |= dict.fromkeys(keys, error)
     except VodUnreadable as error:
         if len(keys) > 1 and again & set(keys):
@@ -192,7 +194,7 @@ def _ask(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
 
 
 def _hold_back(store: Store, source: str, pause: timedelta, error: VodError) -> None:
-    store.transact(lambda connection: Quota(connection).hold_back(source, _OPERATION, pause))
+    store.transact(lambda connection: Quota(connection).hold_back(source, _OPERATION, pause, fault=str(error)))
     level = log.error if isinstance(error, VodCredentials) else log.warning
     level("source held back", source=source, seconds=pause.total_seconds(), code=error.code, error=str(error))
 
@@ -200,8 +202,9 @@ def _hold_back(store: Store, source: str, pause: timedelta, error: VodError) -> 
 def _next_slot(store: Store, source: str, policy: Policy, sleep: Callable[[float], object]) -> Slot | None:
     """A slot for one more call of the same claim; None where that would take so long that the lease is better given back."""
     patience = policy.lease / 10
+    bucket = policy.bucket or source
     while True:
-        slot = store.transact(lambda connection: Quota(connection).take(source, _OPERATION, per_second=policy.calls_per_second))
+        slot = store.transact(lambda connection: Quota(connection).take(bucket, _OPERATION, per_second=policy.calls_per_second))
         if isinstance(slot, Slot):
             return slot
         if slot > patience:
@@ -215,6 +218,8 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
     inbox, catalogue = Inbox(connection), Catalogue(connection)
     report = Report(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
+    if fetched.probing and fetched.answers:
+        Quota(connection).release(policy.bucket or claim.source, _OPERATION)
     settled: set[str] = set()
     postponed: dict[str, Postponement] = {}
     buried: dict[str, str] = {}
@@ -256,16 +261,16 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
             if unknown in owed:
                 buried[unknown] = "VOD knows no media with this reference id"
     for key, refusal in fetched.refused.items():
-        not_yet = policy.after_nothing(owed[key], str(refusal), now=now) if refusal.code == "Forbidden.IllegalStatus" else None
+        not_yet = policy.after_nothing(owed[key], _said(refusal), now=now) if refusal.code == "Forbidden.IllegalStatus" else None
         if not_yet:
             postponed[key] = not_yet
         else:
-            buried[key] = str(refusal)
+            buried[key] = _said(refusal)
     for key in owed.keys() - settled - postponed.keys() - buried.keys():
         if key in fetched.returned:
-            postponed[key] = Postponement(key, now, str(fetched.returned[key]))
+            postponed[key] = Postponement(key, now, _said(fetched.returned[key]))
             continue
-        error = str(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
+        error = _said(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
         again = policy.after_failure(owed[key], error, now=now)
         if again:
             postponed[key] = again
@@ -278,6 +283,11 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
     inbox.bury(claim, buried, now=now)
     report.postponed, report.dead = len(postponed), len(buried)
     return report
+
+
+def _said(error: VodError) -> str:
+    """What VOD said, with the id that its support asks for."""
+    return f"{error} (request {error.request_id})" if error.request_id else str(error)
 
 
 def _keys(media: Media) -> set[str]:

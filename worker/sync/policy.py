@@ -18,6 +18,8 @@ _UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
 class Policy:
     """How a source is asked. `jitter` gives a number between 0 and 1."""
 
+    #: The source whose quota is drawn from: one account and region has one, under however many names. "" is the source's own.
+    bucket: str = ""
     limit: int = BATCH_LIMIT
     linger: timedelta = timedelta(milliseconds=250)
     lease: timedelta = timedelta(seconds=60)

@@ -20,7 +20,7 @@ def delivery(source: str, notification: Notification, *, received_at: datetime) 
     return Delivery(
         source=source,
         event_key=notification.event_key,
-        event_type=notification.event_type,
+        event_type=notification.event_type or None,
         media_id=notification.media_ids[0] if notification.media_ids else None,
         event_time=notification.event_time,
         status=notification.status,

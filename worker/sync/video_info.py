@@ -26,20 +26,27 @@ _PATIENCE = timedelta(seconds=2)
 
 
 def add_video_info(
-    store: Store, vod: Vod, source: str, media_ids: Iterable[str], *, sleep: Callable[[float], object] = time.sleep
+    store: Store,
+    vod: Vod,
+    source: str,
+    media_ids: Iterable[str],
+    *,
+    bucket: str = "",
+    sleep: Callable[[float], object] = time.sleep,
 ) -> int:
     """Ask for each of these media and store `audit_status` and `region_id`; gives how many were stored.
 
     The batch is stored and settled already: what fails here is logged, and made good by the medium's next fetch.
     """
     stored = 0
+    bucket = bucket or source
     for media_id in media_ids:
-        slot = store.transact(lambda connection: Quota(connection).take(source, _OPERATION, per_second=_CALLS_PER_SECOND))
+        slot = store.transact(lambda connection: Quota(connection).take(bucket, _OPERATION, per_second=_CALLS_PER_SECOND))
         while isinstance(slot, timedelta):
             if slot > _PATIENCE:
                 return stored
             sleep(slot.total_seconds())
-            slot = store.transact(lambda connection: Quota(connection).take(source, _OPERATION, per_second=_CALLS_PER_SECOND))
+            slot = store.transact(lambda connection: Quota(connection).take(bucket, _OPERATION, per_second=_CALLS_PER_SECOND))
         stored += _add(store, vod, source, media_id, slot, sleep)
     return stored
 

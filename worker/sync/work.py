@@ -59,7 +59,7 @@ def work_off(
             if report.claimed:
                 worked.batches += 1
                 if lane.video_info:
-                    add_video_info(store, lane.vod, lane.source, report.media_ids, sleep=stopping.wait)
+                    add_video_info(store, lane.vod, lane.source, report.media_ids, bucket=lane.policy.bucket, sleep=stopping.wait)
             elif report.wait is not None:
                 waits.append(report.wait)
         if worked.batches >= most or time.monotonic() >= deadline:

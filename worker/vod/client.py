@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -69,6 +71,8 @@ class Client:
                 config.security_token = source.security_token.get_secret_value()
         else:
             config.credential = CredentialChain()
+        #: VOD's clock when it answered the last call; None where it did not say.
+        self.answered_at: datetime | None = None
         self._protocol = "HTTPS"
         if source.endpoint:
             parts = urlsplit(source.endpoint)
@@ -83,6 +87,10 @@ class Client:
 
     def get_video_info(self, media_id: str) -> dict[str, Any]:
         return self._call("GetVideoInfo", {"VideoId": media_id})
+
+    def get_message_callback(self) -> dict[str, Any]:
+        """What is configured at VOD (vod-protocol 1.4); the answer may hold the authentication key."""
+        return self._call("GetMessageCallback", {})
 
     def _call(self, action: str, query: dict[str, str]) -> dict[str, Any]:
         params = Params(
@@ -104,6 +112,7 @@ class Client:
         except Exception as error:
             # The SDK wraps whatever went wrong below HTTP (refused, reset, timed out, no JSON) in types of its own without a code.
             raise VodUnavailable(f"{action} got no answer: {_cause(error)}") from error
+        self.answered_at = _date(answer.get("headers") or {})
         return _decode(action, answer["body"])
 
 
@@ -133,11 +142,21 @@ def _sort(error: AlibabaCloudException) -> VodError:
         return VodThrottled(f"VOD throttled the call: {code}", retry_after=after / 1000 if after else None, **fields)
     if code.startswith(_UNAVAILABLE):
         return VodUnavailable(f"VOD is not available: {code}", **fields)
+    if code.startswith("InvalidTimeStamp"):
+        return VodCredentials(f"VOD says that this machine's clock is off ({code}); set it by NTP", **fields)
     if code.startswith(_CREDENTIALS) or code in _FORBIDDEN:
-        return VodCredentials(f"VOD does not let this account call: {code}; check its keys, RAM rights, bill and clock", **fields)
+        return VodCredentials(f"VOD does not let this account call: {code}; check its keys, RAM rights and bill", **fields)
     if status is not None and 400 <= status < 500 and code:
         return VodRefused(f"VOD refused the call: {code}", **fields)
     return VodUnavailable(f"VOD is not available: HTTP {status} {code}".rstrip(), **fields)
+
+
+def _date(headers: Mapping[str, str]) -> datetime | None:
+    said = {name.lower(): value for name, value in headers.items()}.get("date")
+    try:
+        return None if said is None else parsedate_to_datetime(said)
+    except ValueError:
+        return None
 
 
 def _status(error: AlibabaCloudException) -> int | None:

@@ -14,16 +14,12 @@ from starlette.responses import PlainTextResponse, Response
 from worker import __version__
 from worker.core.errors import SchemaStale, StoreUnavailable
 from worker.store import Store, schema
-from worker.store.overview import overview
+from worker.store.overview import Overview, overview
 from worker.store.spool import Spool, Spooled
-from worker.store.workers import Heartbeat
 from worker.web import answers
 
 #: Seconds: an answer about health that takes longer is an answer too.
 _PATIENCE = 3.0
-
-#: Seconds after which a worker that did not speak is called silent.
-_SILENT = 60.0
 
 
 class Health:
@@ -77,25 +73,14 @@ class Health:
             revision, seen = await self._aside(self._look)
         except StoreUnavailable as error:
             return answers.json(body | {"database": {"state": "down", "error": str(error)}})
-        return answers.json(
-            body
-            | {
-                "database": {"state": "ok"},
-                "schema": {"revision": revision, "expected": schema.REVISION},
-                "backlog": {"due": seen.backlog.due, "waiting": seen.backlog.waiting},
-                "oldest_due_age_seconds": seen.backlog.oldest_due_age,
-                "dead_letters": seen.backlog.dead,
-                "media": seen.media,
-                "notifications": seen.notifications,
-                "workers": [describe_worker(each, self._now()) for each in seen.workers],
-            }
-        )
+        schema_state = {"revision": revision, "expected": schema.REVISION}
+        return answers.json(body | {"database": {"state": "ok"}, "schema": schema_state} | seen.as_json())
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
         self._spool_thread.shutdown(wait=False)
 
-    def _look(self) -> tuple[str | None, Any]:
+    def _look(self) -> tuple[str, Overview]:
         revision = schema.current(self._store)
         if revision is None:
             raise StoreUnavailable("the database has no vodsync tables yet; run: vodsync migrate")
@@ -128,15 +113,3 @@ class Health:
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except TimeoutError:
             raise StoreUnavailable(f"no answer within {_PATIENCE:g} s") from None
-
-
-def describe_worker(heartbeat: Heartbeat, now: datetime) -> dict[str, Any]:
-    """One worker for people and programs: its name, how it is, and when it was last heard of."""
-    silence = (now - heartbeat.seen_at).total_seconds()
-    return {
-        "name": heartbeat.name,
-        "state": "silent" if silence > _SILENT else "ok",
-        "started_at": heartbeat.started_at,
-        "seen_at": heartbeat.seen_at,
-        "claimed_at": heartbeat.claimed_at,
-    }

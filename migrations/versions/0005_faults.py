@@ -1,0 +1,24 @@
+"""keep why the calls of a source are held back
+
+Wrong keys, missing rights or an unpaid bill stop a source until somebody acts; the row says so to whoever asks for the status.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import LongText, UtcDateTime
+
+revision = "0005"
+down_revision = "0004"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    op.add_column("vod_quota", sa.Column("fault", LongText))
+    op.add_column("vod_quota", sa.Column("fault_at", UtcDateTime()))
+
+
+def downgrade() -> None:
+    op.drop_column("vod_quota", "fault_at")
+    op.drop_column("vod_quota", "fault")

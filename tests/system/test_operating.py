@@ -1,0 +1,179 @@
+"""What an operator asks and does: what is wrong, what was given up on, and whether it stops."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed
+from tests.system.processes import clean_environment, eventually, run
+
+DONE, FAILED, USAGE, CONFIGURATION, UNREACHABLE = range(5)
+
+
+@pytest.fixture(params=list(PAIRS))
+def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
+    with installed(PAIRS[request.param], tmp_path, VODSYNC_MAX_ATTEMPTS="1") as ready:
+        ready.start_emulator("--media", "60")
+        yield ready
+
+
+def library(installation: Installation) -> list[str]:
+    media_ids: list[str] = installation.emulator.get("/media").json()["media_ids"]
+    return media_ids
+
+
+def findings(installation: Installation, **settings: str) -> dict[str, str]:
+    environment = clean_environment(installation.settings | settings, installation.folder)
+    said = run("doctor", "--json", folder=installation.folder, environment=environment)
+    found = {each["part"]: each["verdict"] for each in json.loads(said.stdout)}
+    assert said.returncode == (FAILED if "bad" in found.values() else DONE), said.stdout
+    assert CALLBACK_KEY not in said.stdout
+    return found
+
+
+# doctor
+
+
+def test_the_doctor_finds_nothing_wrong_where_nothing_is(installation: Installation) -> None:
+    installation.start("receiver", "serve")
+    installation.start("worker", "work", "--beat")
+    installation.wait_until_ready()
+    eventually(lambda: installation.http.get("/statusz").json()["workers"], within=15, missing="a worker")
+
+    found = findings(installation)
+
+    assert set(found.values()) == {"ok"}, found
+    assert {"database", "schema", "broker", "spool", "disk", "work"} < found.keys()
+
+
+def test_the_doctor_names_wrong_keys_and_a_wrong_url(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator()
+
+        found = findings(ready, ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong", VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
+        elsewhere = findings(ready, VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
+
+    assert found["source default: VOD"] == "bad"
+    assert elsewhere["source default: VOD"] == "ok"
+    assert elsewhere["source default: callback settings at VOD"] == "bad"
+
+
+def test_the_doctor_goes_on_without_database_and_broker(tmp_path: Path) -> None:
+    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
+        ready.start_emulator()
+
+        found = findings(
+            ready, VODSYNC_DATABASE_URL="postgresql://127.0.0.1:9/none", VODSYNC_BROKER_URL="amqp://guest:guest@127.0.0.1:9//"
+        )
+
+    assert (found["database"], found["schema"], found["broker"]) == ("bad", "bad", "bad")
+    assert found["source default: VOD"] == "ok"
+
+
+# Dead letters
+
+
+def test_dead_letters_are_listed_retried_and_dropped(installation: Installation) -> None:
+    first, second, third = library(installation)[:3]
+    installation.start("receiver", "serve")
+    installation.start("worker", "work", "--beat")
+    installation.wait_until_ready()
+    installation.emulator.put("/faults", json={"poisonous": [first, second, third]}).raise_for_status()
+    for media_id in (first, second, third):
+        installation.notify(analysed(media_id))
+    dead = "SELECT count(*) FROM vod_sync_request WHERE state = 'dead'"
+    eventually(lambda: installation.database.value(dead) == 3, within=20, missing="three dead letters")
+
+    listed = json.loads(installation.run("failures", "list", "--json").stdout)
+    shown = installation.run("failures", "show", first)
+    counted = installation.run("failures", "retry", "--all", "--dry-run")
+    problems = json.loads(installation.run("status", "--json").stdout)["problems"]
+    installation.emulator.delete("/faults")
+    retried = installation.run("failures", "retry", first)
+    eventually(lambda: _state(installation, first) == "ok", within=15, missing="the medium that was retried")
+    dropped = installation.run("failures", "drop", second)
+    installation.notify(analysed(third, EventTime="2026-01-01T00:00:00Z"))
+    eventually(lambda: _state(installation, third) == "ok", within=15, missing="the medium that was notified again")
+    nothing = installation.run("failures", "drop", second)
+
+    assert {failure["media_id"] for failure in listed} == {first, second, third}
+    assert all("request" in failure["error"] and failure["attempts"] == 1 for failure in listed)
+    assert (shown.returncode, retried.returncode, dropped.returncode, nothing.returncode) == (DONE, DONE, DONE, FAILED)
+    assert "3 dead letters" in counted.stderr
+    assert any("failures list" in problem for problem in problems)
+    assert installation.database.value(dead) == 0
+    assert installation.run("failures", "retry").returncode == USAGE
+
+
+def _state(installation: Installation, media_id: str) -> Any:
+    found = installation.database.rows("SELECT state FROM vod_media WHERE media_id = :id", id=media_id)
+    return found[0]["state"] if found else None
+
+
+# A source that VOD does not answer
+
+
+def test_wrong_keys_are_said_loudly_and_a_new_worker_tries_at_once(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator("--media", "1")
+        ready.start("receiver", "serve")
+        worker = ready.start("worker", "work", ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong")
+        ready.wait_until_ready()
+        (media_id,) = library(ready)
+
+        ready.notify(analysed(media_id))
+        held = eventually(lambda: ready.http.get("/statusz").json()["held_back"], within=10, missing="a source that is held back")
+        problems = ready.http.get("/statusz").json()["problems"]
+        worker.stop()
+        ready.start("worker-with-keys", "work")
+        eventually(lambda: _state(ready, media_id) == "ok", within=15, missing="the medium, long before the minute is over")
+
+        assert held[0]["source"] == "default"
+        assert "check its keys" in problems[0]
+        assert ready.http.get("/statusz").json()["held_back"] == []
+        assert "source held back" in worker.log
+
+
+def test_waiting_for_a_worker_that_is_not_there_says_so(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator("--media", "1")
+
+        said = ready.run("sync", library(ready)[0], "--wait", "--timeout", "6")
+
+    assert said.returncode == FAILED
+    assert "no worker is alive" in said.stderr
+    assert "waiting" in said.stderr
+
+
+# Stopping
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("role", ["serve", "work"])
+def test_a_role_stops_in_order_and_at_once_when_asked_twice(tmp_path: Path, role: str, number: signal.Signals) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator("--media", "1", "--latency", "20")
+        once = ready.start("once", role)
+        eventually(lambda: "started" in once.log, within=15, missing="a role that started")
+        once.signal(number)
+        code = once.wait(within=15)
+        twice = ready.start("twice", role)
+        eventually(lambda: "started" in twice.log, within=15, missing="a role that started")
+        if role == "work":
+            ready.run("sync", library(ready)[0])
+            eventually(lambda: ready.calls()["calls"], within=15, missing="a call that takes its time")
+        twice.signal(number)
+        # Two signals at the same moment are one.
+        time.sleep(0.3)
+        twice.signal(number)
+        ended = twice.wait(within=3)
+        del ready.processes["twice"]
+
+    assert (code, ended) == (DONE, 128 + number)

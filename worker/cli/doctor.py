@@ -1,0 +1,223 @@
+"""The verb that looks for what is wrong, and says what to do."""
+
+from __future__ import annotations
+
+import enum
+import shutil
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import sqlalchemy as sa
+import typer
+
+from worker import runtime
+from worker.cli.output import Exit, print_json
+from worker.core.errors import SchemaStale, StoreUnavailable, VodCredentials, VodError, VodsyncError
+from worker.logs import redactor
+from worker.runtime import Runtime
+from worker.settings import Source
+from worker.store import Rollback, schema, tables
+from worker.store.overview import overview
+
+#: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
+_SKEW = timedelta(minutes=1)
+
+#: Bytes.
+_ROOM = 256 * 2**20
+
+
+class Verdict(enum.Enum):
+    OK = "ok"
+    #: Could not be looked at, or works but should be seen to.
+    UNSURE = "unsure"
+    BAD = "bad"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One line: what was looked at, how it is, and what to do."""
+
+    part: str
+    verdict: Verdict
+    says: str
+
+
+def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
+    """Check database, schema, broker, credentials, clock, callback settings, spool and disk; exit 1 where something is wrong.
+
+    Makes one call to VOD for each source, and sends itself one message through the broker.
+    """
+    here = runtime.current()
+    findings: list[Finding] = []
+    for finding in _examine(here):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(f"{finding.verdict.value:6}  {finding.part}: {redactor.text(finding.says)}")
+    if as_json:
+        print_json([{"part": each.part, "verdict": each.verdict.value, "says": redactor.text(each.says)} for each in findings])
+    if any(finding.verdict is Verdict.BAD for finding in findings):
+        raise typer.Exit(Exit.FAILED)
+
+
+def _examine(here: Runtime) -> Iterator[Finding]:
+    checks: dict[str, Callable[[], str | tuple[Verdict, str]]] = {
+        "database": lambda: _database(here),
+        "schema": lambda: _schema(here),
+        "work": lambda: _work(here),
+        "broker": _broker,
+        "spool": lambda: _spool(here),
+        "disk": _disk,
+    }
+    for name, source in here.sources.items():
+        checks[f"source {name}: callbacks"] = lambda name=name, source=source: _callbacks(name, source)  # type: ignore[misc]
+        checks[f"source {name}: VOD"] = lambda name=name, source=source: _vod(here, name, source)  # type: ignore[misc]
+        checks[f"source {name}: callback settings at VOD"] = lambda source=source: _settings_at_vod(source)  # type: ignore[misc]
+    for part, check in checks.items():
+        try:
+            said = check()
+        except VodsyncError as error:
+            said = Verdict.BAD, str(error)
+        except Exception as error:
+            said = Verdict.BAD, f"{type(error).__name__}: {error}"
+        verdict, says = said if isinstance(said, tuple) else (Verdict.OK, said)
+        yield Finding(part, verdict, says)
+
+
+def _database(here: Runtime) -> str:
+    """Whether we may read and write; what is written is rolled back."""
+    try:
+        if schema.current(here.store) is None:
+            return "reachable"
+        here.store.transact(_write)
+    except StoreUnavailable as error:
+        raise StoreUnavailable(f"{error}; check VODSYNC_DATABASE_URL and the rights of its user") from error
+    return f"{here.store.engine.dialect.name}, reachable and writable"
+
+
+def _write(connection: sa.Connection) -> None:
+    key = {"source": "doctor", "media_id": uuid.uuid4().hex}
+    moment = {"requested_at": runtime.now(), "available_at": runtime.now()}
+    row = key | moment | {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
+    request = tables.sync_request
+    connection.execute(sa.insert(request), row)
+    same = (request.c.source == key["source"]) & (request.c.media_id == key["media_id"])
+    connection.execute(sa.update(request).where(same).values(attempts=1))
+    connection.execute(sa.delete(request).where(same))
+    raise Rollback
+
+
+def _schema(here: Runtime) -> str:
+    try:
+        schema.check(here.store)
+    except SchemaStale as error:
+        raise SchemaStale(f"{error}") from error
+    return f"revision {schema.REVISION}"
+
+
+def _work(here: Runtime) -> str | tuple[Verdict, str]:
+    with here.store.reading() as connection:
+        seen = overview(connection, now=runtime.now())
+    if seen.problems:
+        return Verdict.BAD, "; ".join(seen.problems)
+    if not any(map(seen.alive, seen.workers)):
+        return Verdict.UNSURE, "no worker is alive; start one with: vodsync work"
+    return f"{sum(map(seen.alive, seen.workers))} workers alive, {seen.backlog.due} sync requests due"
+
+
+def _broker() -> str:
+    """A message there and back, through a queue of its own."""
+    from kombu import Queue
+
+    from worker.queue.celery_app import app
+
+    name = f"vodsync.doctor.{uuid.uuid4().hex}"
+    try:
+        with app.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, timeout=5)
+            channel = connection.default_channel
+            queue = Queue(name, routing_key=name, durable=False, auto_delete=True)(channel)
+            queue.declare()
+            connection.Producer(channel).publish({"doctor": name}, routing_key=name, serializer="json")
+            message = queue.get(no_ack=True)
+            queue.delete()
+    except Exception as error:
+        raise VodsyncError(f"{type(error).__name__}: {error}; check VODSYNC_BROKER_URL. Until then workers sweep") from error
+    if message is None:
+        raise VodsyncError("a message was taken and did not come back; look at the broker's own log")
+    return "a message went there and back"
+
+
+def _spool(here: Runtime) -> str | tuple[Verdict, str]:
+    if here.spool is None:
+        return "not used with SQLite"
+    here.spool.check()
+    waiting = here.spool.waiting()
+    if waiting.count:
+        return (
+            Verdict.UNSURE,
+            f"{waiting.count} notifications wait in {here.spool.path} since {waiting.since}; a receiver moves them",
+        )
+    return f"{here.spool.path} is writable and empty"
+
+
+def _disk() -> str | tuple[Verdict, str]:
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < _ROOM:
+        return Verdict.BAD, f"only {free // 2**20} MB are free here"
+    return f"{free // 2**20} MB are free here"
+
+
+def _callbacks(name: str, source: Source) -> str | tuple[Verdict, str]:
+    source.require_callback(name)
+    if source.callback_unsigned == "accept":
+        return Verdict.UNSURE, "unsigned callbacks are taken from anybody (VODSYNC_CALLBACK_UNSIGNED=accept)"
+    return f"verified against {source.callback_url} with {len(source.callback_keys)} keys"
+
+
+def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
+    """One signed call for an id that cannot exist; how far our clock is off comes with the answer."""
+    from worker.vod.client import Client
+
+    here.require_credentials()
+    client = Client(source)
+    try:
+        client.batch_get_media_infos(["vodsyncdoctor"])
+    except VodCredentials as error:
+        raise VodsyncError(f"{error} (request {error.request_id})") from error
+    except VodError as error:
+        if not error.code:
+            raise VodsyncError(f"{error}; check VODSYNC_REGION, VODSYNC_ENDPOINT and the network") from error
+    skew = None if client.answered_at is None else runtime.now() - client.answered_at
+    if skew is not None and abs(skew) > _SKEW:
+        return Verdict.BAD, f"answers, but this machine's clock is {skew.total_seconds():+.0f} s off; set it by NTP"
+    return "answers a signed call" + ("" if skew is None else f"; clock within {max(1, round(abs(skew.total_seconds())))} s")
+
+
+def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
+    from worker.vod.client import Client
+
+    try:
+        said: dict[str, Any] = Client(source).get_message_callback().get("MessageCallback") or {}
+    except VodError as error:
+        return Verdict.UNSURE, f"cannot be read ({error.code or error}); give the RAM user vod:GetMessageCallback to compare them"
+    wrong = list(_differences(said, source))
+    if wrong:
+        return Verdict.BAD, "; ".join(wrong)
+    return "agree with ours"
+
+
+def _differences(said: dict[str, Any], source: Source) -> Iterator[str]:
+    kind = said.get("CallbackType")
+    if kind and kind != "HTTP":
+        yield f"VOD sends to {kind}, not to HTTP"
+    if source.callback_url and said.get("CallbackURL") != source.callback_url:
+        yield f"VOD calls {said.get('CallbackURL')}, VODSYNC_CALLBACK_URL is {source.callback_url}"
+    if source.callback_keys and said.get("AuthSwitch") != "on":
+        yield "authentication is off at VOD, and we take signed callbacks only"
+    events = {part.strip() for part in str(said.get("EventTypeList") or "").split(",")}
+    if not events & {"ALL", "VideoAnalysisComplete"}:
+        yield "VOD does not send VideoAnalysisComplete"

@@ -1,0 +1,112 @@
+"""Verbs about dead letters: media that vodsync gave up fetching."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from worker import runtime
+from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
+from worker.cli.ready import ready
+from worker.cli.syncing import ring
+from worker.store.failures import Choice, Failures
+
+app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)
+
+_IDS = typer.Argument(help="Media ids, as `failures list` shows them.")
+_SOURCE = typer.Option(help="Only those of this source.")
+_REASON = typer.Option(metavar="TEXT", help="Only those whose error contains this, or that were requested for this event.")
+_ALL = typer.Option("--all", help="All that there are.")
+_DRY_RUN = typer.Option("--dry-run", help="Only count.")
+_AS_JSON = typer.Option("--json", help="Print JSON.")
+
+
+@app.command(name="list")
+def list_(
+    source: Annotated[str | None, _SOURCE] = None,
+    reason: Annotated[str | None, _REASON] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
+    as_json: Annotated[bool, _AS_JSON] = False,
+) -> None:
+    """List dead letters, the latest first, with the error that was the last."""
+    here = ready(source)
+    choice = Choice(source=source, text=reason)
+    with here.store.reading() as connection:
+        failures = list(Failures(connection).find(choice, limit=limit))
+        count = Failures(connection).count(choice)
+    if as_json:
+        print_json([asdict(failure) for failure in failures])
+        return
+    if failures:
+        shown = table(None, "source", "media_id", "attempts", "failed_at", "error")
+        for failure in failures:
+            at = f"{failure.failed_at:%Y-%m-%d %H:%M:%S}"
+            shown.add_row(failure.source, cell(failure.media_id), str(failure.attempts), at, cell(failure.error))
+        stdout.print(shown)
+    say(f"{count} dead letters" + (f", {limit} shown; --limit shows more" if count > limit else ""))
+
+
+@app.command()
+def show(
+    media_id: Annotated[str, typer.Argument(help="The id, as `failures list` shows it.")],
+    source: Annotated[str | None, _SOURCE] = None,
+    as_json: Annotated[bool, _AS_JSON] = False,
+) -> None:
+    """Show one dead letter whole."""
+    here = ready(source)
+    with here.store.reading() as connection:
+        found = list(Failures(connection).find(Choice(source=source, media_ids=[media_id]), limit=100))
+    if not found:
+        raise typer.Exit(complain(f"no dead letter has the id {cell(media_id)}", Exit.FAILED))
+    if as_json:
+        print_json([asdict(failure) for failure in found])
+        return
+    for failure in found:
+        shown = table(None, "field", "value")
+        for name, value in asdict(failure).items():
+            shown.add_row(name, cell(value))
+        stdout.print(shown)
+
+
+@app.command()
+def retry(
+    ids: Annotated[list[str] | None, _IDS] = None,
+    source: Annotated[str | None, _SOURCE] = None,
+    reason: Annotated[str | None, _REASON] = None,
+    everything: Annotated[bool, _ALL] = False,
+    dry_run: Annotated[bool, _DRY_RUN] = False,
+) -> None:
+    """Have dead letters tried again, with all their attempts before them."""
+    _act("made due again", ids, source, reason, everything, dry_run)
+
+
+@app.command()
+def drop(
+    ids: Annotated[list[str] | None, _IDS] = None,
+    source: Annotated[str | None, _SOURCE] = None,
+    reason: Annotated[str | None, _REASON] = None,
+    everything: Annotated[bool, _ALL] = False,
+    dry_run: Annotated[bool, _DRY_RUN] = False,
+) -> None:
+    """Forget dead letters. The next notification of a medium, or `vodsync sync`, makes it due again."""
+    _act("dropped", ids, source, reason, everything, dry_run)
+
+
+def _act(done: str, ids: list[str] | None, source: str | None, reason: str | None, everything: bool, dry_run: bool) -> None:
+    if bool(ids) + bool(reason) + everything != 1:
+        raise typer.Exit(complain("say which: ids, --reason TEXT or --all", Exit.USAGE))
+    here = ready(source)
+    choice = Choice(source=source, media_ids=ids or [], text=reason)
+    if dry_run:
+        with here.store.reading() as connection:
+            count = Failures(connection).count(choice)
+    elif done == "dropped":
+        count = here.store.transact(lambda connection: Failures(connection).drop(choice))
+    else:
+        count = here.store.transact(lambda connection: Failures(connection).retry(choice, now=runtime.now()))
+        ring()
+    say(f"{count} dead letters {done}" + (" (dry run)" if dry_run else ""))
+    if ids and count < len(set(ids)):
+        raise typer.Exit(complain(f"{len(set(ids)) - count} of the ids are no dead letters", Exit.FAILED))
