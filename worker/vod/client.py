@@ -6,7 +6,7 @@ import logging
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -33,7 +33,11 @@ for _name in ("darabonba", "credentials"):
 def _float_or_text(written: str) -> float | str:
     """A number that a binary fraction does not keep stays a text."""
     number = float(written)
-    return number if math.isfinite(number) and Decimal(repr(number)) == Decimal(written) else written
+    try:
+        return number if math.isfinite(number) and Decimal(repr(number)) == Decimal(written) else written
+    except InvalidOperation:
+        # An exponent that no decimal has either.
+        return written
 
 
 _decode_exactly = msgspec.json.Decoder(float_hook=_float_or_text).decode
