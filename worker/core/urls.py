@@ -30,11 +30,12 @@ _NAMES = (
 # A text without any of these has nothing to strip.
 _HINTS = ("auth_key", "expires", "keyid", "signature", "token", "x-oss-")
 
-# URLs stand in JSON text too, even in JSON text inside JSON text, where a sign may be escaped: & as \u0026 or \\u0026. Every
+# URLs stand in JSON text too, even in JSON text inside JSON text, where a sign may be escaped: & as \u0026 or \\u0026, and more
+# backslashes at each level. A run of them goes whole or not at all: with half of one gone, the rest might not be JSON. Every
 # repetition below has a bound or never gives back, so that no text takes more than linear time. A pattern that begins with a set of
 # characters lets `re` skip quickly to the next of them.
-_ESCAPE = r"\\{1,8}"
-_SEPARATOR = r"[?&\\](?:(?<=\?)|(?<=&)(?:amp;)?|(?<=\\)\\{0,7}u00(?:3[fF]|26(?:amp;)?))"
+_ESCAPE = r"\\++"
+_SEPARATOR = r"[?&\\](?:(?<=\?)|(?<=&)(?:amp;)?|(?<=\\)(?<!\\\\)\\*+u00(?:3[fF]|26(?:amp;)?))"
 _AND = rf"(?:&(?:amp;)?|{_ESCAPE}u0026(?:amp;)?)"
 _EQUALS = rf"(?:=|{_ESCAPE}u003d)"
 # A full stop at the end of the URL belongs to the sentence around it.

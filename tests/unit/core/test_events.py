@@ -327,3 +327,10 @@ def test_the_body_is_kept_without_signatures_of_urls():
     received = b'{ "CoverUrl":"http://img.example.org/c.jpg?auth_key=1-0-0-ff&a=1", "VideoId ":"a" }'
 
     assert parse(received).body == '{ "CoverUrl":"http://img.example.org/c.jpg?a=1", "VideoId ":"a" }'
+
+
+@pytest.mark.parametrize("backslashes", [1, 8, 9, 17])
+def test_the_kept_body_can_be_read_again(backslashes):
+    received = b'{"VideoId":"a","Extend":"' + b"\\" * backslashes + b'u003fauth_key=1"}'
+
+    assert parse(parse(received).body.encode()).media_ids == ("a",)

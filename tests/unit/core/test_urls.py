@@ -87,6 +87,17 @@ def test_urls_inside_json_text_are_treated_at_each_level():
     assert json.loads(json.loads(json.loads(stripped)["Extend"])["x"]) == [PAGE, f"{PAGE}?a=1"]
 
 
+@pytest.mark.parametrize("backslashes", [1, 7, 8, 9, 10, 15, 17, 64])
+def test_json_stays_json_however_often_a_sign_is_escaped(backslashes):
+    escape = "\\" * backslashes
+    text = f'["{PAGE}{escape}u003fauth_key{escape}u003d1-0-0-ff{escape}u0026a=1"]'
+
+    stripped = strip_signature(text)
+
+    assert json.loads(stripped)
+    assert "1-0-0-ff" not in stripped
+
+
 def test_a_comma_list_of_urls_is_treated():
     assert strip_signature(f"{PAGE}?auth_key=1,{PAGE}?auth_key=2") == f"{PAGE},{PAGE}"
 
@@ -101,6 +112,8 @@ def test_a_comma_list_of_urls_is_treated():
         "?auth_key=1&" * 20_000,
         "&amp;" * 40_000 + "auth_key=1",
         "?auth_key=" + "\\" * 200_000,
+        "?auth_key\\\\\\" * 50_000,
+        "?auth_key=1.\\u002" * 50_000,
     ],
 )
 def test_hostile_texts_take_no_long_time(text):
