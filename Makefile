@@ -3,12 +3,13 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint bench lock clean
+.PHONY: help demo test lint fuzz bench lock clean
 
 help:
 	@echo "make demo    see it work on this machine, with an emulated VOD"
 	@echo "make test    run all tests; those that need a server skip where it does not run"
 	@echo "make lint    style and types"
+	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
 	@echo "make bench   the measurements of the README, as a table"
 	@echo "make lock    pin the newest dependencies that fit pyproject.toml"
 
@@ -22,6 +23,9 @@ lint: .venv/development
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+fuzz: .venv/development
+	$(BIN)/python -m tests.fuzz --inputs 20000
 
 bench: .venv/development
 	$(BIN)/python -m benchmarks

@@ -1,0 +1,122 @@
+"""What events.parse makes of a body: a notification that can be stored, or a refusal."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from random import Random
+from typing import Any, NoReturn
+
+from tests.fuzz import mutation, seeds
+from worker.core import events
+from worker.core.errors import RejectedNotification
+from worker.core.ids import usable
+
+#: Seconds of the processor that no body may take.
+SLOW = 1.0
+
+#: Levels of nesting up to which standard library and msgspec agree on what they take.
+_SHALLOW = 400
+
+
+class Notifications:
+    name = "events"
+    group = 64
+
+    def __init__(self) -> None:
+        self.tally: Counter[str] = Counter()
+
+    def make(self, rng: Random) -> bytes:
+        return mutation.message(rng, seeds.NOTIFICATIONS)
+
+    def check(self, cases: Sequence[bytes]) -> Iterator[tuple[bytes, str]]:
+        for body in cases:
+            began = time.process_time()
+            found = read(body)
+            if time.process_time() - began > SLOW:
+                yield body, f"slow: {len(body)} bytes"
+            self.tally["refused" if found is None else "read"] += 1
+            for complaint in complaints(body, found):
+                yield body, complaint
+
+    def close(self) -> None:
+        pass
+
+
+def read(body: bytes) -> events.Notification | None:
+    """None where it is refused; nothing but a refusal as malformed may be raised."""
+    try:
+        return events.parse(body)
+    except RejectedNotification as refused:
+        if refused.reason != "malformed":
+            raise
+        return None
+
+
+def complaints(body: bytes, found: events.Notification | None) -> Iterator[str]:
+    if read(body) != found:
+        yield "not pure: the second reading differs"
+    is_object, fields = stdlib_takes(body), stdlib(body)
+    if is_object is not None and is_object is not (found is not None):
+        yield f"the standard library {'takes' if is_object else 'refuses'} it and we do not agree"
+    if found is None:
+        return
+    found.body.encode()
+    if "\0" in found.body:
+        yield "NUL in the stored body"
+    if len(found.event_type) > events.EVENT_TYPE_LENGTH or len(found.status or "") > events.STATUS_LENGTH:
+        yield "too long for its column"
+    if not all(map(usable, found.media_ids)) or len(found.media_ids) > events.MEDIA_IDS_LIMIT:
+        yield "an id that cannot be asked for"
+    if any(not well_formed(said) for said in (found.event_type, found.status or "")):
+        yield "a text that no database takes"
+    if found.event_time is not None and found.event_time.year < 1000:
+        yield "a time that MySQL does not take"
+    # Deletions are read from the stored body again.
+    again = read(found.body.encode())
+    if again is None:
+        yield "the stored body cannot be read"
+    elif fields is not None and not _stripped(fields) and meaning(again) != meaning(found):
+        yield f"the stored body says something else: {meaning(again)} for {meaning(found)}"
+
+
+def meaning(found: events.Notification) -> tuple[Any, ...]:
+    return found.event_type, found.media_ids, found.event_time, found.status, found.wants_fetch, found.deletes
+
+
+def well_formed(text: str) -> bool:
+    return "\0" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
+
+
+def stdlib_takes(body: bytes) -> bool | None:
+    """Whether the body is one JSON object in UTF-8, as another parser sees it; None where nesting makes that a matter of taste."""
+    return None if deep(body) else stdlib(body) is not None
+
+
+def stdlib(body: bytes) -> dict[str, Any] | None:
+    try:
+        text = body.decode().removeprefix("\ufeff")
+        found = json.loads(text, parse_constant=_refuse, parse_int=str, parse_float=str)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def deep(body: bytes) -> bool:
+    return body.count(b"[") + body.count(b"{") > _SHALLOW
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(constant)
+
+
+#: What a notification's meaning is read from.
+_READ = {"EventType", "EventTime", "Status", "VideoId", "MediaId", "MediaIds", "TaskInput", "DeleteType", "MediaType", "SubType"}
+
+
+def _stripped(fields: dict[str, Any]) -> bool:
+    """Whether something that we read may be taken for the signature of a URL, which the stored body is without."""
+    texts = [*fields, *(str(value) for name, value in fields.items() if name.strip() in _READ)]
+    return any(sign in text for text in texts for sign in "?&\\")
