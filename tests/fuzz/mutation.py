@@ -74,7 +74,10 @@ def message(rng: Random, seeds: Sequence[bytes]) -> bytes:
 
 
 def changed(rng: Random, value: Any) -> Any:
-    """`value` (which is taken over) with one to six places changed; it stays something that grammar.write takes."""
+    """`value` (which is taken over) with up to six places changed, or many; it stays something that grammar.write takes."""
+    if rng.random() < 0.08:
+        _flood(rng, value)
+        return value
     for _ in range(rng.choice((0, 1, 1, 1, 2, 2, 3, 6))):
         places: list[tuple[Any, Any]] = []
         _places(value, places)
@@ -83,6 +86,16 @@ def changed(rng: Random, value: Any) -> Any:
         container, at = rng.choice(places)
         _change(rng, container, at)
     return value
+
+
+def _flood(rng: Random, value: Any) -> None:
+    """One odd value in a third of all fields: so every field meets every value before long."""
+    places: list[tuple[Any, Any]] = []
+    _places(value, places)
+    odd = grammar.scalar(rng)
+    for container, at in places:
+        if not isinstance(container[at], dict | list) and rng.random() < 0.3:
+            container[at] = odd
 
 
 def _places(value: Any, places: list[tuple[Any, Any]]) -> None:

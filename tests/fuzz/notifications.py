@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -17,6 +19,9 @@ from worker.core.ids import usable
 #: Seconds of the processor that no body may take.
 SLOW = 1.0
 
+#: Event keys of which the content is remembered.
+_REMEMBERED = 50_000
+
 #: Levels of nesting up to which standard library and msgspec agree on what they take.
 _SHALLOW = 400
 
@@ -27,6 +32,7 @@ class Notifications:
 
     def __init__(self) -> None:
         self.tally: Counter[str] = Counter()
+        self._contents: dict[str, str] = {}
 
     def make(self, rng: Random) -> bytes:
         return mutation.message(rng, seeds.NOTIFICATIONS)
@@ -40,9 +46,17 @@ class Notifications:
             self.tally["refused" if found is None else "read"] += 1
             for complaint in complaints(body, found):
                 yield body, complaint
+            if found is not None and not self._is_its_own(found.event_key, body):
+                yield body, "another notification has the same event key"
 
     def close(self) -> None:
         pass
+
+    def _is_its_own(self, event_key: str, body: bytes) -> bool:
+        if len(self._contents) > _REMEMBERED:
+            self._contents.clear()
+        said = content(body)
+        return said is None or self._contents.setdefault(event_key, said) == said
 
 
 def read(body: bytes) -> events.Notification | None:
@@ -102,6 +116,23 @@ def stdlib(body: bytes) -> dict[str, Any] | None:
     except (ValueError, RecursionError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def content(body: bytes) -> str | None:
+    """A digest of what the notification says, however it is written; None where that is a matter of taste."""
+    if deep(body):
+        return None
+    said = json.loads(body.decode().removeprefix("\ufeff"), parse_int=_whole, parse_float=_broken)
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _whole(written: str) -> int | str:
+    # Python refuses to convert more than 4,300 digits.
+    return int(written) if len(written) <= 1000 else written
+
+
+def _broken(written: str) -> float | str:
+    return written if math.isinf(number := float(written)) else number
 
 
 def deep(body: bytes) -> bool:

@@ -168,6 +168,9 @@ class Receiving:
         expected = Counter((case.source, found.event_key) for case, found in accepted)
         if {key: row.deliveries for key, row in rows.items()} != dict(expected):
             yield first, f"{len(rows)} rows stand for {len(expected)} accepted notifications"
+        contents = {(case.source, notifications.content(case.body)) for case, _ in accepted}
+        if len(rows) < len(contents - {(name, None) for name in KEYS}):
+            yield first, "two notifications share a row"
         first_of: set[tuple[str, str]] = set()
         wanted = set()
         for case, found in accepted:
