@@ -198,7 +198,7 @@ class Receiving:
 
 
 def read_back(row: Any) -> tuple[Any, ...]:
-    return row.event_type, () if row.media_id is None else (row.media_id,), row.event_time, row.status
+    return row.event_type or "", () if row.media_id is None else (row.media_id,), row.event_time, row.status
 
 
 class _Standby:

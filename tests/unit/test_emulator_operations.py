@@ -22,7 +22,7 @@ class Desk:
     def __init__(self, *, plain: bool = True) -> None:
         self.library = Library(seed=1, existing=100, quirks=not plain)
         self.mischief = Mischief(seed=1)
-        self.operations = Operations(self.library, self.mischief, plain=plain)
+        self.operations = Operations(self.library, self.mischief, {}, plain=plain)
 
     def id(self, index: int) -> str:
         return self.library.identities.media_id(index)
