@@ -69,6 +69,7 @@ class Runtime:
             lease=timedelta(seconds=self.settings.lease),
             calls_per_second=source.api_qps,
             max_attempts=self.settings.max_attempts,
+            give_up=timedelta(hours=self.settings.follow_up_hours),
         )
 
     def require_schema(self, *, waiting: bool) -> bool:

@@ -111,6 +111,8 @@ class Settings(Source):
     #: Seconds until an unfinished claim is offered again.
     lease: int = Field(default=60, ge=1, le=86_400)
     max_attempts: int = Field(default=10, ge=1, le=1_000)
+    #: How long a medium that VOD is still at work on is followed.
+    follow_up_hours: int = Field(default=72, ge=0, le=8_760)
     admin_token: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sources: dict[str, Source] = Field(default_factory=dict)

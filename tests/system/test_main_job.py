@@ -389,6 +389,12 @@ def test_a_damaged_file_is_stored_as_far_as_vod_knows_it(installation: Installat
     assert installation.database.value(
         "SELECT status FROM vod_notification WHERE media_id = :id AND event_type = 'VideoAnalysisComplete'", id=media_id
     ) == ("fail")
+    (analysis,) = (
+        event
+        for event in json.loads(installation.run("show", media_id, "--json").stdout)["notifications"]
+        if event["event_type"] == "VideoAnalysisComplete"
+    )
+    assert analysis["error"]
 
 
 @pytest.mark.usefixtures("uploaded")

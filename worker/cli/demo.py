@@ -78,6 +78,7 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many med
     say(f"all {media} media arrived with all their streams; try next:")
     prefix = f"VODSYNC_DATABASE_URL={database} {_command()}"
     typer.echo(f"  {prefix} show {media_ids[0]}\n  {prefix} status\n  {_command()} emulate --help")
+    say(f"database and logs stay in {folder}; remove them with: rm -r {folder}")
 
 
 def _command() -> str:
@@ -146,7 +147,7 @@ def _watch(store: Store, api: httpx.Client, media_ids: list[str]) -> list[str]:
             pending = api.get("/emulator/deliveries").json()["pending"]
             with store.reading() as connection:
                 progress.update(shown, completed=connection.execute(_COMPLETE).scalar_one())
-                owing = connection.execute(select(func.count()).select_from(tables.sync_request)).scalar_one()
+                owing = connection.execute(select(func.count()).where(tables.sync_request.c.waits == 0)).scalar_one()
             if not pending and not owing:
                 different = _different(store, api, media_ids)
     return different
@@ -188,11 +189,11 @@ def _keys(connection: Any, child: Any, key: str) -> dict[str, set[str]]:
 
 
 def _report(store: Store, deliveries: dict[str, Any], calls: dict[str, Any]) -> None:
-    shown = table(
-        "A few of the media, read back from the database", "title", "codec", "size", "fps", "seconds", "audio", "play streams"
-    )
+    shown = table("A few of the media, read back from the database", "title", "codec", "size", "fps", "seconds", "audio", "play")
     for column in shown.columns:
         column.no_wrap, column.overflow = True, "ellipsis"
+    # One long title must not take the room of everything else.
+    shown.columns[0].max_width = 16
     with store.reading() as connection:
         for row in connection.execute(_SAMPLE_ROWS):
             shown.add_row(*(cell(value) for value in row))

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
+from worker.core import lenient
 from worker.store import tables
 
 #: Notifications shown as a medium's history, newest first.
@@ -57,9 +58,24 @@ def _inner(table: Table) -> list[Any]:
 def _history(connection: Connection, source: str, media_id: str) -> list[dict[str, Any]]:
     table = tables.notification
     query = (
-        select(table.c.event_type, table.c.event_time, table.c.status, table.c.received_at, table.c.deliveries)
+        select(table.c.event_type, table.c.event_time, table.c.status, table.c.received_at, table.c.deliveries, table.c.body)
         .where(table.c.source == source, table.c.media_id == media_id)
         .order_by(table.c.received_at.desc(), table.c.id.desc())
         .limit(_HISTORY)
     )
-    return [dict(row._mapping) for row in connection.execute(query)]
+    rows = [dict(row._mapping) for row in connection.execute(query)]
+    return [row | {"error": _error(row.pop("body")) if row["status"] == "fail" else None} for row in rows]
+
+
+def _error(body: str) -> str | None:
+    """What VOD said of a failure: code and message, of itself or of its parts (vod-protocol 2.5)."""
+    try:
+        said = lenient.loads(body, constant=str)
+    except (ValueError, RecursionError):
+        return None
+    streams = said.get("StreamInfos") if isinstance(said, dict) else None
+    found = []
+    for part in [said, *(streams if isinstance(streams, list) else [])]:
+        if isinstance(part, dict):
+            found.append(" ".join(str(part[name]) for name in ("ErrorCode", "ErrorMessage") if part.get(name)))
+    return "; ".join(dict.fromkeys(filter(None, found))) or None
