@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -186,6 +187,21 @@ def test_faults_that_leave_no_answer_leave_the_sdk_without_one(url: str, fault: 
 
     assert not isinstance(failed.value, ClientException)
     assert len(batch(url, ids).media_infos) == 20
+
+
+@pytest.mark.parametrize("fault", ["reset", "halfway"])
+def test_nobody_is_hung_up_on_who_has_left_already(fault: str) -> None:
+    with emulator_process("--media", "1") as (process, url):
+        httpx.put(f"{url}/emulator/faults", json={"slow": {"next": 1, "seconds": 0.3}, fault: {"next": 1}})
+        with pytest.raises(httpx.ReadTimeout):
+            httpx.post(url, headers={"x-acs-action": "BatchGetMediaInfos"}, timeout=0.1)
+
+        # The fault's moment comes after the caller's.
+        time.sleep(0.5)
+        process.terminate()
+        _, said = process.communicate(timeout=10)
+
+    assert "Traceback" not in said
 
 
 @pytest.mark.parametrize(("code", "status"), [("Forbidden.RAM", 403), ("InvalidAccessKeyId.NotFound", 404)])

@@ -26,10 +26,12 @@ async def hang_up(scope: Scope, receive: Receive) -> None:
     transport: asyncio.Transport | None = scope.get("extensions", {}).get(_TRANSPORT, {}).get("transport")
     if transport is None:
         raise RuntimeError("this server cannot break connections; start the emulator with worker.emulator.server")
-    connection: Any = transport.get_extra_info("socket")
-    # Lingering for no time at all makes the kernel send RST in place of FIN.
-    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    transport.abort()
+    # A caller that was killed, or lost its patience, has hung up by itself.
+    if not transport.is_closing():
+        connection: Any = transport.get_extra_info("socket")
+        # Lingering for no time at all makes the kernel send RST in place of FIN.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        transport.abort()
     while (await receive())["type"] != "http.disconnect":
         pass
 
