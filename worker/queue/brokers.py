@@ -21,7 +21,11 @@ _CONNECT, _ANSWER = 2, 5
 def broker_options(url: str | None, folder: Path) -> dict[str, Any]:
     """Celery settings for the broker at `url`; without one, for the embedded broker in `folder`."""
     if url is None:
-        return {"broker_url": _EMBEDDED, "broker_transport_options": _filesystem(folder)}
+        return {
+            "broker_url": _EMBEDDED,
+            "broker_transport": "worker.queue.embedded:Transport",
+            "broker_transport_options": _filesystem(folder),
+        }
     scheme = url.partition("://")[0]
     if scheme in ("amqp", "amqps", "pyamqp"):
         return {"broker_url": url, "broker_heartbeat": 10, "broker_transport_options": _amqp()}

@@ -1,59 +1,76 @@
-"""kombu's file-system broker, made safe for several processes that start, publish and die at the same time.
-
-kombu creates its files before it fills them, so that a neighbour can read an empty one, which ends that neighbour's worker.
-"""
+"""The embedded broker: kombu's folder of messages, in which nobody ever meets half a file."""
 
 from __future__ import annotations
 
+import fcntl
 import os
-import time
-import uuid
+import threading
 from pathlib import Path
 from queue import Empty
+from time import monotonic
 from typing import Any
+from uuid import uuid4
 
-from kombu.transport import TRANSPORT_ALIASES, filesystem
-from kombu.transport.filesystem import exchange_queue_t
-from kombu.utils.json import dumps
+from kombu.transport import filesystem
+from kombu.utils.json import dumps, loads
+
+from worker import logs
+
+log = logs.get(__name__)
 
 
 class Channel(filesystem.Channel):  # type: ignore[misc]
-    """Every file appears whole or not at all."""
+    """Files appear whole and go at once, whenever their writer or their reader is killed.
 
-    def _queue_bind(self, exchange: str, routing_key: str, pattern: str, queue: str) -> None:
-        table: Path = self._exchange_file(exchange)
-        if not table.exists():
-            table.parent.mkdir(exist_ok=True)
-            partial = self._write_aside(table.parent, [exchange_queue_t(routing_key or "", pattern or "", queue or "")])
-            try:
-                os.link(partial, table)
-            except FileExistsError:
-                pass
-            finally:
-                partial.unlink()
-        super()._queue_bind(exchange, routing_key, pattern, queue)
+    kombu opens a file and then fills it. A worker that looks in between takes an empty message, which ends it; a process that is
+    killed in between leaves an empty exchange, with which none starts any more.
+    """
 
     def _put(self, queue: str, payload: Any, **_: Any) -> None:
-        folder = Path(self.data_folder_out)
-        self._write_aside(folder, payload).rename(folder / f"{time.monotonic_ns() // 1_000_000}_{uuid.uuid4()}.{queue}.msg")
+        name = f"{round(monotonic() * 1000)}_{uuid4()}.{queue}.msg"
+        _write(Path(self.data_folder_out, name), payload)
 
     def _get(self, queue: str) -> Any:
-        try:
-            return super()._get(queue)
-        except ValueError:
-            # Half of a message that a dying process left behind; it carried no data anyway.
-            raise Empty from None
+        for name in sorted(os.listdir(self.data_folder_in)):
+            if name.partition(".")[2] != f"{queue}.msg":
+                continue
+            path = Path(self.data_folder_in, name)
+            try:
+                written = path.read_bytes()
+                # Whoever removes it has it.
+                path.unlink()
+            except FileNotFoundError:
+                continue
+            try:
+                return loads(written.decode())
+            except ValueError:
+                log.warning("half a message dropped", queue=queue)
+        raise Empty
 
-    def _write_aside(self, folder: Path, value: Any) -> Path:
-        partial = folder / f"{uuid.uuid4()}.partial"
-        partial.write_text(dumps(value))
-        return partial
+    def get_table(self, exchange: str) -> list[Any]:
+        try:
+            return list(super().get_table(exchange))
+        except ValueError:
+            # The next worker that starts binds its queue again.
+            return []
+
+    def _queue_bind(self, exchange: str, routing_key: str | None, pattern: str | None, queue: str | None) -> None:
+        binding = filesystem.exchange_queue_t(routing_key or "", pattern or "", queue or "")
+        with (self.control_folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            bindings = self.get_table(exchange)
+            if binding not in bindings:
+                _write(self._exchange_file(exchange), [binding, *bindings])
 
 
 class Transport(filesystem.Transport):  # type: ignore[misc]
-    """What `filesystem://` means in our processes."""
+    """What `broker_transport` names."""
 
     Channel = Channel
 
 
-TRANSPORT_ALIASES["filesystem"] = f"{__name__}:Transport"
+def _write(path: Path, content: Any) -> None:
+    # One name for each thread that may write at once: what a kill leaves behind is overwritten some day, and does not pile up.
+    draft = path.with_name(f"{os.getpid()}-{threading.get_native_id()}.draft")
+    draft.write_bytes(dumps(content).encode())
+    draft.replace(path)
