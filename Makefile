@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test lint fuzz bench lock clean
+.PHONY: help demo test chaos fuzz lint bench lock clean
 
 help:
 	@echo "make demo    see it work on this machine, with an emulated VOD"
 	@echo "make test    run all tests; those that need a server skip where it does not run"
+	@echo "make chaos   random faults under load for MINUTES (1) on each pair of database and broker, from SEED"
 	@echo "make lint    style and types"
 	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
 	@echo "make bench   the measurements of the README, as a table"
@@ -18,6 +19,9 @@ demo: .venv/runtime
 
 test: .venv/development
 	$(BIN)/python -m pytest
+
+chaos: .venv/development
+	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAIR),--pair $(PAIR))
 
 lint: .venv/development
 	$(BIN)/ruff check .

@@ -127,8 +127,9 @@ class Installation:
         self.processes[name] = process
         return process
 
-    def start_emulator(self, *arguments: str) -> None:
-        callback = ("--callback-url", self.callback_url, "--callback-key", CALLBACK_KEY)
+    def start_emulator(self, *arguments: str, telling: bool = True) -> None:
+        """`telling` is False where the test sends the notifications itself."""
+        callback = ("--callback-url", self.callback_url, "--callback-key", CALLBACK_KEY) if telling else ()
         emulator = self.start("emulator", "emulate", "--port", "0", *callback, *arguments)
         listening = eventually(
             lambda: re.search(r"listening on (http://\S+)\n", emulator.log), within=15, missing="the emulator's line `listening on`"
@@ -197,11 +198,11 @@ class Installation:
 
 
 @contextmanager
-def installed(pair: Pair, folder: Path, **settings: str) -> Iterator[Installation]:
+def installed(pair: Pair, folder: Path, *, redis_database: int = 9, **settings: str) -> Iterator[Installation]:
     """An installation with a migrated database and an empty broker; no role runs yet."""
     with ExitStack() as stack:
         database_url = stack.enter_context(_database(pair.database, folder))
-        broker_url = _broker(pair.broker)
+        broker_url = _broker(pair.broker, redis_database)
         installation = Installation(folder, database_url=database_url, broker_url=broker_url, **settings)
         stack.callback(installation.close)
         migrated = installation.run("migrate")
@@ -247,12 +248,12 @@ def _own_user(name: str, url: sa.URL) -> Iterator[str]:
         administration.close()
 
 
-def _broker(name: str | None) -> str | None:
+def _broker(name: str | None, redis_database: int) -> str | None:
     if name is None:
         return None
     if name == "redis":
         require("redis")
-        url = urlsplit(service_url("redis"))._replace(path="/9").geturl()
+        url = urlsplit(service_url("redis"))._replace(path=f"/{redis_database}").geturl()
         with redis.Redis.from_url(url) as client:
             client.flushdb()
         return url

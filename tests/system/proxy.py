@@ -8,16 +8,16 @@ from contextlib import suppress
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to `target` (host, port)."""
+    """Forwards 127.0.0.1:`port` to `target` (host, port); port 0 takes a free one."""
 
-    def __init__(self, target: tuple[str, int]) -> None:
+    def __init__(self, target: tuple[str, int], *, port: int = 0) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
         self._flowing = threading.Event()
         self._flowing.set()
-        self.port = 0
+        self.port = port
         self.restore()
 
     def cut(self) -> None:

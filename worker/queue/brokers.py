@@ -7,8 +7,6 @@ from typing import Any
 
 from kombu import Exchange, Queue
 
-from worker.queue import embedded as _embedded  # noqa: F401
-
 #: Wake-ups carry no data: more of them than this in the queue wake nobody who is not awake already.
 ENOUGH_WAKE_UPS = 100
 
