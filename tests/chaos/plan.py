@@ -25,8 +25,8 @@ API_FAULTS = {
 #: Seconds between two kills, and from the end of one outage to the next of the same kind; the mean of an exponential distribution.
 KILLS, OUTAGES, REFUSALS = 1.0, 9.0, 6.0
 
-#: Kills that are asked for with SIGTERM, so that stopping in order is under fire as well.
-_ASKED = 0.15
+#: Kills that are asked for with SIGTERM, so that stopping in order is under fire as well; those that may hit a role in its start.
+_ASKED, _EARLY = 0.15, 0.25
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -41,6 +41,8 @@ class Fault:
     seconds: float
     #: For API_FAULTS: the share of calls that it hits.
     share: float = 1.0
+    #: For a role: it may be hit before it has begun to work.
+    early: bool = False
 
 
 def faults(seed: int, *, servers: bool) -> Iterator[Fault]:
@@ -61,7 +63,8 @@ def _kills(chance: random.Random) -> Iterator[Fault]:
     while True:
         at += chance.expovariate(1 / KILLS)
         kind = "stop" if chance.random() < _ASKED else "kill"
-        yield Fault(at, kind, chance.choice(ROLES), chance.choice((0.0, 0.0, chance.uniform(0, 2))))
+        pause = chance.choice((0.0, 0.0, chance.uniform(0, 2)))
+        yield Fault(at, kind, chance.choice(ROLES), pause, early=chance.random() < _EARLY)
 
 
 def _outages(chance: random.Random, target: str) -> Iterator[Fault]:

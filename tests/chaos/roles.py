@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import re
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -23,6 +24,8 @@ class Role:
         self.complaints: list[str] = []
         self._start = start
         self._process = start()
+        self._log_begins = 0
+        self._at_work = False
         self._asked_at: float | None = None
         #: When the next process is to be started; None while one runs.
         self._due: float | None = None
@@ -31,6 +34,15 @@ class Role:
     @property
     def running(self) -> bool:
         return self._process.running
+
+    @property
+    def at_work(self) -> bool:
+        """It runs, and its log says that it has started."""
+        if self.running and not self._at_work:
+            with self._process.log_file.open("rb") as log:
+                log.seek(self._log_begins)
+                self._at_work = re.search(rb'"(receiver|worker) started"', log.read()) is not None
+        return self.running and self._at_work
 
     def kill(self, *, pause: float) -> None:
         """SIGKILL, also in the middle of a start or of a stop; the next process comes `pause` seconds later."""
@@ -51,6 +63,7 @@ class Role:
         now = time.monotonic()
         if self._due is not None:
             if now >= self._due:
+                self._log_begins, self._at_work = self._process.log_file.stat().st_size, False
                 self._process, self._due = self._start(), None
         elif self._process.running:
             if self._asked_at is not None and now - self._asked_at > _GRACE:
