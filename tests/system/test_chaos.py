@@ -17,8 +17,8 @@ def test_nothing_that_was_answered_200_is_lost_under_fire(tmp_path: Path, pair: 
     outcome = run(pair, tmp_path, seed=11, minutes=0.2)
 
     assert (outcome.lost, outcome.complaints, outcome.dead) == ([], [], 0), outcome.summary()
-    assert outcome.kills >= 5
-    assert outcome.answered >= 50
+    assert outcome.kills >= 2
+    assert outcome.answered >= 20
 
 
 def test_the_same_seed_plans_the_same_faults() -> None:
