@@ -11,6 +11,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.util import immutabledict
 
 from worker.core.errors import ConfigurationError
+from worker.store.patient import connector
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -73,8 +74,9 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
         raise ConfigurationError(
             f"VODSYNC_DATABASE_URL asks for the driver {url.drivername}, which is not there; leave +driver out"
         ) from None
-    if engine.driver == "psycopg" and not migrating:
-        event.listen(engine, "do_connect", _connect_with_patience)
+    connect = None if migrating else connector(engine.driver)
+    if connect is not None:
+        event.listen(engine, "do_connect", lambda _dialect, _record, arguments, parameters: connect(*arguments, **parameters))
     if backend == "sqlite":
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -101,12 +103,6 @@ def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
         "tcp_user_timeout": _STATEMENT * 1000,
         "application_name": "vodsync",
     }
-
-
-def _connect_with_patience(_dialect: object, _record: object, arguments: Any, parameters: Any) -> Any:
-    from worker.store.patient import Connection
-
-    return Connection.connect(*arguments, **parameters)
 
 
 def _mysql(migrating: bool) -> dict[str, Any]:
