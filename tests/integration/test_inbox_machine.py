@@ -129,7 +129,8 @@ class InboxMachine(RuleBasedStateMachine):
         self.truth: dict[str, Truth] = {}
         self.deliveries: Counter[str] = Counter()
         self.deleted_at: dict[str, datetime] = {}
-        #: How often each medium was asked for: ever, before VOD's last change of it, and before the claim of the newest answer, of the burial.
+        # : How often each medium was asked for: ever, before VOD's last change of it, and before the claim of the newest
+        # answer, of the burial.
         self.asked: Counter[str] = Counter()
         self.asked_before_change: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
