@@ -22,7 +22,7 @@ _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 #: Read by others: where the settings file is, and what the tests need.
-_NOT_OURS = frozenset({"VODSYNC_CONFIG", "VODSYNC_TEST_REQUIRE_SERVICES"})
+_NOT_OURS = frozenset({"VODSYNC_CONFIG", "VODSYNC_TEST_REQUIRE_SERVICES", "VODSYNC_TEST_EXAMPLES"})
 
 DEFAULT_SOURCE = "default"
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import json
+import random
 import signal
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
-from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed
-from tests.system.processes import clean_environment, eventually, run
+from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed, signed
+from tests.system.processes import clean_environment, eventually, free_port, run
 
 DONE, FAILED, USAGE, CONFIGURATION, UNREACHABLE = range(5)
 
@@ -153,6 +157,69 @@ def test_waiting_for_a_worker_that_is_not_there_says_so(tmp_path: Path) -> None:
 
 
 # Stopping
+
+
+@pytest.mark.parametrize("receivers", [1, 2])
+def test_a_rolling_restart_under_load_loses_nothing_and_refuses_nothing(tmp_path: Path, receivers: int) -> None:
+    """With two receivers each sender finds one that answers 200; with one it has to come back, as VOD does."""
+    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
+        ports = [free_port() for _ in range(receivers)]
+        running = {port: ready.start(f"receiver-{port}", "serve", "--port", str(port)) for port in ports}
+        for port in ports:
+            wait_for(port)
+        answered: set[str] = set()
+        refused: list[int] = []
+        done = threading.Event()
+
+        def send(number: int) -> None:
+            for count in itertools.count():
+                if done.is_set():
+                    return
+                said = analysed(f"rolling-{number}-{count}")
+                status = deliver(ready, ports, json.dumps(said).encode())
+                if status == 200:
+                    answered.add(said["VideoId"])
+                else:
+                    refused.append(status)
+
+        senders = [threading.Thread(target=send, args=(number,)) for number in range(8)]
+        for sender in senders:
+            sender.start()
+        for port in ports * 2:
+            assert running[port].stop() == DONE
+            running[port] = ready.start(f"receiver-{port}", "serve", "--port", str(port))
+            wait_for(port)
+        done.set()
+        for sender in senders:
+            sender.join(20)
+
+        stored = {row["media_id"] for row in ready.database.table("vod_notification")}
+        assert answered <= stored
+        assert len(answered) > 50
+        if receivers == 2:
+            assert refused == []
+
+
+def deliver(ready: Installation, ports: list[int], content: bytes) -> int:
+    """The status of the first receiver that takes the connection; 0 where none does."""
+    headers = signed(content, url=ready.callback_url)
+    for port in random.sample(ports, len(ports)):
+        try:
+            url = f"http://127.0.0.1:{port}/callbacks"
+            return httpx.post(url, content=content, headers=headers, timeout=5, trust_env=False).status_code
+        except httpx.TransportError:
+            continue
+    return 0
+
+
+def wait_for(port: int) -> None:
+    def answers() -> bool:
+        try:
+            return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, trust_env=False).status_code == 200
+        except httpx.TransportError:
+            return False
+
+    eventually(answers, within=20, missing=f"a receiver at port {port}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

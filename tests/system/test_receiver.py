@@ -346,6 +346,20 @@ def test_a_wrong_content_length_is_no_way_in(receiver: Installation) -> None:
         assert int(wire.recv(4096).split()[1]) in (400, 401, 413)
 
 
+def test_a_sender_that_never_ends_is_sent_away(receiver: Installation) -> None:
+    with connection(receiver) as wire:
+        signature = signed(b"", url=receiver.callback_url)
+        headers = "".join(f"{name}: {value}\r\n" for name, value in signature.items())
+        wire.sendall(f"POST /callbacks HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: 100\r\n\r\n{{".encode())
+        began = time.monotonic()
+
+        answer = wire.recv(65536)
+
+        assert answer.split()[1] == b"408"
+        assert time.monotonic() - began < 8
+        assert wire.recv(65536) == b"" or b"slow" in answer
+
+
 def exchange(receiver: Installation, content: bytes, *, chunked: bool) -> tuple[int, bytes]:
     """Send like a simple client: everything first, then read. Gives status and body."""
     headers = signed(content, url=receiver.callback_url)

@@ -23,6 +23,9 @@ log = logs.get(__name__)
 #: Bytes. The queue variant of these notifications ends at 64 KiB (vod-protocol 1.1).
 BODY_LIMIT = 1024 * 1024
 
+#: Seconds for a body to come. VOD waits no longer for an answer (vod-protocol 1.2).
+_BODY_TIME = 5.0
+
 # VOD counts only 200 as delivered, and gives up after three tries. Most requests end here, so the answer is made once.
 _ACCEPTED: tuple[Message, ...] = (
     {
@@ -75,7 +78,8 @@ class Receiver:
         try:
             headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
             check(headers, now)
-            body = await _read(receive, headers.get(b"content-length"))
+            async with asyncio.timeout(_BODY_TIME):
+                body = await _read(receive, headers.get(b"content-length"))
             notification = events.parse(body)
             await self._group.submit(delivery(source, notification, received_at=now), len(body))
         except RejectedNotification as error:
@@ -83,6 +87,10 @@ class Receiver:
             return answers.error(_STATUS.get(error.reason, 401), str(error), error.reason)
         except TooLarge:
             return answers.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
+        except TimeoutError:
+            return answers.error(
+                408, f"the body did not come within {_BODY_TIME:g} s; send it again", "slow", {"Connection": "close"}
+            )
         except BufferFull as error:
             return answers.error(503, f"{error}; send it again", "buffer", _RETRY)
         except StoreUnavailable as error:
