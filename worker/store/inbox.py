@@ -13,8 +13,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, select, update
 
-from worker.core.errors import RejectedNotification
-from worker.core.events import parse
 from worker.store.dialects import Upsert, in_index_order
 from worker.store.tables import notification, sync_request
 
@@ -226,32 +224,8 @@ class Inbox:
             self._connection.execute(_BURY, rows)
             self._rearm(claim, errors, now)
 
-    def deletions(self, source: str, media_ids: Collection[str]) -> dict[str, datetime]:
-        """Those of these media that VOD told us to be deleted whole, and when (vod-protocol 2.7)."""
-        if not media_ids:
-            return {}
-        told = self._connection.execute(_DELETIONS, {"s": source, "ids": sorted(media_ids)})
-        return {
-            media_id: event_time or received_at for media_id, body, event_time, received_at in map(tuple, told) if _deletes(body)
-        }
-
-    def failed_analyses(self, source: str, media_ids: Collection[str]) -> set[str]:
-        """Those of these media whose last analysis failed, as VOD told us; nothing more is to come of it."""
-        if not media_ids:
-            return set()
-        # Later ones replace earlier ones.
-        last = dict(map(tuple, self._connection.execute(_ANALYSES, {"s": source, "ids": sorted(media_ids)})))
-        return {media_id for media_id, status in last.items() if status == "fail"}
-
     def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
         self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
-
-
-def _deletes(body: str) -> bool:
-    try:
-        return parse(body.encode()).deletes
-    except RejectedNotification:
-        return False
 
 
 def _notification_row(delivery: Delivery) -> dict[str, Any]:
@@ -270,27 +244,6 @@ def _notification_row(delivery: Delivery) -> dict[str, Any]:
 
 _KNOWN = select(notification.c.event_key).where(
     notification.c.source == bindparam("source"), notification.c.event_key.in_(bindparam("keys", expanding=True))
-)
-
-_DELETIONS = (
-    select(notification.c.media_id, notification.c.body, notification.c.event_time, notification.c.received_at)
-    .where(
-        notification.c.source == bindparam("s"),
-        notification.c.media_id.in_(bindparam("ids", expanding=True)),
-        notification.c.event_type == "DeleteMediaComplete",
-        notification.c.status == "success",
-    )
-    .order_by(notification.c.id)
-)
-
-_ANALYSES = (
-    select(notification.c.media_id, notification.c.status)
-    .where(
-        notification.c.source == bindparam("s"),
-        notification.c.media_id.in_(bindparam("ids", expanding=True)),
-        notification.c.event_type == "VideoAnalysisComplete",
-    )
-    .order_by(notification.c.id)
 )
 
 _DELIVERED_AGAIN = (

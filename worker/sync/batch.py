@@ -26,6 +26,7 @@ from worker.store import Rollback, Store
 from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue
 from worker.store.inbox import Claim, Inbox, Postponement
 from worker.store.quota import Quota, Slot
+from worker.store.told import Told
 from worker.sync.policy import STANDARD, Policy
 from worker.vod import Vod
 
@@ -215,7 +216,7 @@ def _next_slot(store: Store, source: str, policy: Policy, sleep: Callable[[float
 
 def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: datetime, policy: Policy) -> Report:
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
-    inbox, catalogue = Inbox(connection), Catalogue(connection)
+    inbox, catalogue, told = Inbox(connection), Catalogue(connection), Told(connection)
     report = Report(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
     if fetched.probing and fetched.answers:
@@ -229,7 +230,7 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
         report.saved += len(shown)
         report.media_ids += shown
         report.changed += len(saved.new) + len(saved.changed)
-        failed = inbox.failed_analyses(claim.source, [media.media_id for media in shown.values() if not media.analysed])
+        failed = told.failed_analyses(claim.source, [media.media_id for media in shown.values() if not media.analysed])
         for media in shown.values():
             for key in _keys(media) & owed.keys():
                 later = policy.after_answer(owed[key], media, now=now, failed=media.media_id in failed)
@@ -240,7 +241,7 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
             if media.unreadable:
                 log.warning("media unreadable in part", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
         missing = answer.missing & owed.keys()
-        deleted = inbox.deletions(claim.source, missing)
+        deleted = told.deletions(claim.source, missing)
         catalogue.delete(claim.source, deleted, observed_at=asked_at)
         early = {
             key: later
