@@ -93,3 +93,62 @@ def test_closing_commits_what_was_accepted() -> None:
     asyncio.run(scenario())
 
     assert kept == [0, 1, 2, 3, 4]
+
+
+class Shelter:
+    """A standby that remembers what it was given."""
+
+    def __init__(self, *, away: bool = False) -> None:
+        self.away = away
+        self.kept: list[int] = []
+
+    def keep(self, items: Sequence[int], /) -> None:
+        self.kept += items
+        self.away = True
+
+
+def test_the_standby_takes_what_the_database_does_not_take_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(group_commit, "_PATIENCE", 0.05)
+    go_on, committed, shelter = threading.Event(), [], Shelter()
+
+    def commit(items: Sequence[int]) -> None:
+        go_on.wait(5)
+        committed.extend(items)
+
+    async def scenario() -> None:
+        group = GroupCommit(commit, standby=shelter)
+        await group.submit(1, 1)
+        await group.submit(2, 1)
+        shelter.away = False
+        go_on.set()
+        await group.submit(3, 1)
+        await group.close()
+
+    asyncio.run(scenario())
+
+    assert shelter.kept == [1, 2]
+    assert committed == [1, 3]
+
+
+def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told() -> None:
+    def refuse(_items: Sequence[int]) -> None:
+        raise StoreUnavailable("gone")
+
+    class Full(Shelter):
+        def keep(self, items: Sequence[int], /) -> None:
+            raise StoreUnavailable("disk full")
+
+    shelter = Shelter()
+
+    async def scenario() -> None:
+        group = GroupCommit(refuse, standby=shelter)
+        await group.submit(1, 1)
+        await group.close()
+        neither = GroupCommit(refuse, standby=Full())
+        with pytest.raises(StoreUnavailable, match="disk full"):
+            await neither.submit(2, 1)
+        await neither.close()
+
+    asyncio.run(scenario())
+
+    assert shelter.kept == [1]

@@ -1,0 +1,96 @@
+"""The spool and the forwarder: what was kept comes out in order, once, whoever dies in between."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select, text
+
+from tests.builders import NOON, SECOND, body
+from worker.core import events
+from worker.core.errors import StoreUnavailable
+from worker.store import Store
+from worker.store import spool as spool_module
+from worker.store.inbox import Delivery
+from worker.store.spool import Spool, Spooled
+from worker.store.tables import notification
+from worker.sync.receive import delivery, receive
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    made = Spool(tmp_path / "spool.db")
+    yield made
+    made.close()
+
+
+def deliveries(*media_ids: str) -> list[Delivery]:
+    return [delivery("default", events.parse(body(each)), received_at=NOON + n * SECOND) for n, each in enumerate(media_ids)]
+
+
+def test_what_was_kept_comes_out_in_order_and_in_groups(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool_module, "GROUP", 2)
+    spool.put(deliveries("a", "b"))
+    spool.put(deliveries("c"))
+    moved: list[list[Delivery]] = []
+
+    counts = [spool.drain(moved.append) for _ in range(3)]
+
+    assert counts == [2, 1, 0]
+    assert [[each.media_id for each in group] for group in moved] == [["a", "b"], ["c"]]
+    assert moved == [deliveries("a", "b"), deliveries("c")]
+
+
+def test_it_tells_how_much_waits_since_when(spool: Spool) -> None:
+    nothing = spool.waiting()
+    spool.put(deliveries("a", "b"))
+
+    assert (nothing, spool.waiting()) == (Spooled(0, None), Spooled(2, NOON))
+
+
+def test_what_could_not_be_moved_stays(spool: Spool) -> None:
+    spool.put(deliveries("a"))
+
+    def refuse(_: Sequence[Delivery]) -> None:
+        raise StoreUnavailable("gone")
+
+    with pytest.raises(StoreUnavailable):
+        spool.drain(refuse)
+
+    assert spool.waiting().count == 1
+
+
+def test_a_process_that_dies_after_the_commit_moves_again_and_nothing_is_doubled(spool: Spool, store: Store) -> None:
+    spool.put(deliveries("a", "b"))
+
+    def move_and_die(group: Sequence[Delivery]) -> None:
+        receive(store, group, now=NOON)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        spool.drain(move_and_die)
+    spool.drain(lambda group: receive(store, group, now=NOON))
+
+    with store.reading() as connection:
+        told = list(connection.execute(select(notification.c.media_id).order_by(notification.c.id)).scalars())
+        owed = connection.execute(text("SELECT count(*) FROM vod_sync_request")).scalar_one()
+    assert (sorted(told), owed) == (["a", "b"], 2)
+    assert spool.waiting().count == 0
+
+
+def test_a_full_disk_is_said_before_and_refused_after(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+    spool.put(deliveries("a"))
+    spool.check()
+    monkeypatch.setattr(spool_module, "_ROOM", 2**62)
+
+    with pytest.raises(StoreUnavailable, match="MB are free"):
+        spool.check()
+
+
+def test_a_spool_that_cannot_be_opened_is_a_sentence_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "spool.db").mkdir()
+
+    with pytest.raises(StoreUnavailable, match=r"the spool .*spool\.db"):
+        Spool(tmp_path / "spool.db").put(deliveries("a"))
