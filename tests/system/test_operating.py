@@ -9,6 +9,7 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -108,6 +109,7 @@ def test_dead_letters_are_listed_retried_and_dropped(installation: Installation)
     nothing = installation.run("failures", "drop", second)
 
     assert {failure["media_id"] for failure in listed} == {first, second, third}
+    assert all(failure["failed_at"] <= datetime.now(UTC).isoformat() for failure in listed)
     assert all("request" in failure["error"] and failure["attempts"] == 1 for failure in listed)
     assert (shown.returncode, retried.returncode, dropped.returncode, nothing.returncode) == (DONE, DONE, DONE, FAILED)
     assert "3 dead letters" in counted.stderr

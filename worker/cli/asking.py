@@ -12,6 +12,7 @@ from rich.table import Table
 from worker import runtime
 from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
 from worker.cli.ready import ready
+from worker.core.errors import StoreUnavailable
 from worker.core.ids import reference_key
 from worker.settings import DEFAULT_SOURCE
 from worker.store import records
@@ -30,10 +31,18 @@ def status(
     ] = False,
 ) -> None:
     """Show the state of the whole: backlog, media, dead letters, workers."""
-    here = ready()
-    with here.store.reading() as connection:
-        seen = overview(connection, now=runtime.now())
+    here = runtime.current()
     spooled = here.spool.waiting() if here.spool else Spooled(0, None)
+    try:
+        ready()
+        with here.store.reading() as connection:
+            seen = overview(connection, now=runtime.now())
+    except StoreUnavailable as error:
+        if as_json:
+            print_json({"database": {"state": "down", "error": str(error)}, "spool": asdict(spooled)})
+        elif spooled.count:
+            say(f"{spooled.count} notifications are spooled on this machine since {spooled.since:%Y-%m-%d %H:%M:%S} UTC")
+        raise
     if as_json:
         print_json(seen.as_json() | {"spool": asdict(spooled)})
     else:

@@ -15,7 +15,7 @@ from worker.store.tables import sync_request
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One dead letter. `failed_at` is when it was claimed the last time, `error` names VOD's request where there was one."""
+    """One dead letter. `failed_at` is when it was given up on, `error` names VOD's request where there was one."""
 
     source: str
     media_id: str

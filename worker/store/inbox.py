@@ -217,7 +217,7 @@ class Inbox:
         """Give up on these media until a person or a new notification asks again."""
         generations = {request.media_id: request.generation for request in claim.requests}
         rows = [
-            {"s": claim.source, "m": media_id, "t": claim.token, "g": generations[media_id], "error": error}
+            {"s": claim.source, "m": media_id, "t": claim.token, "g": generations[media_id], "error": error, "now_": now}
             for media_id, error in sorted(errors.items())
         ]
         if rows:
@@ -345,7 +345,13 @@ _POSTPONE = (
 _BURY = (
     update(sync_request)
     .where(_HELD, _UNCHANGED)
-    .values(claim=null(), state="dead", attempts=sync_request.c.attempts + 1, last_error=bindparam("error"))
+    .values(
+        claim=null(),
+        state="dead",
+        available_at=bindparam("now_"),
+        attempts=sync_request.c.attempts + 1,
+        last_error=bindparam("error"),
+    )
 )
 
 _REARM = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -158,9 +158,11 @@ def _sort(error: AlibabaCloudException) -> VodError:
 def _date(headers: Mapping[str, str]) -> datetime | None:
     said = {name.lower(): value for name, value in headers.items()}.get("date")
     try:
-        return None if said is None else parsedate_to_datetime(said)
+        told = None if said is None else parsedate_to_datetime(said)
     except ValueError:
         return None
+    # "-0000" makes a time without a zone.
+    return told.replace(tzinfo=UTC) if told and told.tzinfo is None else told
 
 
 def _status(error: AlibabaCloudException) -> int | None:
@@ -170,10 +172,14 @@ def _status(error: AlibabaCloudException) -> int | None:
         return None
 
 
+def _context(error: BaseException) -> BaseException | None:
+    return None if error.__suppress_context__ else error.__context__
+
+
 def _cause(error: BaseException) -> str:
     """What went wrong below the SDK's own wrappers."""
     seen = {id(error)}
-    while (inner := getattr(error, "inner_exception", None) or error.__cause__ or error.__context__) and id(inner) not in seen:
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
     return f"{type(error).__name__}: {error}"[:_CAUSE_LENGTH]
