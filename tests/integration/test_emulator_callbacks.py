@@ -173,7 +173,7 @@ def test_a_receiver_that_is_too_slow_or_not_there_is_tried_again(receiver: Recei
 def test_a_dead_receiver_does_not_hold_other_events_up() -> None:
     with emulator("http://127.0.0.1:9/callbacks", callback_pause=0.3) as control:
         upload(control, 200, damaged=True)
-        deliveries = settled(control, within=8)
+        deliveries = settled(control, within=30)
 
     assert deliveries["dropped"] == 600
 
@@ -206,6 +206,21 @@ def test_notifications_are_lost_or_kept_back_on_request(receiver: Receiver) -> N
         deliveries = settled(control)
 
     assert (deliveries["lost"], deliveries["delivered"], len(receiver.received)) == (2, 1, 1)
+
+
+def test_media_change_and_vanish_behind_everybodys_back_on_request(receiver: Receiver) -> None:
+    with emulator(receiver.url, media=2) as control:
+        first, second = control.get("/media").json()["media_ids"]
+        changed = control.post(f"/media/{first}/change", json={"Title": "Renamed", "notify": False}).json()
+        control.post(f"/media/{second}/delete", json={"notify": False})
+        refused = control.post(f"/media/{first}/change", json={"Title": "Again", "notify": "no"})
+        deliveries = settled(control)
+        gone = control.get(f"/media/{second}")
+
+    assert changed["MediaInfo"]["Title"] == "Renamed"
+    assert gone.status_code == 404
+    assert (refused.status_code, refused.json()["reason"]) == (400, "field")
+    assert (deliveries["events"], receiver.received) == (0, [])
 
 
 def test_without_a_callback_url_lives_go_on_in_silence() -> None:

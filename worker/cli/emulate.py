@@ -25,6 +25,8 @@ def _tell(url: str, config: EmulatorConfig) -> None:
         "VODSYNC_CALLBACK_KEYS": "(as given with --callback-key)" if config.callback_key else "(none: notifications are unsigned)",
         "VODSYNC_CALLBACK_URL": config.callback_url or "(none: no notifications are sent; see --callback-url)",
     }
+    if config.smq_queue:
+        settings |= {"VODSYNC_SMQ_ENDPOINT": url, "VODSYNC_SMQ_QUEUE": config.smq_queue}
     print("settings of a vodsync that asks it:", file=sys.stderr)
     for name, value in settings.items():
         print(f"  {name}={value}", file=sys.stderr)
@@ -44,10 +46,16 @@ def emulate(
         str, typer.Option(help="Where notifications go, exactly as the receiver knows it; without it none are sent.")
     ] = "",
     callback_key: Annotated[str, typer.Option(help="Signs the notifications; without it they are unsigned.")] = "",
+    smq_queue: Annotated[str, typer.Option(help="Offer a queue of this name, and write the notifications there (too).")] = "",
+    smq_visibility: Annotated[
+        float, typer.Option(min=0.1, help="Seconds until a message of the queue that was received and not deleted comes back.")
+    ] = 30.0,
     media: Annotated[int, typer.Option(min=0, help="Media that are in the library from the start.")] = 0,
     seed: Annotated[int, typer.Option(help="The same seed gives the same ids and the same media.")] = 1,
     qps: Annotated[int, typer.Option(min=0, help="BatchGetMediaInfos calls per second of the account; 0 = unlimited.")] = 20,
     video_info_qps: Annotated[int, typer.Option(min=0, help="The same for GetVideoInfo.")] = 100,
+    search_qps: Annotated[int, typer.Option(min=0, help="The same for SearchMedia.")] = 50,
+    scroll_seconds: Annotated[float, typer.Option(min=0, help="Until a ScrollToken of SearchMedia expires.")] = 600.0,
     life_seconds: Annotated[
         float, typer.Option(min=0, help="From the announcement of an upload to its last transcoded stream; 0 = all at once.")
     ] = 1.5,
@@ -56,8 +64,8 @@ def emulate(
 ) -> None:
     """Run a stand-in for ApsaraVideo VOD, for development without an account.
 
-    It checks signatures, keeps the quota, answers BatchGetMediaInfos and GetVideoInfo, and sends signed notifications for the
-    uploads that you start. The official SDK works with it: give its Config endpoint="127.0.0.1:9000", protocol="http".
+    It checks signatures, keeps the quota, answers BatchGetMediaInfos, GetVideoInfo and SearchMedia, and sends signed notifications
+    for the uploads that you start. The official SDK works with it: give its Config endpoint="127.0.0.1:9000", protocol="http".
 
     Example:
 
@@ -66,6 +74,13 @@ def emulate(
         curl -X POST http://127.0.0.1:9000/emulator/uploads -d '{"count": 3}'
 
     GET /emulator lists what else can be controlled while it runs: faults, deletions, counters. Stop it with Ctrl-C.
+
+    Uploads, changes and deletions with "notify": false happen behind everybody's back; the fault lost_notifications loses a
+    share of all events:
+
+        curl -X POST http://127.0.0.1:9000/emulator/media/MEDIA_ID/delete -d '{"notify": false}'
+
+        curl -X PUT http://127.0.0.1:9000/emulator/faults -d '{"lost_notifications": {"probability": 0.1}}'
     """
     from worker.emulator.server import serve
 
@@ -76,10 +91,14 @@ def emulate(
         access_key_secret=access_key_secret,
         callback_url=callback_url,
         callback_key=callback_key,
+        smq_queue=smq_queue,
+        smq_visibility=smq_visibility,
         media=media,
         seed=seed,
         batch_qps=qps,
         video_info_qps=video_info_qps,
+        search_qps=search_qps,
+        scroll_seconds=scroll_seconds,
         life_seconds=life_seconds,
         latency=latency,
         quirks=quirks,

@@ -11,11 +11,16 @@ from worker.emulator import events
 from worker.emulator.calls import Calls
 from worker.emulator.config import EmulatorConfig
 from worker.emulator.faults import Mischief
-from worker.emulator.library import Library, Upload
+from worker.emulator.library import Library
+from worker.emulator.listing import Listing
+from worker.emulator.mailbox import Mailbox
 from worker.emulator.notifier import Notifier
 from worker.emulator.operations import Operations
 from worker.emulator.quota import Quota
+from worker.emulator.scroll import Scroll
+from worker.emulator.search import Search
 from worker.emulator.signature import Gatekeeper
+from worker.emulator.timeline import Upload
 
 
 class Account:
@@ -26,11 +31,16 @@ class Account:
         self.library = Library(seed=config.seed, existing=config.media, quirks=config.quirks)
         self.mischief = Mischief(config.seed)
         self.operations = Operations(self.library, self.mischief, _message_callback(config), plain=not config.quirks)
+        self.listing = Listing(
+            Search(self.library, self.mischief), Scroll(config.seed, config.scroll_seconds), plain=not config.quirks
+        )
         self.gatekeeper = Gatekeeper(config.access_key_id, config.access_key_secret, config.security_token)
-        self.notifier = Notifier(config, self.mischief)
+        self.mailbox = Mailbox(config.smq_visibility)
+        self.notifier = Notifier(config, self.mischief, self.mailbox)
         self.quotas = {
             "BatchGetMediaInfos": Quota(config.batch_qps),
             "GetVideoInfo": Quota(config.video_info_qps),
+            "SearchMedia": Quota(config.search_qps),
             "GetMessageCallback": Quota(15),
         }
         self.forget_calls()
@@ -54,19 +64,23 @@ class Account:
                 self.notifier.tell(Life(self.library, upload, index))
         return [self.library.identities.media_id(index) for index in indices]
 
-    def change(self, index: int, fields: dict[str, Any], now: float) -> None:
-        """Change fields of MediaInfo, and tell."""
+    def change(self, index: int, fields: dict[str, Any], now: float, *, notify: bool = True) -> None:
+        """Change fields of MediaInfo, and tell unless it is to happen behind everybody's back."""
         media_id = self.library.identities.media_id(index)
         before = self.library.change(index, fields, now)
+        if not notify:
+            return
         told = ("Title", "Description", "CoverURL", "CateId", "Tags")
         old = {name: value for name, value in before.items() if name in told}
         new = {name: value for name, value in fields.items() if name in told}
         self.notifier.tell(News(now, [events.base_change(media_id, "update", now, before=old, after=new)]))
 
-    def delete(self, index: int, kind: str, jobs: tuple[str, ...], now: float) -> None:
-        """Delete `kind` (all, mezzanine or stream), and tell."""
+    def delete(self, index: int, kind: str, jobs: tuple[str, ...], now: float, *, notify: bool = True) -> None:
+        """Delete `kind` (all, mezzanine or stream), and tell unless it is to happen behind everybody's back."""
         media_id = self.library.identities.media_id(index)
         self.library.delete(index, now, source=kind == "mezzanine", jobs=jobs)
+        if not notify:
+            return
         told = [events.deletion(media_id, kind, now, jobs)]
         if kind == "all":
             title = self.library.documented(index)["MediaInfo"]["Title"]
@@ -116,7 +130,10 @@ class News:
 
 
 def _message_callback(config: EmulatorConfig) -> dict[str, str]:
-    """The callback settings as VOD tells them (vod-protocol 1.4)."""
+    """The callback settings as VOD tells them (vod-protocol 1.4). One of both channels is all that VOD has room for."""
+    if config.smq_queue and not config.callback_url:
+        queue = {"CallbackType": "MNS", "MnsEndpoint": "", "MnsQueueName": config.smq_queue}
+        return {"AppId": "app-1000000", **queue, "AuthSwitch": "off", "EventTypeList": "ALL"}
     return {
         "AppId": "app-1000000",
         "CallbackType": "HTTP",

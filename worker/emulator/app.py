@@ -13,10 +13,14 @@ from worker.emulator.account import Account
 from worker.emulator.config import EmulatorConfig
 from worker.emulator.control import Control, Mistake, explain
 from worker.emulator.gateway import Gateway
+from worker.emulator.smq import Smq
 
 
 def make_app(config: EmulatorConfig) -> Starlette:
-    """The API at /, the control API at /emulator, and notifications while the lifespan lasts. `app.state.account` is the rest."""
+    """The API at /, the queue at /queues, the control API at /emulator, and notifications while the lifespan lasts.
+
+    `app.state.account` is the rest.
+    """
     account = Account(config)
 
     @asynccontextmanager
@@ -29,7 +33,11 @@ def make_app(config: EmulatorConfig) -> Starlette:
             with suppress(asyncio.CancelledError):
                 await notifier
 
-    routes = [Route("/", Gateway(account), methods=["GET", "POST"]), *Control(account).routes()]
+    routes = [
+        Route("/", Gateway(account), methods=["GET", "POST"]),
+        Route("/queues/{queue}/messages", Smq(config, account.mailbox, account.mischief), methods=["GET", "POST", "PUT", "DELETE"]),
+        *Control(account).routes(),
+    ]
     app = Starlette(routes=routes, lifespan=notifying, exception_handlers={Mistake: explain})
     app.state.account = account
     return app

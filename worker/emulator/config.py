@@ -28,6 +28,9 @@ class EmulatorConfig:
     #: Calls per second of the whole account, 0 = unlimited (vod-protocol 5; VOD does not publish the first one).
     batch_qps: int = 20
     video_info_qps: int = 100
+    search_qps: int = 50
+    #: Seconds until a ScrollToken expires; VOD does not say (vod-protocol 6.1).
+    scroll_seconds: float = 600.0
     #: Seconds before each answer of the API.
     latency: float = 0.0
 
@@ -42,3 +45,8 @@ class EmulatorConfig:
     callback_timeout: float = 5.0
     callback_tries: int = 3
     callback_pause: float = 1.0
+
+    #: The queue that exists, and that events are written to; without a name there is none (vod-protocol 3).
+    smq_queue: str = ""
+    #: Seconds for which a message that was received stays invisible.
+    smq_visibility: float = 30.0

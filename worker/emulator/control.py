@@ -47,6 +47,8 @@ class Deletion(msgspec.Struct, forbid_unknown_fields=True):
 
     DeleteType: str = "all"
     JobIds: list[str] = []
+    #: False keeps the notifications back: the medium is gone and nobody was told.
+    notify: bool = True
 
 
 class Control:
@@ -68,6 +70,8 @@ class Control:
             Route("/emulator/calls", self.show_calls),
             Route("/emulator/calls", self.forget_calls, methods=["DELETE"]),
             Route("/emulator/deliveries", self.deliveries),
+            Route("/emulator/queue", self.show_queue),
+            Route("/emulator/queue", self.write, methods=["POST"]),
             Route("/emulator/faults", self.show_faults),
             Route("/emulator/faults", self.set_faults, methods=["PUT"]),
             Route("/emulator/faults", self.clear_faults, methods=["DELETE"]),
@@ -116,16 +120,18 @@ class Control:
         wanted = _read(await request.body() or b"{}", Deletion)
         if wanted.DeleteType not in ("all", "mezzanine", "stream") or (wanted.DeleteType == "stream") != bool(wanted.JobIds):
             raise Mistake(400, "body", "Send DeleteType all, mezzanine, or stream with JobIds.")
-        self._account.delete(index, wanted.DeleteType, tuple(wanted.JobIds), time.time())
+        self._account.delete(index, wanted.DeleteType, tuple(wanted.JobIds), time.time(), notify=wanted.notify)
         return _json({"deleted": wanted.DeleteType})
 
     async def change(self, request: Request) -> Response:
+        """The body is the fields of MediaInfo that change; `"notify": false` among them keeps the notification back."""
         index = self._index(request)
         fields = _read(await request.body(), dict[str, Any])
-        if not fields or not CHANGEABLE.issuperset(fields):
-            raise Mistake(400, "field", f"Send one or more of {', '.join(sorted(CHANGEABLE))}.")
+        notify = fields.pop("notify", True)
+        if not fields or not CHANGEABLE.issuperset(fields) or not isinstance(notify, bool):
+            raise Mistake(400, "field", f"Send one or more of {', '.join(sorted(CHANGEABLE))}, and notify as true or false.")
         now = time.time()
-        self._account.change(index, fields, now)
+        self._account.change(index, fields, now, notify=notify)
         return _json(self._account.library.element(index, now))
 
     async def show_calls(self, request: Request) -> Response:
@@ -137,6 +143,13 @@ class Control:
 
     async def deliveries(self, request: Request) -> Response:
         return _json(self._account.notifier.as_dict())
+
+    async def show_queue(self, request: Request) -> Response:
+        return _json(self._account.mailbox.as_dict(time.time()))
+
+    async def write(self, request: Request) -> Response:
+        body = (await request.body()).decode("utf-8", "replace")
+        return _json({"message_id": self._account.mailbox.put(body, time.time()).message_id})
 
     async def show_faults(self, request: Request) -> Response:
         return _json(self._account.mischief.faults)

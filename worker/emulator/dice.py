@@ -8,6 +8,9 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+#: A chance is decided in steps of one in so many.
+SCALE = 1_000_000
+
 _BLOCK = 512
 
 
@@ -38,7 +41,7 @@ class Dice:
 
     def chance(self, share: float) -> bool:
         """True in `share` of all cases; 0.1 is one in ten."""
-        return self.below(1_000_000) < share * 1_000_000
+        return self.below(SCALE) < share * SCALE
 
     def pick(self, options: Sequence[T]) -> T:
         """One of `options`; name an option twice to make it twice as likely."""
@@ -46,4 +49,14 @@ class Dice:
 
     def hex(self, digits: int) -> str:
         """Lower-case hexadecimal digits; `digits` is a multiple of eight."""
+        end = self._at + digits // 2
+        if end <= _BLOCK:
+            at, self._at = self._at, end
+            return self._stream[at:end].hex()
         return "".join(f"{self.below(1 << 32):08x}" for _ in range(digits // 8))
+
+
+def roll(limit: int, *origin: int | str) -> int:
+    """The first number below `limit` that Dice(*origin) would roll, for half the price."""
+    digest = hashlib.shake_128(("0:" + ":".join(map(str, origin))).encode()).digest(4)
+    return int.from_bytes(digest, "big") * limit >> 32

@@ -49,7 +49,13 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     throttle: Rule | None = None
     #: The `code` of a key or an account that may not call.
     credentials: Rule | None = None
-    #: Notifications that never leave VOD; applies to events, not to calls.
+    #: The queue answers a long poll at once with 404 MessageNotExist, as it does under too many (vod-protocol 3.2).
+    early_404: Rule | None = None
+    #: The queue knows only the deletion of one message by its address, and refuses the other form with 400 InvalidArgument.
+    single_delete: Rule | None = None
+    #: The queue does not take what VOD writes; applies to events, not to calls.
+    unwritable_queue: Rule | None = None
+    #: Notifications that never leave VOD: each event in a share of them, or the next so many; applies to events, not to calls.
     lost_notifications: Rule | None = None
 
     #: Media ids by what is wrong with them. A batch with a poisonous one is refused whole; late ones are unknown for so many
@@ -60,6 +66,9 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     late: dict[str, Seconds] = msgspec.field(default_factory=dict)
     #: The API shows the library as it was so many seconds ago, while notifications are up to date (vod-protocol 2.5).
     lag_seconds: Seconds = 0
+    #: SearchMedia lists the library as it was so many seconds ago: uploads, changes and deletions enter the search index late
+    #: (vod-protocol 6.1). It never shows more than the rest of the API.
+    search_lag_seconds: Seconds = 0
     #: A batch of nothing but unknown ids is refused with 404 InvalidVideo.NotFound (vod-protocol 4.4 leaves this open).
     refuse_all_unknown: bool = False
 

@@ -6,14 +6,16 @@ the same element, so nothing has to be kept.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from worker.emulator.clock import iso
-from worker.emulator.dice import Dice
+from worker.emulator.dice import SCALE, Dice, roll
 from worker.emulator.links import BUCKET, CDN, OPEN
 from worker.emulator.renditions import play_infos
-from worker.emulator.streams import audio_source, video_source
+from worker.emulator.streams import Source, audio_source, video_source
 
 _TITLES = (
     "Product launch",
@@ -41,6 +43,8 @@ _FILES = (("mp4", "video"), ("mp4", "video"), ("mov", "video"), ("mkv", "video")
 _AUDIO_FILES = (("mp3", "audio"), ("m4a", "audio"), ("wav", "audio"))
 _VIDEO_STREAM_COUNTS = (1, 1, 2, 2, 3, 3, 4, 5, 8)
 _AUDIO_STREAM_COUNTS = (0, 1, 1, 2, 3)
+#: The share of media that can be seen; the others are only heard.
+_VIDEOS = 0.86
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,23 +58,47 @@ class Outline:
     failed_stream: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """A finished medium but for its transcoded streams, and what those need to be made."""
+
+    media_info: dict[str, Any]
+    mezzanine: dict[str, Any]
+    plan: Outline
+    source: Source
+    dice: Dice
+    open_domain: bool
+
+
+def is_video(seed: int, index: int) -> bool:
+    """False where the medium is only heard."""
+    return roll(SCALE, seed, index, "outline") < _VIDEOS * SCALE
+
+
+def videos_among(seed: int, indices: Iterable[int]) -> list[int]:
+    """Those of `indices` that are videos, in their order; a million take a few seconds."""
+    # The bytes that roll() reads, compared without turning them into numbers.
+    below = (-((-int(_VIDEOS * SCALE) << 32) // SCALE)).to_bytes(4, "big")
+    shake, origin = hashlib.shake_128, b"0:%d:%%d:outline" % seed
+    return [index for index in indices if shake(origin % index).digest(4) < below]
+
+
 def outline(seed: int, index: int) -> Outline:
     dice = Dice(seed, index, "outline")
-    video = dice.chance(0.86)
+    video = dice.chance(_VIDEOS)
     streams = dice.pick(_VIDEO_STREAM_COUNTS if video else _AUDIO_STREAM_COUNTS)
     return Outline(video, streams, video and dice.chance(0.05))
 
 
-def shoot(
-    seed: int, index: int, *, media_id: str, reference_id: str | None, created_at: float, life_seconds: float
-) -> dict[str, Any]:
-    """The finished element; `created_at` is unix seconds, transcoding spreads over `life_seconds` from then on."""
+def sketch(seed: int, index: int, *, media_id: str, reference_id: str | None, created_at: float, life_seconds: float) -> Sketch:
+    """All but the transcoded streams, which are most of the work; `created_at` is unix seconds."""
     plan = outline(seed, index)
     dice = Dice(seed, index, "footage")
     source, facts, videos, audios = video_source(dice) if plan.video else audio_source(dice)
     title = f"{dice.pick(_TITLES)} {index}"
     open_domain = dice.chance(0.2)
     media_info = _media_info(dice, plan, media_id, title, open_domain, created_at)
+    media_info["ModificationTime"] = iso(created_at + life_seconds)
     if reference_id is not None:
         media_info["ReferenceId"] = reference_id
     extension, folder = dice.pick(_FILES if plan.video else _AUDIO_FILES)
@@ -85,17 +113,21 @@ def shoot(
         "VideoStreamList": videos,
         "AudioStreamList": audios,
     }
-    finished_at = [created_at + life_seconds * share for share in stream_shares(plan.streams)]
+    return Sketch(media_info, mezzanine, plan, source, dice, open_domain)
+
+
+def shoot(drawn: Sketch, *, created_at: float, life_seconds: float) -> dict[str, Any]:
+    """The finished element, once for each sketch; transcoding spreads over `life_seconds` from `created_at` (unix seconds) on."""
+    media_id = drawn.media_info["MediaId"]
     streams = play_infos(
-        dice,
-        source,
+        drawn.dice,
+        drawn.source,
         media_id=media_id,
-        template_group=media_info.get("TemplateGroupId", ""),
-        finished_at=finished_at,
-        open_domain=open_domain,
+        template_group=drawn.media_info.get("TemplateGroupId", ""),
+        finished_at=[created_at + life_seconds * share for share in stream_shares(drawn.plan.streams)],
+        open_domain=drawn.open_domain,
     )
-    media_info["ModificationTime"] = iso(created_at + life_seconds)
-    return {"MediaId": media_id, "MediaInfo": media_info, "MezzanineInfo": mezzanine, "PlayInfoList": streams}
+    return {"MediaId": media_id, "MediaInfo": drawn.media_info, "MezzanineInfo": drawn.mezzanine, "PlayInfoList": streams}
 
 
 def stream_shares(streams: int) -> list[float]:

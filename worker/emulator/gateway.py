@@ -68,7 +68,7 @@ class Gateway:
         if fault == "garbage":
             await Response(_GARBAGE, media_type=_JSON)(scope, receive, send)
             return
-        status, answer = self._answer(call, fault, rule)
+        status, answer = await self._answer(call, fault, rule)
         content = msgspec.json.encode(answer)
         if fault == "halfway":
             await send_half(scope, receive, send, content)
@@ -93,17 +93,17 @@ class Gateway:
             counters.errors += 1
         return fault, rule
 
-    def _answer(self, call: Call, fault: str, rule: Rule) -> tuple[int, dict[str, Any]]:
+    async def _answer(self, call: Call, fault: str, rule: Rule) -> tuple[int, dict[str, Any]]:
         request_id = str(uuid.uuid4()).upper()
         try:
-            return 200, {"RequestId": request_id, **self._perform(call, fault, rule, time.time())}
+            return 200, {"RequestId": request_id, **await self._perform(call, fault, rule, time.time())}
         except Refusal as refusal:
             counters = self._account.calls.get(call.operation)
             if counters is not None and fault not in _UNANSWERED:
                 counters.refused(refusal.code)
             return refusal.status, refusal.body(request_id=request_id, host=call.headers.get("host", ""))
 
-    def _perform(self, call: Call, fault: str, rule: Rule, now: float) -> dict[str, Any]:
+    async def _perform(self, call: Call, fault: str, rule: Rule, now: float) -> dict[str, Any]:
         account = self._account
         if fault == "http_500":
             raise Refusal("InternalError", 500, "The request processing has failed due to some unknown error.")
@@ -121,6 +121,8 @@ class Gateway:
             raise not_permitted(rule.code)
         if fault == "throttle" or not account.quotas[call.operation].take(time.monotonic()):
             raise throttled()
+        if call.operation == "SearchMedia":
+            return await account.listing.search_media(call.parameters, now)
         return account.operations.call(call.operation, call.parameters, now)
 
 

@@ -6,22 +6,18 @@ one per medium that somebody changed by hand: everything else is invented anew w
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
 from worker.emulator import life, quirks
 from worker.emulator.clock import iso
-from worker.emulator.dice import Dice
-from worker.emulator.footage import Outline, outline, shoot
+from worker.emulator.dice import Dice, roll
+from worker.emulator.footage import Outline, Sketch, outline, shoot, sketch
 from worker.emulator.identity import Identities
 from worker.emulator.links import unsigned
-
-#: The first medium of an old library: 2022-01-01T00:00:00Z. One more every minute, so that time order is index order.
-LIBRARY_BEGINS = 1_640_995_200
-SPACING = 60
+from worker.emulator.timeline import LIBRARY_LIFE, Timeline, Upload
 
 #: Finished elements that are kept at hand, about 20 KB each.
 _AT_HAND = 2_000
@@ -46,27 +42,22 @@ CHANGEABLE = frozenset(
 
 
 @dataclass(frozen=True, slots=True)
-class Upload:
-    """One request's worth of uploads, beginning at index `first`."""
-
-    first: int
-    count: int
-    #: Unix seconds of the announcement.
-    started_at: float
-    life_seconds: float
-    #: The files cannot be analysed.
-    damaged: bool = False
-
-
-@dataclass(slots=True)
 class Change:
-    """What was done to one medium by hand."""
+    """What was done to one medium by hand up to a moment, and how it stood before the last deed."""
 
     modified_at: float = 0.0
-    fields: dict[str, Any] = field(default_factory=dict)
+    fields: Mapping[str, Any] = field(default_factory=dict)
     deleted: bool = False
     source_deleted: bool = False
-    dropped_jobs: set[str] = field(default_factory=set)
+    dropped_jobs: frozenset[str] = frozenset()
+    before: Change | None = None
+
+    def seen_at(self, moment: float) -> Change | None:
+        """What had been done by `moment`."""
+        change: Change | None = self
+        while change is not None and change.modified_at > moment:
+            change = change.before
+        return change
 
 
 class Library:
@@ -74,21 +65,23 @@ class Library:
 
     def __init__(self, *, seed: int, existing: int, quirks: bool) -> None:
         self.identities = Identities(seed)
-        self.existing = existing
-        self.total = existing
-        self._seed = seed
+        self.timeline = Timeline(seed=seed, existing=existing)
+        #: Grows with everything that is done by hand.
+        self.version = 0
+        self.seed = seed
         self._quirks = quirks
-        self._uploads: list[Upload] = []
         self._changes: dict[int, Change] = {}
         self._documented = lru_cache(maxsize=_AT_HAND)(self._invent)
         self._finished = lru_cache(maxsize=_AT_HAND)(self._invent_worded)
 
     def add(self, count: int, *, now: float, life_seconds: float, damaged: bool = False) -> Upload:
         """Announce `count` uploads that begin their lives at `now` (unix seconds)."""
-        upload = Upload(self.total, count, now, life_seconds, damaged)
-        self._uploads.append(upload)
-        self.total += count
-        return upload
+        self.version += 1
+        return self.timeline.add(count, now=now, life_seconds=life_seconds, damaged=damaged)
+
+    @property
+    def total(self) -> int:
+        return self.timeline.total
 
     def index(self, media_id: str) -> int | None:
         """The index of a medium that exists or was deleted; None where there never was one."""
@@ -103,14 +96,21 @@ class Library:
         change = self._changes.get(index)
         return change is not None and change.deleted
 
+    def changed(self) -> Iterable[tuple[int, Change]]:
+        """Every index that somebody laid hands on."""
+        return self._changes.items()
+
+    def changed_by(self, index: int, moment: float) -> Change | None:
+        """What had been done to this medium by hand at `moment`."""
+        change = self._changes.get(index)
+        return None if change is None else change.seen_at(moment)
+
     def upload(self, index: int) -> Upload | None:
         """The request that brought this medium; None where it was always there."""
-        if index < self.existing:
-            return None
-        return self._uploads[bisect_right(self._uploads, index, key=lambda upload: upload.first) - 1]
+        return self.timeline.upload(index)
 
     def outline(self, index: int) -> Outline:
-        return outline(self._seed, index)
+        return outline(self.seed, index)
 
     def documented(self, index: int) -> dict[str, Any]:
         """The finished element before any quirk; treat it as read-only."""
@@ -132,7 +132,7 @@ class Library:
         element, standing = self._seen(self.documented(index), index, now)
         info, mezzanine = element["MediaInfo"], element.get("MezzanineInfo", {})
         media_id = info.pop("MediaId")
-        dice = Dice(self._seed, index, "video")
+        dice = Dice(self.seed, index, "video")
         if info.get("CoverURL"):
             info["CoverURL"] = sign(info["CoverURL"])
         urls = [sign(url) for url in info.get("Snapshots", [])]
@@ -155,48 +155,27 @@ class Library:
     def change(self, index: int, fields: dict[str, Any], now: float) -> dict[str, Any]:
         """Set fields of MediaInfo (see CHANGEABLE); the former values of those that had one."""
         before = self.element(index, now)["MediaInfo"]
-        change = self._changes.setdefault(index, Change())
-        change.fields |= fields
-        change.modified_at = now
+        former = self._changes.get(index)
+        change = former or Change()
+        self._record(index, replace(change, modified_at=now, fields={**change.fields, **fields}, before=former))
         return {name: before[name] for name in fields if before.get(name) is not None}
 
     def delete(self, index: int, now: float, *, source: bool = False, jobs: tuple[str, ...] = ()) -> None:
         """Delete the whole medium, or only its source file, or only the streams of `jobs`."""
-        change = self._changes.setdefault(index, Change())
-        change.modified_at = now
+        former = self._changes.get(index)
+        change = replace(former or Change(), modified_at=now, before=former)
         if jobs:
-            change.dropped_jobs.update(jobs)
+            self._record(index, replace(change, dropped_jobs=change.dropped_jobs.union(jobs)))
         elif source:
-            change.source_deleted = True
+            self._record(index, replace(change, source_deleted=True))
         else:
-            change.deleted = True
+            self._record(index, replace(change, deleted=True))
 
-    def _seen(self, finished: dict[str, Any], index: int, now: float) -> tuple[dict[str, Any], life.Standing]:
-        """What is there to be seen of a finished element at `now`, in fresh outer dicts, and why."""
-        standing, modified_at = self._standing(index, now)
-        element = life.visible(finished, standing, terse=self._quirks and quirks.terse(finished["MediaId"]))
-        if modified_at is not None:
-            element["MediaInfo"]["ModificationTime"] = iso(modified_at)
-        if (change := self._changes.get(index)) is not None:
-            _apply(change, element)
-        return element, standing
-
-    def _standing(self, index: int, now: float) -> tuple[life.Standing, float | None]:
-        upload = self.upload(index)
-        if upload is None:
-            return Dice(self._seed, index, "rest").pick(life.RESTING_PLACES), None
-        standing, after = life.standing_after(self.steps(index), now - upload.started_at, upload.life_seconds)
-        return standing, upload.started_at + after
-
-    def _invent(self, index: int) -> dict[str, Any]:
-        upload = self.upload(index)
-        if upload is None:
-            created_at: float = LIBRARY_BEGINS + index * SPACING + Dice(self._seed, index, "second").below(SPACING)
-            life_seconds = 300.0
-        else:
-            created_at, life_seconds = upload.started_at, upload.life_seconds
-        return shoot(
-            self._seed,
+    def sketch(self, index: int) -> Sketch:
+        """The finished medium but for its transcoded streams, before any quirk: a third of the work."""
+        created_at, life_seconds = self._life(index)
+        return sketch(
+            self.seed,
             index,
             media_id=self.identities.media_id(index),
             reference_id=self.identities.reference_id(index),
@@ -204,10 +183,40 @@ class Library:
             life_seconds=life_seconds,
         )
 
+    def standing(self, index: int, now: float) -> tuple[life.Standing, float | None]:
+        """How far a medium has come by `now`, and since when (unix seconds); None where it was always there."""
+        upload = self.upload(index)
+        if upload is None:
+            return life.RESTING_PLACES[roll(len(life.RESTING_PLACES), self.seed, index, "rest")], None
+        standing, after = life.standing_after(self.steps(index), now - upload.started_at, upload.life_seconds)
+        return standing, upload.started_at + after
+
+    def _record(self, index: int, change: Change) -> None:
+        self._changes[index] = change
+        self.version += 1
+
+    def _seen(self, finished: dict[str, Any], index: int, now: float) -> tuple[dict[str, Any], life.Standing]:
+        """What is there to be seen of a finished element at `now`, in fresh outer dicts, and why."""
+        standing, modified_at = self.standing(index, now)
+        element = life.visible(finished, standing, terse=self._quirks and quirks.terse(finished["MediaId"]))
+        if modified_at is not None:
+            element["MediaInfo"]["ModificationTime"] = iso(modified_at)
+        if (change := self._changes.get(index)) is not None:
+            _apply(change, element)
+        return element, standing
+
+    def _life(self, index: int) -> tuple[float, float]:
+        upload = self.upload(index)
+        return self.timeline.created_at(index), LIBRARY_LIFE if upload is None else upload.life_seconds
+
+    def _invent(self, index: int) -> dict[str, Any]:
+        created_at, life_seconds = self._life(index)
+        return shoot(self.sketch(index), created_at=created_at, life_seconds=life_seconds)
+
     def _invent_worded(self, index: int) -> dict[str, Any]:
         element = self._invent(index)
         if self._quirks:
-            quirks.reword(element, Dice(self._seed, index, "quirks"))
+            quirks.reword(element, Dice(self.seed, index, "quirks"))
         return element
 
     def _sign(self, element: dict[str, Any], sign: Callable[[str], str]) -> None:

@@ -1,4 +1,4 @@
-"""Notifications on their way to the callback URL, with VOD's patience: 5 seconds, three tries, then thrown away.
+"""Notifications on their way to the callback URL or into a queue, with VOD's patience: 5 seconds, three tries, then thrown away.
 
 Every medium has one event under way at a time, so its events arrive in order; media do not wait for each other. A try that
 failed gives its connection back before it pauses, so that a dead receiver does not slow the dropping.
@@ -7,6 +7,7 @@ failed gives its connection back before it pauses, so that a dead receiver does 
 from __future__ import annotations
 
 import asyncio
+import base64
 import hashlib
 import heapq
 import itertools
@@ -21,7 +22,9 @@ import httpx
 import msgspec
 
 from worker.emulator.config import EmulatorConfig
+from worker.emulator.dice import Dice
 from worker.emulator.faults import Mischief
+from worker.emulator.mailbox import Mailbox
 
 log = logging.getLogger(__name__)
 
@@ -42,9 +45,10 @@ class Script(Protocol):
 
 @dataclass(slots=True)
 class Errand:
-    """Where the telling of one script stands."""
+    """Where the telling of one script stands, to the callback URL or to the queue."""
 
     script: Script
+    queued: bool
     number: int = 0
     tries: int = 0
     body: bytes = b""
@@ -56,11 +60,12 @@ def callback_signature(url: str, timestamp: str, key: str) -> str:
 
 
 class Notifier:
-    """Delivers scripts. Without a callback URL nothing is sent and nothing counted."""
+    """Delivers scripts. With neither a callback URL nor a queue nothing is sent and nothing counted; with both, all of it twice."""
 
-    def __init__(self, config: EmulatorConfig, mischief: Mischief) -> None:
+    def __init__(self, config: EmulatorConfig, mischief: Mischief, mailbox: Mailbox) -> None:
         self._config = config
         self._mischief = mischief
+        self._mailbox = mailbox
         self._agenda: list[tuple[float, int, Errand]] = []
         self._order = itertools.count()
         self._news = asyncio.Event()
@@ -73,9 +78,10 @@ class Notifier:
 
     def tell(self, script: Script) -> None:
         """Put the events of `script` on the agenda."""
-        if self._config.callback_url and len(script):
-            self._pending += len(script)
-            self._plan(Errand(script), script.due(0))
+        for queued, wanted in ((False, self._config.callback_url), (True, self._config.smq_queue)):
+            if wanted and len(script):
+                self._pending += len(script)
+                self._plan(Errand(script, queued), script.due(0))
 
     def as_dict(self) -> dict[str, Any]:
         """Counters: `events` that have come up, of which each ends as delivered, dropped or lost; `pending` counts those that
@@ -85,7 +91,7 @@ class Notifier:
 
     async def run(self) -> None:
         """Work off the agenda until cancelled."""
-        if not self._config.callback_url:
+        if not self._config.callback_url and not self._config.smq_queue:
             return
         async with AsyncExitStack() as stack:
             for client in self._make_clients():
@@ -93,6 +99,9 @@ class Notifier:
             try:
                 while True:
                     errand = await self._next()
+                    if errand.queued:
+                        self._write(errand)
+                        continue
                     task = asyncio.create_task(self._run_errand(await self._idle.get(), errand))
                     self._under_way.add(task)
                     task.add_done_callback(self._under_way.discard)
@@ -133,6 +142,22 @@ class Notifier:
             outcome = await self._try(client, errand)
         finally:
             self._idle.put_nowait(client)
+        self._judge(errand, outcome)
+
+    def _write(self, errand: Errand) -> None:
+        """Into the queue, which is done when it is there."""
+        if not self._begin(errand):
+            outcome = "lost"
+        elif self._mischief.strikes("unwritable_queue"):
+            outcome = "unwritable"
+        else:
+            # Which of the two VOD writes is not known (vod-protocol 3.1).
+            encoded = self._config.quirks and Dice(self._config.seed, "queue", errand.body.decode()).chance(0.5)
+            self._mailbox.put(base64.b64encode(errand.body).decode() if encoded else errand.body.decode(), time.time())
+            outcome = "delivered"
+        self._judge(errand, outcome)
+
+    def _judge(self, errand: Errand, outcome: str) -> None:
         if outcome in ("delivered", "lost"):
             self._finish(errand, outcome)
             return
@@ -146,14 +171,8 @@ class Notifier:
     async def _try(self, client: httpx.AsyncClient, errand: Errand) -> str:
         """`delivered`, `lost`, or what came in place of a 200: another status, `timeout` or `unreachable`."""
         config = self._config
-        if errand.tries == 0:
-            # Composed once: the tries of one event carry the same body.
-            errand.body = msgspec.json.encode(errand.script.body(errand.number))
-            self._counts["events"] += 1
-            if self._mischief.strikes("lost_notifications"):
-                return "lost"
-        errand.tries += 1
-        self._counts["attempts"] += 1
+        if not self._begin(errand):
+            return "lost"
         headers = {"content-type": "application/json", "user-agent": USER_AGENT, "accept-encoding": "gzip,deflate"}
         if config.callback_key:
             timestamp = str(int(time.time()))
@@ -167,6 +186,18 @@ class Notifier:
         except (httpx.HTTPError, httpx.InvalidURL):
             return "unreachable"
         return "delivered" if answer.status_code == 200 else str(answer.status_code)
+
+    def _begin(self, errand: Errand) -> bool:
+        """Count a try, and compose the event before the first; False where the event is to be lost."""
+        if errand.tries == 0:
+            # Composed once: the tries of one event carry the same body.
+            errand.body = msgspec.json.encode(errand.script.body(errand.number))
+            self._counts["events"] += 1
+            if self._mischief.strikes("lost_notifications"):
+                return False
+        errand.tries += 1
+        self._counts["attempts"] += 1
+        return True
 
     def _finish(self, errand: Errand, ending: str) -> None:
         self._counts[ending] += 1

@@ -1,0 +1,126 @@
+"""Does the emulated queue hide, return and refuse as SMQ does?"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from email.utils import formatdate
+
+import pytest
+
+from worker.emulator.mailbox import Mailbox
+from worker.emulator.refusal import Refusal
+from worker.emulator.smq_signature import Porter, signature
+
+NOON = 1_764_000_000.0
+TARGET = "/queues/vod-events/messages?numOfMessages=16&waitseconds=20"
+HEADERS = {"content-type": "text/xml;charset=utf-8", "date": "Mon, 24 Nov 2025 16:00:00 GMT", "x-mns-version": "2015-06-06"}
+
+
+def call(porter: Porter, *, key: str = "demoKeyId", secret: str = "demoSecret", now: float = NOON, **headers: str) -> None:
+    """A signed call with a few things changed; a header set to "" is left out."""
+    changed = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
+    sent = {name: value for name, value in changed.items() if value}
+    sent.setdefault("authorization", f"MNS {key}:{signature(secret, 'GET', TARGET, sent)}")
+    porter.admit(method="GET", resource=TARGET, headers=sent, body=b"<x/>", now=now)
+
+
+# Who may call
+
+
+def test_the_signature_is_the_documented_one() -> None:
+    assert signature("demoSecret", "GET", TARGET, HEADERS) == "kXgVCYwaBKC0MD/wdSrWk5jmAMc="
+
+
+def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
+    porter = Porter("demoKeyId", "demoSecret")
+
+    call(porter)
+    call(porter, content_md5=base64.b64encode(hashlib.md5(b"<x/>").digest()).decode())
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "status"),
+    [
+        ({"authorization": "demoKeyId:abc"}, "InvalidAuthorizationHeader", 400),
+        ({"authorization": "MNS demoKeyId:kXgVCYwaBKC0MD/wdSrWk5jmAMd="}, "SignatureDoesNotMatch", 403),
+        ({"secret": "another"}, "SignatureDoesNotMatch", 403),
+        ({"key": "another"}, "InvalidAccessKeyId", 403),
+        ({"x_mns_version": ""}, "InvalidArgument", 400),
+        ({"date": ""}, "InvalidDateHeader", 400),
+        ({"date": "yesterday"}, "InvalidDateHeader", 400),
+        ({"date": formatdate(NOON - 16 * 60, usegmt=True)}, "InvalidDateHeader", 400),
+        ({"security_token": "sts"}, "AccessDenied", 403),
+        ({"content_md5": "AAAA"}, "InvalidDegist", 400),
+    ],
+)
+def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: str, status: int) -> None:
+    with pytest.raises(Refusal) as refused:
+        call(Porter("demoKeyId", "demoSecret"), **changes)
+
+    assert (refused.value.code, refused.value.status) == (code, status)
+
+
+# What comes back
+
+
+def test_what_was_taken_is_invisible_until_its_time_is_over() -> None:
+    mailbox = Mailbox(visibility=30)
+    mailbox.put("a", NOON)
+
+    (first,) = [letter.receipt for letter in mailbox.take(16, NOON)]
+    meanwhile = mailbox.take(16, NOON + 29)
+    (again,) = mailbox.take(16, NOON + 31)
+
+    assert meanwhile == []
+    assert (again.taken, again.body) == (2, "a")
+    assert again.receipt != first
+
+
+def test_a_deleted_message_is_gone() -> None:
+    mailbox = Mailbox(visibility=30)
+    mailbox.put("a", NOON)
+    (letter,) = mailbox.take(16, NOON)
+
+    mailbox.delete(letter.receipt, NOON + 1)
+
+    assert mailbox.take(16, NOON + 60) == []
+    assert mailbox.as_dict(NOON) == {"visible": 0, "invisible": 0, "written": 1, "received": 1, "deleted": 1, "void_receipts": 0}
+
+
+def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> None:
+    mailbox = Mailbox(visibility=30)
+    mailbox.put("a", NOON)
+    first = mailbox.take(1, NOON)[0].receipt
+    with pytest.raises(Refusal, match="receipt") as late:
+        mailbox.delete(first, NOON + 30)
+    second = mailbox.take(1, NOON + 30)[0].receipt
+
+    with pytest.raises(Refusal) as old:
+        mailbox.delete(first, NOON + 31)
+    mailbox.delete(second, NOON + 31)
+
+    assert late.value.code == old.value.code == "ReceiptHandleError"
+    assert len(mailbox) == 0
+
+
+def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
+    mailbox = Mailbox(visibility=30)
+    mailbox.put("a", NOON)
+    old = mailbox.take(1, NOON)[0].receipt
+
+    held = mailbox.postpone(old, 100, NOON + 10)
+
+    assert held.receipt != old
+    assert mailbox.take(1, NOON + 109) == []
+    assert [letter.body for letter in mailbox.take(1, NOON + 110)] == ["a"]
+
+
+def test_a_look_takes_nothing() -> None:
+    mailbox = Mailbox(visibility=30)
+    mailbox.put("a", NOON)
+
+    seen = [mailbox.peek(16, NOON)[0].body for _ in range(2)]
+
+    assert seen == ["a", "a"]
+    assert [letter.taken for letter in mailbox.take(16, NOON)] == [1]
