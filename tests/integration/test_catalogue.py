@@ -97,6 +97,21 @@ def test_an_answer_without_analysis_erases_no_analysed_file(store: Store) -> Non
     assert len(found["video_streams"]) == 1
 
 
+@pytest.mark.parametrize("said", [None, {}, "", {"MediaId": "a"}])
+def test_an_answer_without_media_info_erases_none(store: Store, said: Any) -> None:
+    save(store, clip("a", CateId=12), clip("b"))
+    without = element("a") | {"MediaInfo": said}
+    without["MezzanineInfo"]["Size"] = 7
+
+    save(store, typed(without), clip("b", Title="Other"), at=NOON + SECOND)
+    found = record(store, "a")
+    saved = save(store, clip("a", CateId=12), at=NOON + 2 * SECOND)
+
+    assert (found["title"], found["tags"], found["cate_id"], found["mezzanine"]["size"]) == ("Demo", ["a", "b"], 12, 7)
+    assert record(store, "b")["title"] == "Other"
+    assert saved.changed == ["a"]
+
+
 def test_the_analysed_answer_after_it_is_written_whole(store: Store) -> None:
     save(store, clip("a"))
     save(store, typed(announced("a", Title="Renamed")), at=NOON + SECOND)

@@ -33,6 +33,7 @@ from worker.store import Store, tables
 from worker.store.inbox import BACKFILL, MANUAL, Claim, Inbox, Request
 from worker.store.quota import Slot
 from worker.sync import batch
+from worker.sync.fetch import Fetch, Fetched
 from worker.sync.policy import Policy
 from worker.sync.receive import delivery, receive
 from worker.vod.fake import FakeVod
@@ -105,7 +106,7 @@ class Worker:
     claim: Claim
     slot: Slot
     asked: dict[str, int]
-    fetched: batch._Fetched | None = None
+    fetched: Fetched | None = None
     answers: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -128,7 +129,8 @@ class InboxMachine(RuleBasedStateMachine):
         self.count = self.settled_at = 0
         self.truth: dict[str, Truth] = {}
         self.deliveries: Counter[str] = Counter()
-        self.deleted_at: dict[str, datetime] = {}
+        #: When each medium was deleted, and when that was told.
+        self.deletions: dict[str, tuple[datetime, datetime]] = {}
         #: How often each medium was asked for: ever, before VOD last changed it, before the claim that was answered, or buried.
         self.asked: Counter[str] = Counter()
         self.asked_before_change: Counter[str] = Counter()
@@ -241,7 +243,7 @@ class InboxMachine(RuleBasedStateMachine):
             self.asked[media_id] += 1
         for each in new.values():
             if each.deletes and each.event_time:
-                self.deleted_at |= dict.fromkeys(each.media_ids, each.event_time)
+                self.deletions |= dict.fromkeys(each.media_ids, (each.event_time, self.now))
 
     def claim(self, number: int) -> None:
         due = {media_id for media_id, row in self.requests().items() if row.state == "due" and row.available_at <= self.now}
@@ -262,22 +264,13 @@ class InboxMachine(RuleBasedStateMachine):
         self.holder |= dict.fromkeys(claim.media_ids, worker)
 
     def fetch(self, worker: Worker) -> None:
-        worker.fetched = batch._Fetched()
-        batch._fetch(
-            self.store,
-            self.vod,
-            worker.claim.media_ids,
-            worker.slot,
-            worker.fetched,
-            source="default",
-            policy=POLICY,
-            sleep=lambda seconds: None,
-        )
+        fetch = Fetch(self.store, self.vod, worker.claim, policy=POLICY, sleep=lambda seconds: None)
+        worker.fetched = fetch.ask(worker.claim.media_ids, worker.slot)
         for answer, asked_at in worker.fetched.answers:
             for media_id in {media.media_id for media in answer.media} | answer.missing | answer.forbidden:
                 worker.answers[media_id] = self.truth.get(media_id, Truth()), asked_at
 
-    def finish(self, worker: Worker, fetched: batch._Fetched) -> None:
+    def finish(self, worker: Worker, fetched: Fetched) -> None:
         before = self.requests()
 
         self.store.transact(lambda connection: batch._store(connection, worker.claim, fetched, now=worker.now, policy=POLICY))
@@ -313,10 +306,11 @@ class InboxMachine(RuleBasedStateMachine):
         row = replace(row, observed_at=asked_at) if row else Row(asked_at, "new")
         if truth.kind == "gone":
             (request,) = (each for each in worker.claim.requests if each.media_id == media_id)
-            if media_id in self.deleted_at:
-                since = row.deleted_at if row.state == "deleted" else self.deleted_at[media_id]
+            deleted_at, told_at = self.deletions.get(media_id, (None, None))
+            if told_at and (row.state in ("new", "deleted") or told_at >= request.requested_at):
+                since = row.deleted_at if row.state == "deleted" else deleted_at
                 row = replace(row, state="deleted", deleted_at=since)
-            elif row.state == "new" or not POLICY.after_nothing(request, "", now=worker.now):
+            elif row.state == "new" or not POLICY.after_nothing(request, "", now=worker.now, known=row.state == "ok"):
                 row = replace(row, state="missing", deleted_at=None)
             else:
                 return

@@ -19,8 +19,16 @@ class RejectedNotification(VodsyncError):
         self.reason = reason
 
 
+class RejectedMessage(VodsyncError):
+    """Another program's message asks for nothing that could be done; somebody has to send it differently."""
+
+
 class StoreUnavailable(VodsyncError):
     """The database did not take the write; asking again later is expected to work."""
+
+
+class BrokerRefused(VodsyncError):
+    """The broker holds something of another kind than we need; somebody has to change that there."""
 
 
 class SchemaStale(VodsyncError):

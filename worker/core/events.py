@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from collections.abc import Iterator
@@ -47,6 +48,8 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     #: "" where it names none.
     event_type: str
     media_ids: tuple[str, ...]
+    #: How many more it names than anybody fetches because of one notification.
+    dropped: int = 0
     #: Aware UTC; None where absent or impossible.
     event_time: datetime | None
     #: "success", "fail", or VOD's own word.
@@ -84,7 +87,8 @@ def parse(body: bytes) -> Notification:
         event_time = None
     return Notification(
         event_type=event_type,
-        media_ids=media_ids,
+        media_ids=media_ids[:MEDIA_IDS_LIMIT],
+        dropped=max(0, len(media_ids) - MEDIA_IDS_LIMIT),
         event_time=event_time,
         status=status or None,
         wants_fetch=wants_fetch,
@@ -96,6 +100,19 @@ def parse(body: bytes) -> Notification:
         event_key=_event_key(said),
         body=strip_signature(received),
     )
+
+
+def parse_queued(text: str) -> Notification:
+    """Read one notification as a queue holds it: the same JSON, or base64 of it (vod-protocol 3.1).
+
+    Raises RejectedNotification with the reason "malformed" where it is neither.
+    """
+    text = text.strip().removeprefix("\ufeff").lstrip()
+    try:
+        body = text.encode() if text.startswith("{") else base64.b64decode("".join(text.split()), validate=True)
+    except ValueError:
+        _refuse()
+    return parse(body)
 
 
 def _text(fields: dict[str, Any], name: str) -> str:
@@ -112,7 +129,7 @@ def _media_ids(fields: dict[str, Any], event_type: str) -> tuple[str, ...]:
     if "MediaIds" not in fields:
         return (named,) if named else ()
     listed = (part for part in _listed(fields["MediaIds"]) if usable(part))
-    return tuple(dict.fromkeys([named, *listed] if named else listed))[:MEDIA_IDS_LIMIT]
+    return tuple(dict.fromkeys([named, *listed] if named else listed))
 
 
 def _workflow_media(fields: dict[str, Any]) -> str:

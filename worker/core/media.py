@@ -152,6 +152,17 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...] = ()
 
     @property
+    def described(self) -> bool:
+        """True where VOD says something of the medium itself, beyond its id."""
+        info = self.raw.get("MediaInfo")
+        return isinstance(info, dict) and any(value not in (None, "") for name, value in info.items() if name != "MediaId")
+
+    @property
+    def empty(self) -> bool:
+        """True where VOD names the medium and says nothing of it."""
+        return not (self.described or self.mezzanine or self.audio_streams or self.video_streams or self.play_infos)
+
+    @property
     def analysed(self) -> bool:
         """True where VOD has looked into the source file: a duration or a stream is known."""
         if self.audio_streams or self.video_streams:

@@ -21,8 +21,8 @@ _DRIVERS = {
     "sqlite": "sqlite",
 }
 
-#: Seconds to wait for a connection, for one statement, and for a lock.
-_CONNECT, _STATEMENT, _LOCK = 3, 10, 5
+#: Seconds to wait for a connection, for one statement, for a lock, and for the next statement of a transaction.
+_CONNECT, _STATEMENT, _LOCK, _IDLE = 3, 10, 5, 60
 
 #: Marks a connection that only reads: on SQLite it then takes no write lock.
 READ_ONLY = {"vodsync_read_only": True}
@@ -59,6 +59,7 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
         "pool_timeout": _CONNECT,
         "pool_recycle": 600,
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
+        "json_deserializer": msgspec.json.decode,
     }
     if backend == "postgresql" and url.get_driver_name() == "psycopg":
         arguments = _postgresql(schema, migrating)
@@ -89,7 +90,7 @@ def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
         # A plan made while the tables were empty would serve them for ever.
         "plan_cache_mode": "force_custom_plan",
         "lock_timeout": f"{_LOCK}s",
-        "idle_in_transaction_session_timeout": "60s",
+        "idle_in_transaction_session_timeout": f"{_IDLE}s",
         "statement_timeout": "0" if migrating else f"{_STATEMENT}s",
     }
     if schema:
@@ -112,6 +113,8 @@ def _mysql(migrating: bool) -> dict[str, Any]:
         "write_timeout": None if migrating else _STATEMENT,
         "init_command": (
             f"SET time_zone='+00:00', innodb_lock_wait_timeout={_LOCK}, sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
+            # A process that stands still in a transaction must not hold its rows for ever; MySQL has no such setting.
+            f" /*M!100300 , idle_transaction_timeout={_IDLE} */"
         ),
     }
 

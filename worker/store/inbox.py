@@ -37,13 +37,14 @@ class Delivery(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Please fetch this medium, at once or from `available_at` on."""
+    """Please fetch this medium, at once or from `available_at` on. It is asked since `requested_at`, or just now."""
 
     source: str
     media_id: str
     reason: str
     priority: int
     available_at: datetime | None = None
+    requested_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,8 +79,8 @@ class Claim:
 class Postponement:
     """Ask again for `media_id` at `at`.
 
-    `failed` adds to the attempts that lead to a dead letter; `waited` to the answers that were not final. `priority` is the lane it
-    waits in from now on, where that is another one.
+    `failed` adds to the attempts that lead to a dead letter; `waited` to the answers that were not final, which `anew` begins to
+    count again. `priority` is the lane it waits in from now on, where that is another one.
     """
 
     media_id: str
@@ -87,6 +88,7 @@ class Postponement:
     error: str | None
     failed: bool = False
     waited: bool = False
+    anew: bool = False
     priority: int | None = None
 
 
@@ -133,20 +135,21 @@ class Inbox:
 
     def request(self, requests: Iterable[Request], *, now: datetime) -> None:
         """Make media due. One row per medium: asking twice costs one look-up."""
-        rows = {
-            (request.source, request.media_id): {
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for request in requests:
+            key = request.source, request.media_id
+            since = request.requested_at or now
+            rows[key] = {
                 "source": request.source,
                 "media_id": request.media_id,
                 "reason": request.reason,
                 "priority": request.priority,
-                "requested_at": now,
+                "requested_at": min(since, rows[key]["requested_at"]) if key in rows else since,
                 "available_at": request.available_at or now,
                 "generation": 1,
                 "attempts": 0,
                 "state": "due",
             }
-            for request in requests
-        }
         if rows:
             # Everybody takes row locks in the same order, so that two receivers cannot deadlock.
             _REQUEST.execute(self._connection, [rows[key] for key in sorted(rows)])
@@ -204,6 +207,7 @@ class Inbox:
                 "at": postponement.at,
                 "failed": int(postponement.failed),
                 "waited": int(postponement.waited),
+                "before": 0 if postponement.anew else 1,
                 "lane": postponement.priority,
                 "error": postponement.error,
                 "now_": now,
@@ -263,6 +267,8 @@ _RECORD = Upsert(
 
 def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
     dead = stored.state == literal_column("'dead'")
+    followed = (stored.waits > literal_column("0")) & (stored.priority > literal_column(str(LIVE)))
+    earlier = new.requested_at < stored.requested_at
     return [
         # A leased row keeps its time: whoever holds it sees the new generation when settling.
         (
@@ -274,7 +280,8 @@ def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
                 else_=new.available_at,
             ),
         ),
-        ("requested_at", case((dead | (stored.waits > literal_column("0")), new.requested_at), else_=stored.requested_at)),
+        # Everything VOD told since then is part of the request. One that was answered and is only followed begins anew.
+        ("requested_at", case((dead | followed | earlier, new.requested_at), else_=stored.requested_at)),
         ("waits", literal_column("0")),
         ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
         ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
@@ -334,7 +341,7 @@ _POSTPONE = (
         claim=null(),
         available_at=case((_UNCHANGED, bindparam("at")), else_=bindparam("now_")),
         attempts=case((_UNCHANGED, sync_request.c.attempts + bindparam("failed")), else_=0),
-        waits=case((_UNCHANGED, sync_request.c.waits + bindparam("waited")), else_=0),
+        waits=case((_UNCHANGED, sync_request.c.waits * bindparam("before") + bindparam("waited")), else_=0),
         priority=case(
             (_UNCHANGED, func.coalesce(bindparam("lane", type_=Integer), sync_request.c.priority)), else_=sync_request.c.priority
         ),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, select, true
 
-from worker.store.quota import Held, Quota
+from worker.store.changes import Changes, Waiting
+from worker.store.quota import BATCH, Held, Quota
 from worker.store.tables import media, notification, sync_request
 from worker.store.workers import Heartbeat, Workers
 
@@ -29,7 +31,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class Overview:
-    """`seen_at` is the moment it was true."""
+    """`seen_at` is the moment it was true. `changes` is None where there is no change feed."""
 
     seen_at: datetime
     backlog: Backlog
@@ -37,6 +39,10 @@ class Overview:
     notifications: int
     workers: list[Heartbeat]
     held: list[Held]
+    #: The part of the backlog that belongs to sources with a description, and the requests of each other source.
+    served: Backlog
+    unserved: dict[str, int]
+    changes: Waiting | None = None
 
     def alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= _SILENT
@@ -45,18 +51,33 @@ class Overview:
     def problems(self) -> list[str]:
         """What somebody should look at, in sentences that name the next step."""
         found = [
-            f"source {held.source}: {held.fault} (since {held.fault_at:%H:%M:%S} UTC; asked again at {held.until:%H:%M:%S})"
+            f"source {held.source}, {held.operation}: {held.fault} (since {held.fault_at:%H:%M:%S} UTC"
+            + (f"; asked again at {held.until:%H:%M:%S})" if held.until > held.fault_at else ")")
             for held in self.held
         ]
-        if self.backlog.oldest_due_age > _OVERDUE.total_seconds() and not self.held:
-            overdue = f"{self.backlog.due} sync requests are due, the oldest for {self.backlog.oldest_due_age:.0f} s"
+        # Requests that are held back are told of above, and do not wait for a worker.
+        held_back = any(held.operation == BATCH for held in self.held)
+        if self.served.oldest_due_age > _OVERDUE.total_seconds():
+            overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
             alive = [worker for worker in self.workers if self.alive(worker)]
+            idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > _OVERDUE for worker in alive)
             if not alive:
                 found.append(f"{overdue}, and no worker is alive; start one with: vodsync work")
-            elif all(worker.claimed_at is None or self.seen_at - worker.claimed_at > _OVERDUE for worker in alive):
+            elif idle and not held_back:
                 found.append(f"{overdue}, and no worker takes them; look at the workers' logs and start them again")
+        found += [
+            f"{_requests(count)} to source {source}, which is not configured here (any more); describe it in vodsync.toml as "
+            f"[sources.{source}], or delete its rows from vod_sync_request"
+            for source, count in self.unserved.items()
+        ]
         if self.backlog.dead:
-            found.append(f"{self.backlog.dead} dead letters; look at them with: vodsync failures list")
+            letters = "1 dead letter" if self.backlog.dead == 1 else f"{self.backlog.dead} dead letters"
+            found.append(f"{letters}; look with: vodsync failures list")
+        if self.changes and self.changes.since and self.seen_at - self.changes.since > _OVERDUE:
+            found.append(
+                f"{self.changes.count} changes wait since {self.changes.since:%Y-%m-%d %H:%M:%S} UTC; look at the broker, and "
+                "whether workers run with VODSYNC_CHANGES=on"
+            )
         return found
 
     def as_json(self) -> dict[str, Any]:
@@ -70,28 +91,45 @@ class Overview:
             "workers": [asdict(each) | {"state": "ok" if self.alive(each) else "silent"} for each in self.workers],
             "held_back": [asdict(each) for each in self.held],
             "problems": self.problems,
-        }
+        } | ({"changes": asdict(self.changes)} if self.changes else {})
 
 
-def backlog(connection: Connection, *, now: datetime) -> Backlog:
-    """Requests that may be claimed now are `due`; leased, lingering and backed-off ones are `waiting`."""
+def _requests(count: int) -> str:
+    return "1 sync request belongs" if count == 1 else f"{count} sync requests belong"
+
+
+def backlog(connection: Connection, *, now: datetime, sources: Collection[str] | None = None) -> Backlog:
+    """Requests that may be claimed now are `due`; leased, lingering and backed-off ones are `waiting`. Of `sources`, or of all."""
     ready = sync_request.c.available_at <= now
+    ours = true() if sources is None else sync_request.c.source.in_(sorted(sources))
     due, oldest = connection.execute(
-        select(func.count(), func.min(sync_request.c.available_at)).where(sync_request.c.state == "due", ready)
+        select(func.count(), func.min(sync_request.c.available_at)).where(sync_request.c.state == "due", ready, ours)
     ).one()
-    waiting = connection.execute(select(func.count()).where(sync_request.c.state == "due", ~ready)).scalar_one()
-    dead = connection.execute(select(func.count()).where(sync_request.c.state == "dead")).scalar_one()
+    waiting = connection.execute(select(func.count()).where(sync_request.c.state == "due", ~ready, ours)).scalar_one()
+    dead = connection.execute(select(func.count()).where(sync_request.c.state == "dead", ours)).scalar_one()
     age = (now - oldest).total_seconds() if oldest else 0.0
     return Backlog(due=due, waiting=waiting, dead=dead, oldest_due_age=round(age, 3))
 
 
-def overview(connection: Connection, *, now: datetime) -> Overview:
+def overview(connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False) -> Overview:
+    """`sources` are those that are described where this is asked. With `feed` also where no change waits."""
+    changes = Changes(connection).waiting()
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
+    unserved = connection.execute(
+        select(sync_request.c.source, func.count())
+        .where(sync_request.c.state == "due", sync_request.c.source.not_in(sorted(sources)))
+        .group_by(sync_request.c.source)
+        .order_by(sync_request.c.source)
+    ).all()
+    whole = backlog(connection, now=now)
     return Overview(
         seen_at=now,
-        backlog=backlog(connection, now=now),
+        backlog=whole,
         media=dict(states),
         notifications=connection.execute(select(func.count()).select_from(notification)).scalar_one(),
         workers=Workers(connection).all(),
         held=Quota(connection).held(),
+        served=backlog(connection, now=now, sources=sources) if unserved else whole,
+        unserved=dict(map(tuple, unserved)),
+        changes=changes if feed or changes.count else None,
     )

@@ -1,7 +1,9 @@
-"""One rate limit for all workers: a row per source and operation says when the next call may start (GCRA)."""
+"""One rate limit for all workers: a row per source and operation says when the last calls started, and when the next one may."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -10,13 +12,25 @@ from sqlalchemy import Connection, bindparam, insert, select, update
 from worker.store.dialects import clock
 from worker.store.tables import quota
 
+#: The operation that sync requests wait for.
+BATCH = "BatchGetMediaInfos"
+
+#: No operation, but what is said of a source that a worker started without.
+CREDENTIALS = "credentials"
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The share of the configured rate that we use, so that jitter on the way never puts one call too many into a second.
-_SHARE = 0.955
+#: The share of the configured rate that we use, so that jitter on the way to VOD never puts one call too many into a second.
+_SHARE = 0.96
+
+#: So many calls have to take as long as the rate says, counted from when they really started; between them it may jitter.
+_REMEMBERED = 20
 
 #: A slot may be reserved this far ahead; further ahead it would hold a batch that could still fill.
 _AHEAD = timedelta(milliseconds=50)
+
+#: Nobody is held back for longer; what lies further ahead was written before the database's clock was set back.
+_LONGEST = timedelta(minutes=6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +39,13 @@ class Slot:
 
     at: datetime
     wait: timedelta
+    #: `at` by this process's monotonic clock, in seconds.
+    due: float
     probing: bool = False
+
+    def late(self) -> timedelta:
+        """How long ago the call should have started."""
+        return timedelta(seconds=max(0.0, time.monotonic() - self.due))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,19 +66,43 @@ class Quota:
         self._connection = connection
         self._clock = clock(connection.dialect.name)
 
-    def take(self, source: str, operation: str, *, per_second: float) -> Slot | timedelta:
-        """Reserve the next slot, or say how long to wait before asking again."""
-        now, next_at, fault = self._read(source, operation)
-        at = max(now, next_at)
-        if at - now > _AHEAD:
-            return at - now - _AHEAD
-        self._write(source, operation, at + timedelta(seconds=1 / (per_second * _SHARE)))
-        return Slot(at=at, wait=at - now, probing=fault is not None)
+    def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | timedelta:
+        """Reserve the next slot, or say how long to wait before asking again.
+
+        With `calls` it is the first of so many, and the caller spaces them evenly at `per_second`.
+        """
+        now, next_at, started, fault = self._read(source, operation)
+        read_at = time.monotonic()
+        spacing = timedelta(seconds=1 / per_second)
+        at = max(now, next_at if next_at - now <= _LONGEST else now)
+        most = max(1, min(_REMEMBERED, int(per_second)))
+        span = spacing * most / _SHARE
+        recent = [each for each in started if each - now <= span + _AHEAD][-most:]
+        for call, before in enumerate(recent, start=most - len(recent)):
+            if call < calls:
+                at = max(at, before + span - call * spacing)
+        wait = at - now
+        if wait > _AHEAD:
+            return wait - _AHEAD
+        starts = recent + [at + call * spacing for call in range(calls)]
+        self._write(source, operation, at + calls * spacing, starts[-_REMEMBERED:])
+        return Slot(at=at, wait=wait, due=read_at + wait.total_seconds(), probing=fault is not None)
+
+    def correct(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
+        """Calls that should have started at the one time started at the other."""
+        if started:
+            _, next_at, starts, _ = self._read(source, operation)
+            self._write(source, operation, next_at, sorted(started.get(at, at) for at in starts))
 
     def hold_back(self, source: str, operation: str, pause: timedelta, *, fault: str) -> None:
         """Nobody calls this operation of this source for `pause`, because VOD said `fault`."""
-        now, next_at, _ = self._read(source, operation)
-        self._write(source, operation, max(next_at, now + pause))
+        now, next_at, started, _ = self._read(source, operation)
+        self._write(source, operation, max(next_at, now + pause), started)
+        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
+
+    def blame(self, source: str, operation: str, fault: str) -> None:
+        """The calls still fail, by now because of `fault`; this holds nobody back."""
+        now, _, _, _ = self._read(source, operation)
         self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
 
     def release(self, source: str, operation: str) -> None:
@@ -73,28 +117,36 @@ class Quota:
         rows = self._connection.execute(_HELD)
         return [Held(*row[:4], until=_time(row.next_at_us)) for row in rows]
 
-    def _read(self, source: str, operation: str) -> tuple[datetime, datetime, str | None]:
+    def _read(self, source: str, operation: str) -> tuple[datetime, datetime, list[datetime], str | None]:
+        """Now, when the next call may start, when the last ones did, and why calls are held back."""
         row = self._connection.execute(_READ.add_columns(self._clock), {"source": source, "operation": operation}).one_or_none()
         if row is None:
             self._connection.execute(insert(quota), {"source": source, "operation": operation, "next_at_us": 0})
             return self._read(source, operation)
-        return _time(row[2]), _time(row[0]), row[1]
+        return _time(row[3]), _time(row.next_at_us), [_time(each) for each in row.started_us or ()], row.fault
 
-    def _write(self, source: str, operation: str, next_at: datetime) -> None:
-        self._connection.execute(_WRITE, {"s": source, "o": operation, "at": (next_at - _EPOCH) // timedelta(microseconds=1)})
+    def _write(self, source: str, operation: str, next_at: datetime, started: list[datetime]) -> None:
+        values = {"at": _microseconds(next_at), "started": [_microseconds(each) for each in started]}
+        self._connection.execute(_WRITE, {"s": source, "o": operation} | values)
 
 
 def _time(microseconds: int) -> datetime:
     return _EPOCH + timedelta(microseconds=int(microseconds))
 
 
+def _microseconds(at: datetime) -> int:
+    return (at - _EPOCH) // timedelta(microseconds=1)
+
+
 _READ = (
-    select(quota.c.next_at_us, quota.c.fault)
+    select(quota.c.next_at_us, quota.c.started_us, quota.c.fault)
     .where(quota.c.source == bindparam("source"), quota.c.operation == bindparam("operation"))
     .with_for_update()
 )
 _WRITE = (
-    update(quota).where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o")).values(next_at_us=bindparam("at"))
+    update(quota)
+    .where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o"))
+    .values(next_at_us=bindparam("at"), started_us=bindparam("started"))
 )
 _FAULT = (
     update(quota)

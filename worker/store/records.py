@@ -1,13 +1,18 @@
-"""One medium whole, as it stands in the database: for people and programs that ask for it by id."""
+"""One medium whole, as it stands in the database or in VOD's answer: for people and programs that ask for it by id."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
 from worker.core import lenient
+from worker.core.media import Media
 from worker.store import tables
+from worker.store.catalogue import MEDIA_FIELDS
 
 #: Notifications shown as a medium's history, newest first.
 _HISTORY = 20
@@ -35,9 +40,67 @@ def find(connection: Connection, source: str, media_id: str) -> dict[str, Any] |
         record[name] = _many(connection, table, source, media_id, order)
     raw = _one(connection, tables.raw, source, media_id)
     record["unreadable"] = raw["unreadable"] if raw else []
+    record["video_info"] = _one(connection, tables.video_info, source, media_id, whole=False)
     record["sync_request"] = request
     record["notifications"] = history
     return record
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """One field, or a whole row where only one side has it (`video_streams[0]`)."""
+
+    field: str
+    stored: Any
+    at_vod: Any
+
+
+def answered(media: Media) -> dict[str, Any]:
+    """The record that `media` would become, as far as VOD says it; keys and values are those of `find`."""
+    record: dict[str, Any] = {name: getattr(media, name) for name in MEDIA_FIELDS}
+    record |= {name: None if (said := getattr(media, name)) is None else list(said) for name in ("tags", "snapshots")}
+    record["mezzanine"] = None if media.mezzanine is None else _row(tables.mezzanine, media.mezzanine)
+    for name, (table, _) in _CHILDREN.items():
+        record[name] = [_row(table, child) for child in getattr(media, name)]
+    return record
+
+
+def differences(record: Mapping[str, Any], said: Mapping[str, Any]) -> list[Difference]:
+    """Where `record`, as `find` gives it, differs from what VOD `said`, as `answered` gives it. Streams are paired by their key."""
+    stored = {name: record.get(name) for name in said}
+    return list(_differences(_by_key(stored), _by_key(said)))
+
+
+def _by_key(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Plain fields as they are; a row of another table as a dict under its own name."""
+    flat = {name: value for name, value in record.items() if name not in _CHILDREN}
+    for name, (_, key) in _CHILDREN.items():
+        flat |= {f"{name}[{row[key]}]": row for row in record.get(name) or ()}
+    return flat
+
+
+def _differences(stored: Mapping[str, Any], said: Mapping[str, Any], place: str = "") -> Iterator[Difference]:
+    for name in dict.fromkeys([*said, *stored]):
+        ours, theirs = stored.get(name), said.get(name)
+        if isinstance(ours, dict) and isinstance(theirs, dict):
+            yield from _differences(ours, theirs, f"{place}{name}.")
+        elif not _equal(ours, theirs):
+            yield Difference(f"{place}{name}", _said(ours), _said(theirs))
+
+
+def _equal(ours: Any, theirs: Any) -> bool:
+    if isinstance(ours, Decimal) and isinstance(theirs, Decimal):
+        # SQLite keeps the digits that a float has.
+        return ours == theirs or float(ours) == float(theirs)
+    return bool(ours == theirs)
+
+
+def _said(value: Any) -> Any:
+    return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
+
+
+def _row(table: Table, value: object) -> dict[str, Any]:
+    return {column.name: getattr(value, column.name) for column in _inner(table)}
 
 
 def _one(connection: Connection, table: Table, source: str, media_id: str, *, whole: bool = True) -> dict[str, Any] | None:

@@ -47,6 +47,17 @@ class Spooled:
     count: int
     since: datetime | None
 
+    @property
+    def problem(self) -> str | None:
+        """What somebody should look at, in a sentence; None where the spool is empty."""
+        if not self.count or self.since is None:
+            return None
+        waiting = "1 notification waits" if self.count == 1 else f"{self.count} notifications wait"
+        return (
+            f"{waiting} in the spool of this machine since {self.since:%Y-%m-%d %H:%M:%S} UTC, because the database did not take "
+            "them; the receiver's log says why"
+        )
+
 
 class Spool:
     """One SQLite file (WAL, synchronous=FULL) that several receiver processes of one machine may share."""

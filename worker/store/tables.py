@@ -160,6 +160,25 @@ raw = _table(
     PrimaryKeyConstraint("media_id", "source"),
 )
 
+video_info = _table(
+    "vod_video_info",
+    *_medium(),
+    Column("requested_at", UtcDateTime, nullable=False),
+    #: When the single-video operation is to be asked for this medium; NULL where its answer is there, or was given up on.
+    *_times("available_at"),
+    #: That of the sync request whose fetch owes it.
+    Column("priority", Integer, nullable=False, server_default=text("10")),
+    Column("attempts", Integer, nullable=False),
+    *_texts("last_error"),
+    #: The token of the claim that holds this row, until `available_at`.
+    Column("claim", String(32)),
+    Column("answer", Json),
+    Column("unreadable", Json),
+    *_times("observed_at"),
+    PrimaryKeyConstraint("media_id", "source"),
+    Index("ix_vod_video_info_due", "priority", "source", "available_at"),
+)
+
 notification = _table(
     "vod_notification",
     Column("id", _RowId, Identity(), nullable=False),
@@ -209,16 +228,49 @@ job = _table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     *_times("finished_at"),
+    #: Kind and source while the job is not over: two of the same kind cannot run at once.
+    Column("running", String(128)),
+    #: The token of the worker that holds it, until `available_at`.
+    Column("claim", String(32)),
+    *_times("available_at"),
+    *_texts("last_error"),
     PrimaryKeyConstraint("id"),
     Index(None, "kind", "state", "source"),
+    Index(None, "running", unique=True),
+)
+
+schedule = _table(
+    "vod_schedule",
+    Column("source", SourceName, nullable=False),
+    Column("name", String(32), nullable=False),
+    Column("due_at", UtcDateTime, nullable=False),
+    PrimaryKeyConstraint("source", "name"),
+)
+
+#: Media that a walk through the library did not show; `gone` is what VOD said when asked for one of them.
+suspect = _table(
+    "vod_suspect",
+    *_medium(),
+    Column("gone", Boolean),
+    PrimaryKeyConstraint("media_id", "source"),
+)
+
+#: What a job that is not over has listed.
+listed = _table(
+    "vod_listed",
+    Column("job_id", BigInteger, nullable=False),
+    Column("media_id", MediaId, nullable=False),
+    PrimaryKeyConstraint("job_id", "media_id"),
 )
 
 quota = _table(
     "vod_quota",
     Column("source", SourceName, nullable=False),
     Column("operation", String(64), nullable=False),
-    #: When the next call may start, in microseconds of the database's clock since 1970 (GCRA's theoretical arrival time).
+    #: The next call does not start before that, in microseconds of the database's clock since 1970.
     Column("next_at_us", BigInteger, nullable=False),
+    #: When the last calls started, or will; in order, in the same unit.
+    Column("started_us", Json),
     #: Why calls are held back, from VOD's last answer; NULL while they work.
     Column("fault", LongText),
     *_times("fault_at"),
@@ -231,5 +283,28 @@ worker = _table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     *_times("claimed_at"),
+    PrimaryKeyConstraint("name"),
+)
+
+change = _table(
+    "vod_change",
+    Column("id", _RowId, Identity(), nullable=False),
+    Column("source", SourceName, nullable=False),
+    Column("media_id", MediaId, nullable=False),
+    Column("change", String(16), nullable=False),
+    Column("changed_at", UtcDateTime, nullable=False),
+    #: Names of columns and parts, never their values.
+    Column("fields", Json, nullable=False),
+    PrimaryKeyConstraint("id"),
+    # SQLite would use the ids of deleted rows again, and whoever forgets a change by its id could forget another.
+    sqlite_autoincrement=True,
+)
+
+lease = _table(
+    "vod_lease",
+    Column("name", String(64), nullable=False),
+    Column("holder", String(64), nullable=False),
+    #: In microseconds of the database's clock since 1970.
+    Column("until_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("name"),
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
@@ -12,19 +13,29 @@ from worker.core.events import parse
 from worker.store.tables import notification
 
 
+@dataclass(frozen=True, slots=True)
+class Deletion:
+    """A medium was deleted `at`, by VOD's clock, and `told_at` is when VOD said so, by ours."""
+
+    at: datetime
+    told_at: datetime
+
+
 class Told:
     """Reads the inbox, inside the caller's transaction."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def deletions(self, source: str, media_ids: Collection[str]) -> dict[str, datetime]:
-        """Those of these media that VOD told us to be deleted whole, and when (vod-protocol 2.7)."""
+    def deletions(self, source: str, media_ids: Collection[str]) -> dict[str, Deletion]:
+        """Those of these media that VOD ever told us to be deleted whole (vod-protocol 2.7), each with the last time it did."""
         if not media_ids:
             return {}
         told = self._connection.execute(_DELETIONS, {"s": source, "ids": sorted(media_ids)})
         return {
-            media_id: event_time or received_at for media_id, body, event_time, received_at in map(tuple, told) if _deletes(body)
+            media_id: Deletion(at=event_time or received_at, told_at=received_at)
+            for media_id, body, event_time, received_at in map(tuple, told)
+            if _deletes(body)
         }
 
     def failed_analyses(self, source: str, media_ids: Collection[str]) -> set[str]:
@@ -51,7 +62,8 @@ _DELETIONS = (
         notification.c.event_type == "DeleteMediaComplete",
         notification.c.status == "success",
     )
-    .order_by(notification.c.id)
+    # What came out of a spool has a late id.
+    .order_by(notification.c.received_at, notification.c.id)
 )
 
 _ANALYSES = (

@@ -66,6 +66,11 @@ class ExactDecimal(TypeDecorator[Decimal]):
         return Decimal(repr(value)) if isinstance(value, int | float) else value
 
 
+def as_sqlite(value: Decimal | None) -> Decimal | None:
+    """The decimal that SQLite gives back for `value`."""
+    return None if value is None else Decimal(repr(float(value)))
+
+
 #: Text of any length and alphabet; MySQL's TEXT ends at 64 KiB, and one long description must not sink a batch.
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 

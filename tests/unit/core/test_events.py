@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 from datetime import UTC, datetime
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from worker.core.errors import RejectedNotification
-from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse
+from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse, parse_queued
 
 #: The fixtures of vod-protocol 2, one a line.
 SAMPLES = [json.loads(line) for line in (Path(__file__).parent / "data" / "notifications.jsonl").read_text().splitlines()]
@@ -77,7 +78,9 @@ def test_several_ids_are_taken_once_each(media_ids):
 
 
 def test_a_forged_list_of_ids_is_cut():
-    assert len(said(MediaIds=[f"id-{n}" for n in range(5000)]).media_ids) == MEDIA_IDS_LIMIT
+    found = said(MediaIds=[f"id-{n}" for n in range(5000)])
+
+    assert (len(found.media_ids), found.dropped) == (MEDIA_IDS_LIMIT, 5000 - MEDIA_IDS_LIMIT)
 
 
 @pytest.mark.parametrize("task_input", [{"Media": ID}, json.dumps({"Media": ID})])
@@ -334,3 +337,45 @@ def test_the_kept_body_can_be_read_again(backslashes):
     received = b'{"VideoId":"a","Extend":"' + b"\\" * backslashes + b'u003fauth_key=1"}'
 
     assert parse(parse(received).body.encode()).media_ids == ("a",)
+
+
+# As a queue holds it
+
+BODY = json.dumps(SAMPLES[0], ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        BODY.decode(),
+        f"\ufeff  {BODY.decode()}\r\n",
+        base64.b64encode(BODY).decode(),
+        f" {base64.encodebytes(BODY).decode()}\n",
+    ],
+    ids=["plain", "with white space", "base64", "base64 in lines"],
+)
+def test_a_queued_notification_is_the_one_that_would_have_been_posted(held):
+    queued, posted = parse_queued(held), parse(BODY)
+
+    assert (queued.event_key, queued.media_ids, queued.event_type) == (posted.event_key, posted.media_ids, posted.event_type)
+
+
+@pytest.mark.parametrize(
+    "held",
+    [
+        "",
+        "hello",
+        "{",
+        "[1]",
+        base64.b64encode(b"hello").decode(),
+        base64.b64encode(BODY).decode()[:-3],
+        "\u4f60\u597d",
+        "\ud800{",
+        "{\ud800",
+    ],
+)
+def test_what_is_neither_json_nor_base64_of_it_is_refused(held):
+    with pytest.raises(RejectedNotification) as refused:
+        parse_queued(held)
+
+    assert refused.value.reason == "malformed"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from decimal import Decimal
 
 import pytest
 from hypothesis import given
@@ -176,6 +177,12 @@ def test_numbers_without_a_value_become_none():
 def test_integers_beyond_64_bits_become_their_digits():
     assert clean([2**63, 2**64, -(2**63) - 1]) == [2**63, str(2**64), str(-(2**63) - 1)]
     assert len(clean(10**5000)) == 5001
+
+
+def test_floats_are_written_as_every_database_gives_them_back():
+    cleaned = clean([1e16, 1e300, -0.0, 0.5, 1e15, 5e-324])
+
+    assert repr(cleaned) == repr([10**16, format(Decimal(int(1e300)), "f"), 0.0, 0.5, 1e15, 5e-324])
 
 
 def nested(levels: int, leaf: object = "x") -> object:

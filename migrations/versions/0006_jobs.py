@@ -1,0 +1,51 @@
+"""let workers share long runs over the library
+
+A job is claimed like a sync request: whoever holds it has a lease, and a run that nobody finishes goes on elsewhere. `running` is
+the source and kind while a job is not over, so that a second one of the same kind finds the first. What is due to start by the
+clock, and media that a listing did not show, are kept where a restart finds them.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import LongText, MediaId, SourceName, UtcDateTime
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
+
+
+def upgrade() -> None:
+    op.add_column("vod_job", sa.Column("running", sa.String(128)))
+    op.add_column("vod_job", sa.Column("claim", sa.String(32)))
+    op.add_column("vod_job", sa.Column("available_at", UtcDateTime()))
+    op.add_column("vod_job", sa.Column("last_error", LongText))
+    op.create_index("ix_vod_job_running", "vod_job", ["running"], unique=True)
+    op.create_table(
+        "vod_schedule",
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("name", sa.String(32), nullable=False),
+        sa.Column("due_at", UtcDateTime(), nullable=False),
+        sa.PrimaryKeyConstraint("source", "name", name="pk_vod_schedule"),
+        **MYSQL,
+    )
+    op.create_table(
+        "vod_suspect",
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("media_id", MediaId, nullable=False),
+        sa.Column("gone", sa.Boolean()),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_suspect"),
+        **MYSQL,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("vod_suspect")
+    op.drop_table("vod_schedule")
+    op.drop_index("ix_vod_job_running", "vod_job")
+    for column in ("last_error", "available_at", "claim", "running"):
+        op.drop_column("vod_job", column)

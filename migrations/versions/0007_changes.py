@@ -1,0 +1,50 @@
+"""write down what changed, until the broker has it
+
+With VODSYNC_CHANGES=on each change of a medium is a row here, committed together with the change itself, and goes once the broker
+took it. The lease says which worker alone may hand them over.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import Json, MediaId, SourceName, UtcDateTime
+
+revision = "0007"
+down_revision = "0006"
+branch_labels = None
+depends_on = None
+
+RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
+
+MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "vod_change",
+        sa.Column("id", RowId, sa.Identity(), nullable=False),
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("media_id", MediaId, nullable=False),
+        sa.Column("change", sa.String(16), nullable=False),
+        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("fields", Json, nullable=False),
+        sa.PrimaryKeyConstraint("id", name="pk_vod_change"),
+        # SQLite would use the ids of deleted rows again.
+        sqlite_autoincrement=True,
+        **MYSQL,
+    )
+
+    op.create_table(
+        "vod_lease",
+        sa.Column("name", sa.String(64), nullable=False),
+        sa.Column("holder", sa.String(64), nullable=False),
+        sa.Column("until_us", sa.BigInteger(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_vod_lease"),
+        **MYSQL,
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("vod_lease")
+    op.drop_table("vod_change")

@@ -1,0 +1,41 @@
+"""owe the single-video operation's answer until it is there
+
+It is asked after the batch, by a thread of its own. What is still to be asked outlives a worker that is killed, and the answer is
+kept whole beside the two columns of vod_media that it fills.
+"""
+
+import sqlalchemy as sa
+from alembic import op
+
+from worker.store.types import Json, LongText, MediaId, SourceName, UtcDateTime
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
+MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
+
+
+def upgrade() -> None:
+    op.create_table(
+        "vod_video_info",
+        sa.Column("source", SourceName, nullable=False),
+        sa.Column("media_id", MediaId, nullable=False),
+        sa.Column("requested_at", UtcDateTime(), nullable=False),
+        sa.Column("available_at", UtcDateTime()),
+        sa.Column("attempts", sa.Integer(), nullable=False),
+        sa.Column("last_error", LongText),
+        sa.Column("claim", sa.String(32)),
+        sa.Column("answer", Json),
+        sa.Column("unreadable", Json),
+        sa.Column("observed_at", UtcDateTime()),
+        sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_video_info"),
+        **MYSQL,
+    )
+    op.create_index("ix_vod_video_info_due", "vod_video_info", ["source", "available_at"])
+
+
+def downgrade() -> None:
+    op.drop_table("vod_video_info")
