@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, announced, element, notify, request
+from tests.builders import NOON, SECOND, announced, body, element, notify, request
+from worker.core import events
 from worker.core.errors import VodRefused
 from worker.store import Store
 from worker.store.inbox import BACKFILL, LIVE, MANUAL
 from worker.store.tables import media, mezzanine, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.policy import Policy
+from worker.sync.receive import delivery, receive
 from worker.vod.fake import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
@@ -96,6 +98,64 @@ def test_a_known_medium_that_is_gone_for_a_moment_stays(here: Installation) -> N
 
     assert for_a_moment == ("ok", None)
     assert here.state() == ("missing", None)
+
+
+def test_a_known_medium_is_not_missing_because_of_one_answer_to_a_follow_up(here: Installation) -> None:
+    here.vod.put(element("a", Status="Transcoding"))
+    notify(here.store, "a")
+    for _ in range(7):
+        here.run()
+        here.now = here.owed()[0].available_at + SECOND
+    del here.vod.media["a"]
+
+    here.run()
+    for_a_moment = here.state()
+    pauses = here.run_until_settled()
+
+    assert for_a_moment == ("ok", None)
+    assert pauses == [2, 5, 15, 60, 300]
+    assert here.state() == ("missing", None)
+
+
+@pytest.mark.parametrize("lane", [MANUAL, BACKFILL])
+def test_a_known_medium_is_not_missing_because_somebody_else_asks(here: Installation, lane: int) -> None:
+    here.vod.put(element("a"))
+    notify(here.store, "a")
+    here.run()
+    shown = here.vod.media.pop("a")
+    request(here.store, "a", priority=lane)
+
+    here.run()
+    for_a_moment = here.state()
+    here.vod.put(shown)
+    pauses = here.run_until_settled()
+
+    assert for_a_moment == here.state() == ("ok", None)
+    assert pauses == [2]
+
+
+@pytest.mark.parametrize("lane", [LIVE, BACKFILL])
+def test_an_element_that_says_nothing_erases_nothing_and_is_asked_for_again(here: Installation, lane: int) -> None:
+    here.vod.put(element("a"))
+    notify(here.store, "a")
+    here.run()
+    before = here.rows(media)[0]
+    here.vod.put({"MediaId": "a"})
+    request(here.store, "a", priority=lane)
+
+    pauses = here.run_until_settled()
+
+    after = here.rows(media)[0]
+    assert pauses == [2, 5, 15, 60, 300]
+    assert after.observed_at > before.observed_at
+    assert (after.title, after.tags, after.status, after.state, after.content_hash) == (
+        "Demo",
+        ["a", "b"],
+        "Normal",
+        "ok",
+        before.content_hash,
+    )
+    assert len(here.rows(mezzanine)) == 1
 
 
 def test_an_id_that_a_person_asks_for_is_missing_without_more_ado(here: Installation) -> None:
@@ -218,6 +278,67 @@ def test_a_deletion_that_vod_does_not_confirm_changes_nothing(here: Installation
     assert here.state() == ("ok", None)
 
 
+def test_a_deletion_that_is_faster_than_vods_own_data_is_noted_once_they_agree(here: Installation) -> None:
+    here.vod.put(element("a"))
+    notify(here.store, "a")
+    here.run()
+
+    delete(here, "a")
+    here.run()
+    still_shown = here.state()
+    here.now += 3 * SECOND
+    here.run()
+    del here.vod.media["a"]
+    here.now += 6 * SECOND
+    here.run()
+
+    assert still_shown == ("ok", None)
+    assert here.state() == ("deleted", NOON)
+    assert here.owed() == []
+
+
+def test_a_medium_that_is_shown_in_spite_of_its_deletion_is_believed_to_live_in_the_end(here: Installation) -> None:
+    here.vod.put(element("a", Title="Old"))
+    delete(here, "a")
+    here.vod.put(element("a", Title="New"))
+
+    pauses = here.run_until_settled()
+
+    assert pauses == [2, 5, 15, 60, 300]
+    assert here.state() == ("ok", None)
+    assert here.rows(media)[0].title == "New"
+
+
+def test_late_news_of_a_deleted_medium_do_not_hide_its_deletion(here: Installation) -> None:
+    here.vod.put(element("a"))
+    delete(here, "a")
+    here.run()
+    here.now += SECOND
+    notify(here.store, "a", event="SnapshotComplete", now=here.now - SECOND)
+    here.run()
+    del here.vod.media["a"]
+    here.now += 3 * SECOND
+
+    here.run()
+
+    assert here.state() == ("deleted", NOON)
+
+
+def test_a_deletion_that_waited_in_the_spool_counts(here: Installation) -> None:
+    here.vod.put(element("a"))
+    told = delivery(
+        "default", events.parse(body("a", "DeleteMediaComplete", MediaType="video", DeleteType="all")), received_at=NOON
+    )
+    here.now += timedelta(hours=1)
+    receive(here.store, [told], now=here.now - SECOND)
+
+    here.run()
+    del here.vod.media["a"]
+    here.run_until_settled()
+
+    assert here.state() == ("deleted", NOON)
+
+
 def test_a_deleted_medium_that_is_shown_again_lives(here: Installation) -> None:
     delete(here, "a")
     here.run()
@@ -228,6 +349,25 @@ def test_a_deleted_medium_that_is_shown_again_lives(here: Installation) -> None:
     here.run()
 
     assert here.state() == ("ok", None)
+
+
+def test_a_medium_that_came_back_is_not_deleted_by_its_old_deletion(here: Installation) -> None:
+    delete(here, "a")
+    here.run()
+    here.vod.put(element("a"))
+    here.now += SECOND
+    notify(here.store, "a", now=here.now - SECOND)
+    here.run()
+    del here.vod.media["a"]
+    here.now += SECOND
+    notify(here.store, "a", event="TranscodeComplete", now=here.now - SECOND)
+
+    here.run()
+    for_a_moment = here.state()
+    here.run_until_settled()
+
+    assert for_a_moment == ("ok", None)
+    assert here.state() == ("missing", None)
 
 
 def test_forbidden_is_never_taken_for_deleted(here: Installation) -> None:

@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import threading
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from pydantic import SecretStr
 
+from worker import settings
 from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.listing import read_page
+from worker.runtime import Runtime
 from worker.settings import Source
 from worker.vod import client as client_module
 from worker.vod.client import Client, require_chain
@@ -27,6 +33,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
         self.status, self.body, self.headers = 200, b'{"RequestId": "R"}', dict[str, str]()
+        self.date: str | None = None
         self.queries: list[dict[str, list[str]]] = []
         self.request_headers: list[dict[str, str]] = []
         self.connections = 0
@@ -55,6 +62,9 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(server.body)
 
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return self.server.date or super().date_time_string(timestamp)
+
     def log_message(self, *_: Any) -> None:
         pass
 
@@ -79,6 +89,11 @@ def vod(server: Server) -> Client:
     )
 
 
+def of_application(server: Server, app_id: str) -> Client:
+    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
+    return Client(Source(endpoint=endpoint, access_key_id="demoKeyId", access_key_secret=SecretStr("demoSecret"), app_id=app_id))
+
+
 def test_the_answer_comes_whole_with_fields_that_no_document_mentions(server: Server, vod: Client) -> None:
     sent = {"RequestId": "R-1", "New": None, "MediaInfos": [{"MediaId": "a", "Size": 2**40, "Undocumented": {"x": [1, "2"]}}]}
     server.body = json.dumps(sent).encode()
@@ -101,6 +116,30 @@ def test_calls_share_a_connection(server: Server, vod: Client) -> None:
 
 def refusal(code: str) -> bytes:
     return json.dumps({"RequestId": "R-9", "HostId": "h", "Code": code, "Message": "words"}).encode()
+
+
+def test_what_vod_says_of_an_error_can_be_stored(server: Server, vod: Client) -> None:
+    server.status = 400
+    server.body = b'{"RequestId": "R\\ud800\\u0000", "Code": "Invalid\\ud800\\u0000' + b"X" * 5000 + b'", "Message": "words"}'
+
+    with pytest.raises(VodRefused) as raised:
+        vod.batch_get_media_infos(["a"])
+
+    for said in (str(raised.value), raised.value.code, raised.value.request_id):
+        assert said.encode()
+        assert "\0" not in said
+        assert len(said) < 300
+
+
+@pytest.mark.parametrize(("after", "seconds"), [("1500", 1.5), ("99999999999999999999", 300), ("9" * 400, 300), ("-5", None)])
+def test_vod_cannot_ask_for_more_than_five_minutes_of_rest(server: Server, vod: Client, after: str, seconds: float | None) -> None:
+    server.status, server.body = 400, refusal("Throttling.User")
+    server.headers["x-acs-retry-after"] = after
+
+    with pytest.raises(VodThrottled) as raised:
+        vod.batch_get_media_infos(["a"])
+
+    assert raised.value.retry_after == seconds
 
 
 @pytest.mark.parametrize(
@@ -175,6 +214,24 @@ def test_a_broken_connection_is_an_outage(server: Server, vod: Client, before: C
         vod.batch_get_media_infos(["a"])
 
 
+def test_a_gateways_page_is_told_as_what_it_is(server: Server, vod: Client) -> None:
+    server.status, server.body = 502, b"<html>Bad Gateway</html>"
+
+    with pytest.raises(VodUnavailable) as caught:
+        vod.batch_get_media_infos(["a"])
+
+    assert "Expecting value" in str(caught.value) or "502" in str(caught.value)
+    assert "StopIteration" not in str(caught.value)
+
+
+def test_a_date_without_a_zone_is_utc(server: Server, vod: Client) -> None:
+    server.date = "Sat, 21 Nov 2026 12:00:00 -0000"
+
+    vod.batch_get_media_infos(["a"])
+
+    assert vod.answered_at == datetime(2026, 11, 21, 12, tzinfo=UTC)
+
+
 def test_a_refused_connection_is_an_outage(server: Server, vod: Client) -> None:
     server.shutdown()
     server.server_close()
@@ -246,3 +303,62 @@ def test_the_sdk_prints_nothing_of_our_requests(
 def test_without_keys_anywhere_the_sentence_names_what_to_set() -> None:
     with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_ID"):
         require_chain("default")
+
+
+def test_a_source_that_is_one_application_hides_what_belongs_to_another(server: Server, vod: Client) -> None:
+    rows: list[Any] = [
+        {"MediaId": "ours", "Video": {"AppId": "app-1", "CreationTime": "2026-03-01T12:00:00Z"}},
+        {"MediaId": "theirs", "Video": {"AppId": "app-2"}},
+        {"MediaId": "theirs-too", "Audio": {"AppId": "app-2"}},
+        {"MediaId": "silent", "Audio": {"Title": "x"}},
+        {"MediaId": "empty", "Video": {"AppId": ""}},
+        {"MediaId": "odd", "Video": {"AppId": ["app-2"]}},
+        None,
+    ]
+    server.body = json.dumps({"Total": 7, "ScrollToken": "t", "MediaList": rows}).encode()
+
+    whole = read_page(vod.search_media("video", "", "CreationTime:Asc", 1))
+    page = read_page(of_application(server, "app-1").search_media("video", "", "CreationTime:Asc", 1))
+
+    assert [query["Fields"] for query in server.queries] == [
+        ["CreationTime,ModificationTime,Status"],
+        ["CreationTime,ModificationTime,Status,AppId"],
+    ]
+    assert len(whole.rows) == 6
+    assert [row.media_id for row in page.rows] == ["ours", "silent", "empty", "odd"]
+    assert (page.length, page.total, page.token) == (7, 7, "t")
+
+
+@pytest.mark.parametrize("body", [b'{"RequestId": "R"}', b'{"MediaList": null, "Total": 0}', b'{"MediaList": {}}'])
+def test_an_answer_without_a_list_stays_one_for_an_application_too(server: Server, body: bytes) -> None:
+    server.body = body
+
+    assert of_application(server, "app-1").search_media("video", "", "CreationTime:Asc", 1) == json.loads(body)
+
+
+def test_the_callback_settings_are_those_of_the_application(server: Server, vod: Client) -> None:
+    vod.get_message_callback()
+    of_application(server, "app-1").get_message_callback()
+
+    assert server.queries == [{}, {"AppId": ["app-1"]}]
+
+
+def test_sources_without_keys_are_named_and_only_refused_where_no_other_one_has_some() -> None:
+    keys = "access_key_id = 'id'\naccess_key_secret = 's'\n"
+    Path("vodsync.toml").write_text(f"[sources.shy]\n[sources.well]\n{keys}")
+    here = Runtime(settings.load(environ={}))
+
+    assert list(here.lanes) == ["well"]
+    assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in here.unserved["shy"]
+    with pytest.raises(ConfigurationError, match="source shy"):
+        here.require_credentials("shy")
+    with pytest.raises(ConfigurationError, match="source default"):
+        _ = Runtime(settings.load(config=Path(os.devnull), environ={})).lanes
+
+
+def test_half_a_pair_of_keys_is_refused_whatever_the_others_have() -> None:
+    keys = "access_key_id = 'id'\naccess_key_secret = 's'\n"
+    Path("vodsync.toml").write_text(f"[sources.half]\naccess_key_id = 'id'\n[sources.well]\n{keys}")
+
+    with pytest.raises(ConfigurationError, match="source half"):
+        _ = Runtime(settings.load(environ={})).lanes

@@ -3,36 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Set
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import (
-    StoreUnavailable,
-    VodCredentials,
-    VodError,
-    VodRefused,
-    VodThrottled,
-    VodUnavailable,
-    VodUnreadable,
-)
-from worker.core.ids import reference_key, split
-from worker.core.media import Answer, Media
-from worker.core.normalise import read_answer
+from worker.core.errors import StoreUnavailable, VodError, VodUnavailable
+from worker.core.ids import reference_key
+from worker.core.media import Media
+from worker.core.urls import storable
 from worker.store import Rollback, Store
-from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue
-from worker.store.inbox import Claim, Inbox, Postponement
+from worker.store.catalogue import DELETED, FORBIDDEN, MISSING, OK, Catalogue
+from worker.store.inbox import Claim, Inbox, Postponement, SyncRequest
 from worker.store.quota import Quota, Slot
-from worker.store.told import Told
+from worker.store.told import Deletion, Told
+from worker.store.video_infos import VideoInfos
+from worker.sync.fetch import OPERATION, Fetch, Fetched
 from worker.sync.policy import STANDARD, Policy
 from worker.vod import Vod
 
 log = logs.get(__name__)
 
-_OPERATION = "BatchGetMediaInfos"
+#: Characters of an error that are kept.
+_SAID = 500
+
+#: Seconds: a database that takes so long to refuse an answer is not asked for each part of it.
+_SLOW = 5.0
 
 
 @dataclass(slots=True)
@@ -54,19 +52,11 @@ class Report:
     #: The media that were saved.
     media_ids: list[str] = field(default_factory=list)
 
-
-@dataclass(slots=True)
-class _Fetched:
-    """What the calls for one claim brought. `refused` and `failed` hold the error by claimed key."""
-
-    answers: list[tuple[Answer, datetime]] = field(default_factory=list)
-    refused: dict[str, VodError] = field(default_factory=dict)
-    failed: dict[str, VodError] = field(default_factory=dict)
-    #: Keys that go back as they came, because the fault is not theirs.
-    returned: dict[str, VodError] = field(default_factory=dict)
-    calls: int = 0
-    #: The calls before these failed for all of the source.
-    probing: bool = False
+    def and_also(self, other: Report) -> Report:
+        """What became of two parts of one batch."""
+        counts = ("claimed", "saved", "changed", "missing", "deleted", "forbidden", "postponed", "dead")
+        both = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return Report(**both, media_ids=self.media_ids + other.media_ids)
 
 
 def sync_batch(
@@ -88,18 +78,16 @@ def sync_batch(
         return Report(wait=claimed)
     claim, slot = claimed
     began = time.monotonic()
-    fetched = _Fetched(probing=slot.probing)
-    again = {request.media_id for request in claim.requests if request.attempts}
-    _fetch(store, vod, claim.media_ids, slot, fetched, source=source, policy=policy, sleep=sleep, again=again)
+    try:
+        fetched = Fetch(store, vod, claim, policy=policy, sleep=sleep).ask(claim.media_ids, slot)
+    except StoreUnavailable:
+        raise
+    except Exception as error:
+        fetched = _fault(claim, error)
     # Whole seconds: what counts is a call that timed out.
     now += timedelta(seconds=int(time.monotonic() - began))
-    try:
-        report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
-    except StoreUnavailable as error:
-        # Either the database is away, then this fails too and the lease gives the batch back; or it does not take this answer.
-        fault = VodUnavailable(str(error))
-        fetched = _Fetched(failed=dict.fromkeys(claim.media_ids, fault), calls=fetched.calls)
-        report = store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
+    report = _keep(store, claim, fetched, now=now, policy=policy)
+    report.calls = fetched.calls
     report.more_waiting = len(claim.requests) == policy.limit
     log.info(
         "batch synced",
@@ -121,111 +109,55 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
     claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
     if not isinstance(claim, Claim):
         raise Rollback(claim)
-    slot = Quota(connection).take(policy.bucket or source, _OPERATION, per_second=policy.calls_per_second)
+    slot = Quota(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
     if isinstance(slot, timedelta):
         raise Rollback(slot)
     return claim, slot
 
 
-def _fetch(
-    store: Store,
-    vod: Vod,
-    keys: list[str],
-    slot: Slot,
-    fetched: _Fetched,
-    *,
-    source: str,
-    policy: Policy,
-    sleep: Callable[[float], object],
-    again: Set[str] = frozenset(),
-) -> None:
-    """Ask VOD for `keys`; a batch refused because of one of them is halved until the culprit stands alone.
-
-    So is a batch with keys of `again`, which failed before, whose answer cannot be read.
-    """
-
-    def halve(error: VodError) -> None:
-        middle = len(keys) // 2
-        for half in (keys[:middle], keys[middle:]):
-            next_slot = _next_slot(store, source, policy, sleep)
-            if next_slot is None:
-                fetched.returned |= dict.fromkeys(half, error)
-            else:
-                _fetch(store, vod, half, next_slot, fetched, source=source, policy=policy, sleep=sleep, again=again)
-
-    sleep(slot.wait.total_seconds())
-    media_ids, reference_ids = split(keys)
-    fetched.calls += 1
+def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> Report:
+    """Store what a claim brought; what the database does not take is halved until the culprit stands alone and pays an attempt."""
+    began = time.monotonic()
     try:
-        fetched.answers.append((_ask(vod, media_ids, reference_ids), slot.at))
-    except VodThrottled as error:
-        pause = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause
-        _hold_back(store, policy.bucket or source, pause, error)
-        fetched.returned |= dict.fromkeys(keys, error)
-    except VodCredentials as error:
-        _hold_back(store, policy.bucket or source, policy.credentials_pause, error)
-        fetched.returned |= dict.fromkeys(keys, error)
-    except VodUnreadable as error:
-        if len(keys) > 1 and again & set(keys):
-            halve(error)
-        else:
-            fetched.failed |= dict.fromkeys(keys, error)
-            log.warning("VOD's answer cannot be read", source=source, asked=len(keys), error=str(error))
-    except VodUnavailable as error:
-        fetched.failed |= dict.fromkeys(keys, error)
-        log.warning("VOD did not answer", source=source, asked=len(keys), error=str(error), code=error.code)
-    except VodRefused as error:
-        if error.code == "InvalidVideo.NotFound" and not reference_ids:
-            # Said of a whole batch it means that VOD knows none of them (vod-protocol 4.4).
-            fetched.answers.append((Answer(request_id=error.request_id, missing=frozenset(media_ids)), slot.at))
-        elif len(keys) == 1:
-            fetched.refused[keys[0]] = error
-        else:
-            halve(error)
-
-
-def _ask(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
-    try:
-        return read_answer(vod.batch_get_media_infos(media_ids, reference_ids))
-    except VodError:
-        raise
+        return store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
     except Exception as error:
-        # A fault of ours must cost what a fault of VOD costs: an attempt, and in the end the media that cause it.
-        raise VodUnreadable(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
+        # Where the database is away this fails too, and the lease gives the batch back.
+        store.transact(lambda connection: connection.execute(select(1)))
+        if len(claim.requests) == 1 or time.monotonic() - began > _SLOW:
+            fault = _fault(claim, error)
+            return store.transact(lambda connection: _store(connection, claim, fault, now=now, policy=policy))
+    middle = len(claim.requests) // 2
+    first, second = (
+        _keep(store, replace(claim, requests=half), fetched, now=now, policy=policy)
+        for half in (claim.requests[:middle], claim.requests[middle:])
+    )
+    return first.and_also(second)
 
 
-def _hold_back(store: Store, source: str, pause: timedelta, error: VodError) -> None:
-    store.transact(lambda connection: Quota(connection).hold_back(source, _OPERATION, pause, fault=str(error)))
-    level = log.error if isinstance(error, VodCredentials) else log.warning
-    level("source held back", source=source, seconds=pause.total_seconds(), code=error.code, error=str(error))
-
-
-def _next_slot(store: Store, source: str, policy: Policy, sleep: Callable[[float], object]) -> Slot | None:
-    """A slot for one more call of the same claim; None where that would take so long that the lease is better given back."""
-    patience = policy.lease / 10
-    bucket = policy.bucket or source
-    while True:
-        slot = store.transact(lambda connection: Quota(connection).take(bucket, _OPERATION, per_second=policy.calls_per_second))
-        if isinstance(slot, Slot):
-            return slot
-        if slot > patience:
-            return None
-        patience -= slot
-        sleep(slot.total_seconds())
-
-
-def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: datetime, policy: Policy) -> Report:
+def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> Report:
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
-    inbox, catalogue, told = Inbox(connection), Catalogue(connection), Told(connection)
+    inbox, catalogue, told = Inbox(connection), Catalogue(connection, announce=policy.announce), Told(connection)
     report = Report(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
-    if fetched.probing and fetched.answers:
-        Quota(connection).release(policy.bucket or claim.source, _OPERATION)
+    if policy.video_info:
+        medias = {media.media_id: _keys(media) & owed.keys() for answer, _ in fetched.answers for media in answer.media}
+        lanes = {media_id: min(owed[key].priority for key in keys) for media_id, keys in medias.items() if keys}
+        VideoInfos(connection).owe(claim.source, lanes, now=now)
+    if fetched.probing and not fetched.returned:
+        if fetched.answers or fetched.refused:
+            Quota(connection).release(policy.bucket or claim.source, OPERATION)
+        elif fetched.failed:
+            fault = str(next(iter(fetched.failed.values())))
+            Quota(connection).blame(policy.bucket or claim.source, OPERATION, fault)
     settled: set[str] = set()
     postponed: dict[str, Postponement] = {}
     buried: dict[str, str] = {}
     for answer, asked_at in fetched.answers:
         shown = {media.media_id: media for media in answer.media if _keys(media) & owed.keys()}
+        missing = answer.missing & owed.keys()
+        deletions = told.deletions(claim.source, shown.keys() | missing)
+        bare = {media_id for media_id, media in shown.items() if not media.described}
+        states = catalogue.states(claim.source, deletions.keys() | missing | bare)
         saved = catalogue.save(claim.source, shown.values(), observed_at=asked_at)
         report.saved += len(shown)
         report.media_ids += shown
@@ -233,20 +165,31 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
         failed = told.failed_analyses(claim.source, [media.media_id for media in shown.values() if not media.analysed])
         for media in shown.values():
             for key in _keys(media) & owed.keys():
-                later = policy.after_answer(owed[key], media, now=now, failed=media.media_id in failed)
+                state = states.get(media.media_id)
+                later = policy.after_answer(
+                    owed[key],
+                    media,
+                    now=now,
+                    failed=media.media_id in failed,
+                    deleted=_news(deletions.get(media.media_id), owed[key], state),
+                    known=state == OK,
+                )
                 if later:
                     postponed[key] = later
                 else:
                     settled.add(key)
             if media.unreadable:
                 log.warning("media unreadable in part", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
-        missing = answer.missing & owed.keys()
-        deleted = told.deletions(claim.source, missing)
+        deleted = {
+            media_id: deletion.at
+            for media_id, deletion in deletions.items()
+            if media_id in missing and _explains(deletion, owed[media_id], states.get(media_id))
+        }
         catalogue.delete(claim.source, deleted, observed_at=asked_at)
         early = {
             key: later
             for key in missing - deleted.keys()
-            if (later := policy.after_nothing(owed[key], "VOD does not know this id (yet)", now=now))
+            if (later := policy.after_nothing(owed[key], "VOD does not know this id (yet)", now=now, known=states.get(key) == OK))
         }
         # A medium that we know is not gone because VOD does not show it for a moment.
         catalogue.mark(claim.source, early.keys(), MISSING, observed_at=asked_at, only_new=True)
@@ -282,8 +225,29 @@ def _store(connection: Connection, claim: Claim, fetched: _Fetched, *, now: date
     inbox.settle(claim, settled, now=now)
     inbox.postpone(claim, list(postponed.values()), now=now)
     inbox.bury(claim, buried, now=now)
+    # Last, because everybody who wants to call needs this row.
+    Quota(connection).correct(policy.bucket or claim.source, OPERATION, fetched.late)
     report.postponed, report.dead = len(postponed), len(buried)
     return report
+
+
+def _fault(claim: Claim, error: Exception) -> Fetched:
+    """An attempt for each request: a fault of ours costs what one of VOD costs, or else it would come back for ever."""
+    # What another exception says may hold a statement with all its values.
+    said = str(error) if isinstance(error, StoreUnavailable) else f"vodsync failed: {type(error).__name__}"
+    log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=said)
+    fault = VodUnavailable(storable(said)[:_SAID])
+    return Fetched(failed=dict.fromkeys(claim.media_ids, fault))
+
+
+def _news(deletion: Deletion | None, request: SyncRequest, state: str | None) -> bool:
+    """Whether a deletion came with the request and no answer has confirmed it; what is shown after that is shown again."""
+    return deletion is not None and deletion.told_at >= request.requested_at and state != DELETED
+
+
+def _explains(deletion: Deletion, request: SyncRequest, state: str | None) -> bool:
+    """Whether a medium is gone because of a deletion: not of one that is older than an answer that showed the medium since."""
+    return deletion.told_at >= request.requested_at or state in (None, DELETED)
 
 
 def _said(error: VodError) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.core.media import BATCH_LIMIT, Media
-from worker.store.inbox import BACKFILL, LIVE, Postponement, SyncRequest
+from worker.store.inbox import BACKFILL, LIVE, MANUAL, Postponement, SyncRequest
 
 #: VOD is still at work on a medium in these states (vod-protocol 9.2).
 _UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
@@ -25,6 +25,8 @@ class Policy:
     lease: timedelta = timedelta(seconds=60)
     calls_per_second: float = 20
     max_attempts: int = 10
+    #: Whether the single-video operation is asked too.
+    video_info: bool = False
     #: First and longest pause after a call that VOD did not answer.
     backoff: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(minutes=5))
     #: Nobody calls the source for this long after a throttled call, or one that its credentials do not allow.
@@ -35,25 +37,58 @@ class Policy:
     #: First and longest pause while VOD works on a medium, and the age of the request at which we stop asking.
     follow_up: tuple[timedelta, timedelta] = (timedelta(minutes=1), timedelta(hours=6))
     give_up: timedelta = timedelta(days=3)
+    #: Whether changes are written down for the change feed.
+    announce: bool = False
     jitter: Callable[[], float] = random.random
 
     def after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Postponement | None:
         """When to ask again for what VOD did not answer; None where it was asked often enough."""
         if request.attempts + 1 >= self.max_attempts:
             return None
+        return Postponement(request.media_id, now + self.pause(request.attempts), error, failed=True)
+
+    def pause(self, attempts: int) -> timedelta:
+        """How long to leave alone what failed so often before."""
         first, longest = self.backoff
         # Full jitter: workers that failed together do not come back together.
-        pause: timedelta = min(longest, first * 2 ** min(request.attempts, 30)) * self.jitter()
-        return Postponement(request.media_id, now + pause, error, failed=True)
+        pause: timedelta = min(longest, first * 2 ** min(attempts, 30)) * self.jitter()
+        return pause
 
-    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime) -> Postponement | None:
-        """When to ask again for what a notification spoke of and VOD does not show; None where that is the truth by now."""
-        if request.priority != LIVE or request.waits >= len(self.patience):
+    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime, known: bool = False) -> Postponement | None:
+        """When to ask again for what a notification spoke of and VOD does not show; None where that is the truth by now.
+
+        `known`: we have it from an earlier answer, so that one answer without it is not believed, whoever asked.
+        """
+        if known and request.priority == BACKFILL and self.patience:
+            # What it waited for in this lane was something else.
+            return Postponement(request.media_id, now + self.patience[0], error, waited=True, anew=True, priority=MANUAL)
+        if (request.priority != LIVE and not known) or request.waits >= len(self.patience):
             return None
         return Postponement(request.media_id, now + self.patience[request.waits], error, waited=True)
 
-    def after_answer(self, request: SyncRequest, media: Media, *, now: datetime, failed: bool = False) -> Postponement | None:
-        """When to ask again for a medium that VOD showed; None where nothing more is to come. `failed`: its analysis did."""
+    def after_answer(
+        self,
+        request: SyncRequest,
+        media: Media,
+        *,
+        now: datetime,
+        failed: bool = False,
+        deleted: bool = False,
+        known: bool = False,
+    ) -> Postponement | None:
+        """When to ask again for a medium that VOD showed; None where nothing more is to come.
+
+        `failed`: its analysis did. `deleted`: VOD told us so. `known`: we have it from an earlier answer.
+        """
+        if not media.described:
+            later = self.after_nothing(request, "VOD says nothing of this medium (yet)", now=now, known=known)
+            if later:
+                return later
+        if deleted:
+            # Left at that, a deletion that is faster than VOD's own data would never be noticed.
+            later = self.after_nothing(request, "VOD told that this is deleted, and shows it (still)", now=now)
+            if later:
+                return later
         if not media.analysed and not media.source_deleted and not failed:
             later = self.after_nothing(request, "VOD has not looked into the file yet", now=now)
             if later:

@@ -43,7 +43,13 @@ def _receive(connection: Connection, deliveries: Sequence[Delivery], now: dateti
     new = inbox.record(deliveries)
     inbox.request(
         (
-            Request(each.source, media_id, (each.event_type or "notification")[:_REASON_LENGTH], LIVE)
+            Request(
+                each.source,
+                media_id,
+                (each.event_type or "notification")[:_REASON_LENGTH],
+                LIVE,
+                requested_at=each.received_at,
+            )
             for each in deliveries
             if (each.source, each.event_key) in new
             for media_id in each.media_ids

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from types import MappingProxyType
 
 from worker.store import Store
-from worker.sync.batch import sync_batch
+from worker.sync.batch import Report, sync_batch
 from worker.sync.policy import Policy
-from worker.sync.video_info import add_video_info
+from worker.sync.video_info import look_up
 from worker.vod import Vod
 
 #: A wait up to this long (a batch filling up, the next slot of the quota) is sat out; a longer one ends the work.
@@ -20,12 +21,24 @@ _PATIENCE = timedelta(seconds=1)
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """One source, how it is asked, how often, and whether the single-video operation is asked too."""
+    """One source, how it is asked, and how often."""
 
     source: str
     vod: Vod
     policy: Policy
-    video_info: bool = False
+    #: Set where a batch owes look-ups of the single-video operation.
+    owing: threading.Event = field(default_factory=threading.Event)
+
+
+#: How many threads of a process may still enter a source; those that nothing is said of take any number.
+Gates = Mapping[str, threading.BoundedSemaphore]
+
+
+def gates(sources: Collection[str], *, threads: int) -> Gates:
+    """Of several sources none gets all `threads` of a process, so that one whose VOD is slow does not keep the others waiting."""
+    if len(sources) < 2:
+        return {}
+    return {source: threading.BoundedSemaphore(max(1, threads - 1)) for source in sources}
 
 
 @dataclass(slots=True)
@@ -42,11 +55,13 @@ def work_off(
     *,
     now: Callable[[], datetime],
     stopping: threading.Event,
+    narrow: Gates = MappingProxyType({}),
     most: int = 10,
     longest: timedelta = timedelta(seconds=20),
 ) -> Worked:
     """Sync batches until nothing is due, `most` were synced, `longest` has passed or `stopping` is set.
 
+    A lane whose gate in `narrow` lets nobody in is passed over: those inside go on until nothing is due there.
     Raises StoreUnavailable.
     """
     worked = Worked()
@@ -55,11 +70,16 @@ def work_off(
         waits: list[timedelta] = []
         before = worked.batches
         for lane in lanes.values():
-            report = sync_batch(store, lane.vod, now=now(), source=lane.source, policy=lane.policy, sleep=stopping.wait)
+            gate = narrow.get(lane.source)
+            if gate is not None and not gate.acquire(blocking=False):
+                continue
+            try:
+                report = _sync(store, lane, now=now(), stopping=stopping)
+            finally:
+                if gate is not None:
+                    gate.release()
             if report.claimed:
                 worked.batches += 1
-                if lane.video_info:
-                    add_video_info(store, lane.vod, lane.source, report.media_ids, bucket=lane.policy.bucket, sleep=stopping.wait)
             elif report.wait is not None:
                 waits.append(report.wait)
         if worked.batches >= most or time.monotonic() >= deadline:
@@ -71,3 +91,21 @@ def work_off(
             break
         stopping.wait(min(waits).total_seconds())
     return worked
+
+
+def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event) -> Report:
+    report = sync_batch(store, lane.vod, now=now, source=lane.source, policy=lane.policy, sleep=stopping.wait)
+    if lane.policy.video_info and report.media_ids:
+        lane.owing.set()
+    return report
+
+
+def look_up_all(store: Store, lane: Lane, *, now: Callable[[], datetime], stopping: threading.Event) -> None:
+    """Make the look-ups that are owed until none can be made now. Raises StoreUnavailable."""
+    while not stopping.is_set():
+        looked = look_up(store, lane.vod, now=now(), source=lane.source, policy=lane.policy, stopping=stopping)
+        if looked.claimed:
+            continue
+        if looked.wait is None or looked.wait > _PATIENCE:
+            return
+        stopping.wait(looked.wait.total_seconds())

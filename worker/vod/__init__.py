@@ -16,3 +16,7 @@ class Vod(Protocol):
     def get_video_info(self, media_id: str) -> dict[str, Any]:
         """The single-video operation, which alone knows `AuditStatus` and `RegionId` (vod-protocol 9.7)."""
         ...
+
+    def search_media(self, search_type: str, match: str, sort_by: str, page: int, token: str | None = None) -> dict[str, Any]:
+        """A page of the library; `search_type` is video or audio, `token` that of the page before (vod-protocol 6.1)."""
+        ...

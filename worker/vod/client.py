@@ -20,6 +20,8 @@ from darabonba.runtime import RuntimeOptions
 
 from worker.core import lenient
 from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.listing import PAGE_ROWS, only_of
+from worker.core.urls import storable
 from worker.settings import Source
 
 # Importing the SDK gives these loggers handlers of their own, one of them at DEBUG, which print whole requests and tracebacks
@@ -42,7 +44,8 @@ def _float_or_text(written: str) -> float | str:
 
 _decode_exactly = msgspec.json.Decoder(float_hook=_float_or_text).decode
 
-_CAUSE_LENGTH = 200
+#: Characters of what VOD, or what lies before it, says; the longest pause that it can ask for, in seconds.
+_CAUSE_LENGTH, _ID_LENGTH, _PAUSE = 200, 64, 300.0
 
 #: Milliseconds.
 _CONNECT_TIMEOUT, _READ_TIMEOUT = 3_000, 10_000
@@ -77,6 +80,7 @@ class Client:
             config.credential = CredentialChain()
         #: VOD's clock when it answered the last call; None where it did not say.
         self.answered_at: datetime | None = None
+        self._app_id = source.app_id
         self._protocol = "HTTPS"
         if source.endpoint:
             parts = urlsplit(source.endpoint)
@@ -92,9 +96,22 @@ class Client:
     def get_video_info(self, media_id: str) -> dict[str, Any]:
         return self._call("GetVideoInfo", {"VideoId": media_id})
 
+    def search_media(self, search_type: str, match: str, sort_by: str, page: int, token: str | None = None) -> dict[str, Any]:
+        query = {
+            "SearchType": search_type,
+            "Match": match,
+            "SortBy": sort_by,
+            "PageNo": str(page),
+            "PageSize": str(PAGE_ROWS),
+            "Fields": "CreationTime,ModificationTime,Status" + (",AppId" if self._app_id else ""),
+        }
+        answer = self._call("SearchMedia", {name: value for name, value in (query | {"ScrollToken": token}).items() if value})
+        # Whether a search can be limited to an application is not documented.
+        return only_of(self._app_id, answer) if self._app_id else answer
+
     def get_message_callback(self) -> dict[str, Any]:
         """What is configured at VOD (vod-protocol 1.4); the answer may hold the authentication key."""
-        return self._call("GetMessageCallback", {})
+        return self._call("GetMessageCallback", {"AppId": self._app_id} if self._app_id else {})
 
     def _call(self, action: str, query: dict[str, str]) -> dict[str, Any]:
         params = Params(
@@ -137,13 +154,12 @@ def require_chain(name: str) -> None:
 
 def _sort(error: AlibabaCloudException) -> VodError:
     """By the prefix of the code first, by the status second (vod-protocol 4.4)."""
-    code, status = str(error.code or ""), _status(error)
+    code, status = storable(str(error.code or ""))[:_CAUSE_LENGTH], _status(error)
     data: Mapping[str, Any] = error.data if isinstance(getattr(error, "data", None), Mapping) else {}
-    request_id = str(getattr(error, "request_id", None) or data.get("RequestId") or "")
+    request_id = storable(str(getattr(error, "request_id", None) or data.get("RequestId") or ""))[:_ID_LENGTH]
     fields: dict[str, Any] = {"code": code, "status": status, "request_id": request_id}
     if code.startswith("Throttling") or status == 429:
-        after = getattr(error, "retry_after", None)
-        return VodThrottled(f"VOD throttled the call: {code}", retry_after=after / 1000 if after else None, **fields)
+        return VodThrottled(f"VOD throttled the call: {code}", retry_after=_pause(getattr(error, "retry_after", None)), **fields)
     if code.startswith(_UNAVAILABLE):
         return VodUnavailable(f"VOD is not available: {code}", **fields)
     if code.startswith("InvalidTimeStamp"):
@@ -153,6 +169,14 @@ def _sort(error: AlibabaCloudException) -> VodError:
     if status is not None and 400 <= status < 500 and code:
         return VodRefused(f"VOD refused the call: {code}", **fields)
     return VodUnavailable(f"VOD is not available: HTTP {status} {code}".rstrip(), **fields)
+
+
+def _pause(milliseconds: int | None) -> float | None:
+    """The seconds that VOD wants to be left alone, within reason."""
+    if not milliseconds or milliseconds < 0:
+        return None
+    # Before the division: a header may hold more digits than any float.
+    return min(milliseconds, int(_PAUSE * 1000)) / 1000
 
 
 def _date(headers: Mapping[str, str]) -> datetime | None:
@@ -182,7 +206,7 @@ def _cause(error: BaseException) -> str:
     while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
-    return f"{type(error).__name__}: {error}"[:_CAUSE_LENGTH]
+    return storable(f"{type(error).__name__}: {error}")[:_CAUSE_LENGTH]
 
 
 def _decode(action: str, body: Any) -> dict[str, Any]:

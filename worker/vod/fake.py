@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from operator import itemgetter
 from typing import Any
 
 from worker.core.errors import VodError, VodRefused
+from worker.core.listing import PAGE_ROWS, WALL
 
 
 class FakeVod:
@@ -47,6 +50,7 @@ class FakeVod:
 
     def get_video_info(self, media_id: str) -> dict[str, Any]:
         self.calls.append([media_id])
+        self.during_call()
         if self._failures:
             raise self._failures.pop(0)
         if media_id not in self.media:
@@ -55,3 +59,37 @@ class FakeVod:
             "RequestId": f"R-{len(self.calls)}",
             "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"},
         }
+
+    def search_media(self, search_type: str, match: str, sort_by: str, page: int, token: str | None = None) -> dict[str, Any]:
+        """Knows closed ranges and their order, the wall and no tokens; media with "audio" in their id are audio."""
+        self.calls.append([search_type, match, str(page)])
+        if self._failures:
+            raise self._failures.pop(0)
+        if page * PAGE_ROWS > WALL:
+            raise VodRefused("behind the wall", code="InvalidParameter", status=400)
+        found = [
+            element["MediaInfo"] for media_id, element in self.media.items() if ("audio" in media_id) == (search_type == "audio")
+        ]
+        if ranged := _RANGE.search(match):
+            name, low, high = ranged.groups()
+            found = [info for info in found if low <= info[name] <= high]
+        if stated := _STATUS.search(match):
+            found = [info for info in found if f"'{info['Status']}'" in stated[1]]
+        found.sort(key=itemgetter(sort_by.partition(":")[0]))
+        rows = found[(page - 1) * PAGE_ROWS : page * PAGE_ROWS]
+        return {
+            "RequestId": f"R-{len(self.calls)}",
+            "Total": len(found),
+            "MediaList": [
+                {
+                    "MediaId": info["MediaId"],
+                    "CreationTime": info["CreationTime"],
+                    search_type.capitalize(): {"ModificationTime": info["ModificationTime"]},
+                }
+                for info in rows
+            ],
+        }
+
+
+_RANGE = re.compile(r"(\w+) = \['([^']+)','([^']+)'\]")
+_STATUS = re.compile(r"Status in \(([^)]*)\)")

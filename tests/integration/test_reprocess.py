@@ -1,0 +1,70 @@
+"""What becomes of the requests of other programs in the database."""
+
+from __future__ import annotations
+
+import pytest
+import sqlalchemy as sa
+
+from tests.builders import NOON, SECOND, claimed, request
+from worker.core.errors import StoreUnavailable
+from worker.core.reprocess import Priority, Reprocess
+from worker.store import Store
+from worker.store.inbox import BACKFILL, LIVE, MANUAL
+from worker.store.tables import sync_request
+from worker.sync.reprocess import reprocess
+
+
+def asked(*keys: str, reason: str = "re-encoded", priority: Priority = "manual", source: str = "default") -> Reprocess:
+    return Reprocess(source, keys, reason, priority)
+
+
+def due(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
+    with store.reading() as connection:
+        rows = connection.execute(sa.select(sync_request))
+        return {(row.source, row.media_id): (row.reason, row.priority) for row in rows}
+
+
+def test_every_message_of_a_group_becomes_requests(store: Store) -> None:
+    messages = [
+        asked("a", "ref:b"),
+        asked("c", priority="live"),
+        asked("a", source="singapore", priority="backfill", reason="other"),
+    ]
+
+    reprocess(store, messages, now=NOON)
+
+    assert due(store) == {
+        ("default", "a"): ("re-encoded", MANUAL),
+        ("default", "ref:b"): ("re-encoded", MANUAL),
+        ("default", "c"): ("re-encoded", LIVE),
+        ("singapore", "a"): ("other", BACKFILL),
+    }
+
+
+@pytest.mark.parametrize("priorities", [("live", "backfill"), ("backfill", "live")])
+def test_of_several_messages_for_a_medium_the_best_lane_counts(store: Store, priorities: tuple[Priority, ...]) -> None:
+    reprocess(store, [asked("a", priority=each, reason=each) for each in priorities], now=NOON)
+
+    assert due(store) == {("default", "a"): ("live", LIVE)}
+
+
+def test_a_medium_that_is_due_anyway_stays_in_its_better_lane(store: Store) -> None:
+    request(store, "a", priority=LIVE)
+
+    reprocess(store, [asked("a", priority="backfill")], now=NOON + SECOND)
+
+    assert due(store) == {("default", "a"): ("test", LIVE)}
+
+
+def test_a_full_message_becomes_requests_in_one_transaction(store: Store) -> None:
+    reprocess(store, [asked(*(f"medium-{number}" for number in range(10_000)))], now=NOON)
+
+    assert len(due(store)) == 10_000
+    assert len(claimed(store, now=NOON + SECOND).requests) == 20
+
+
+def test_a_database_that_is_away_takes_nothing_and_says_so() -> None:
+    nowhere = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
+
+    with pytest.raises(StoreUnavailable):
+        reprocess(nowhere, [asked("a")], now=NOON)

@@ -1,0 +1,108 @@
+"""Everything that the library holds and we do not: listed page by page, and requested behind whatever is more urgent."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection
+
+from worker.store.jobs import Job
+from worker.store.library import Library
+from worker.sync.jobs import Step
+from worker.sync.listing import FORGOTTEN, TYPES, Listing
+from worker.sync.walk import Position, Seen, begin
+
+KIND = "backfill"
+
+#: Between two looks at what is still to be fetched.
+_LOOK = timedelta(seconds=0.5)
+
+
+class Backfill:
+    """Parameters: `since` and `until` (times of creation), `status` and `type` (lists), `dry_run`.
+
+    Counters: media `total` by VOD's count, `listed`, `known` (as VOD has them), `requested`, `fetched`, `dead` (dead letters).
+    """
+
+    def __init__(self, listing: Listing) -> None:
+        self._listing = listing
+
+    def step(self, job: Job, *, now: datetime) -> Step:
+        checkpoint = job.checkpoint or {"phase": "total", "types": job.parameters.get("type") or list(TYPES)}
+        return {"total": self._total, "list": self._list, "fetch": self._fetch}[checkpoint["phase"]](job, checkpoint, now)
+
+    def _total(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
+        """For who watches."""
+        types = checkpoint["types"]
+        totals = self._listing.totals(types, checkpoint.get("totals", {}), _start(job), statuses=_statuses(job))
+        if isinstance(totals, timedelta):
+            return Step(checkpoint, wait=totals)
+        if len(totals) < len(types):
+            return Step(checkpoint | {"totals": totals})
+        return Step(_of_type(job, checkpoint), store=lambda _connection: {"total": sum(totals.values())})
+
+    def _list(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
+        if resting := self._listing.rest(checkpoint, KIND):
+            resting.store = lambda connection: self._fetched(job, connection)
+            return resting
+        seen = self._listing.page(checkpoint["type"], Position.from_json(checkpoint["position"]), statuses=_statuses(job))
+        if isinstance(seen, timedelta):
+            return Step(checkpoint, wait=seen)
+        after = checkpoint | {"position": seen.position.as_json()}
+        if seen.position.over:
+            after = _of_type(job, checkpoint, after=checkpoint["type"])
+        return Step(after, store=lambda connection: self._write(job, connection, seen, now=now))
+
+    def _write(self, job: Job, connection: Connection, seen: Seen, *, now: datetime) -> dict[str, int]:
+        library = Library(connection, self._listing.source)
+        rows = library.note(job.id, seen.rows)
+        new, changed = library.compare(rows)
+        wanted = [*new, *changed]
+        counted = {"listed": len(rows), "known": len(rows) - len(wanted), "requested": len(wanted)}
+        if job.parameters.get("dry_run"):
+            return counted
+        library.request(wanted, KIND, now=now)
+        return counted | self._fetched(job, connection, more=len(wanted))
+
+    def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
+        """All is listed; the job ends when all is fetched."""
+        with self._listing.store.reading() as connection:
+            library = Library(connection, self._listing.source)
+            left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
+            noted = library.noted(job.id)
+            dead = 0 if job.parameters.get("dry_run") else library.dead(KIND, since=job.created_at)
+
+        def write(connection: Connection) -> dict[str, int]:
+            Library(connection, self._listing.source).forget(job.id, FORGOTTEN)
+            ended = {"dead": dead} if dead and not left and not noted else {}
+            return ended | ({} if job.parameters.get("dry_run") else self._fetched(job, connection))
+
+        return Step(checkpoint, write, done=not left and not noted, wait=_LOOK if left and not noted else timedelta(0))
+
+    def _fetched(self, job: Job, connection: Connection, *, more: int = 0) -> dict[str, int]:
+        """What was fetched since the last step, of all that was requested and `more`."""
+        library = Library(connection, self._listing.source)
+        left = library.unfetched(KIND) + library.dead(KIND, since=job.created_at)
+        return {"fetched": max(0, job.counters.get("requested", 0) + more - left - job.counters.get("fetched", 0))}
+
+
+def _start(job: Job) -> Position:
+    since, until = (_time(job.parameters.get(name)) for name in ("since", "until"))
+    return begin(since, until, now=job.created_at)
+
+
+def _of_type(job: Job, checkpoint: dict[str, Any], after: str | None = None) -> dict[str, Any]:
+    """The checkpoint before the first page of the first type, or of the one behind `after`."""
+    types = checkpoint["types"] if after is None else checkpoint["types"][checkpoint["types"].index(after) + 1 :]
+    if not types:
+        return {"phase": "fetch"}
+    return {"phase": "list", "types": checkpoint["types"], "type": types[0], "position": _start(job).as_json()}
+
+
+def _statuses(job: Job) -> list[str]:
+    return job.parameters.get("status") or []
+
+
+def _time(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

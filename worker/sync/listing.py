@@ -1,0 +1,103 @@
+"""The library's listing as a job walks through it: one page a step, in the account's own rate for searches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+from worker import logs
+from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnreadable
+from worker.core.listing import Page, read_page
+from worker.store import Store
+from worker.store.library import Library
+from worker.store.quota import Quota, Slot
+from worker.sync.fetch import hold_back
+from worker.sync.jobs import JobRefused, Step
+from worker.sync.policy import STANDARD
+from worker.sync.slots import next_slot
+from worker.sync.walk import Position, Seen, WalkRefused, advance, match, restart
+from worker.vod import Vod
+
+log = logs.get(__name__)
+
+#: Kinds of media that can be listed, and whose rows we store.
+TYPES = ("video", "audio")
+
+_OPERATION = "SearchMedia"
+
+#: A walk rests while so many media that it found wait to be fetched, so that a million of them are never due at once.
+_ENOUGH = 5_000
+
+#: Of what a run has listed, so many rows are forgotten in one transaction.
+FORGOTTEN = 2_000
+
+#: A wait for the next slot up to this long is sat out within a step.
+_PATIENCE = timedelta(seconds=2)
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One source's listing."""
+
+    store: Store
+    vod: Vod
+    source: str
+    bucket: str
+    per_second: float
+    sleep: Callable[[float], object] = field(default=time.sleep)
+
+    def page(
+        self, search_type: str, position: Position, *, by_modification: bool = False, statuses: Sequence[str] = ()
+    ) -> Seen | timedelta:
+        """The rows at `position` and where to go on, or how long to wait first. Raises VodError and JobRefused."""
+        found, order = match(position, by_modification=by_modification, statuses=statuses)
+        try:
+            page = self._call(lambda: self.vod.search_media(search_type, found, order, position.page, position.token))
+            return page if isinstance(page, timedelta) else advance(position, page, by_modification=by_modification)
+        except WalkRefused as error:
+            raise JobRefused(str(error)) from error
+        except VodRefused as error:
+            if position.token is None or not error.code.startswith("InvalidScrollToken"):
+                raise
+            log.warning("listing begun again", source=self.source, type=search_type, code=error.code)
+        try:
+            return Seen((), restart(position))
+        except WalkRefused as error:
+            raise JobRefused(str(error)) from error
+
+    def totals(
+        self, types: Sequence[str], so_far: Mapping[str, int], start: Position, *, statuses: Sequence[str] = ()
+    ) -> dict[str, int] | timedelta:
+        """VOD's counts `so_far` and that of the next type, between the times of a walk that begins at `start`."""
+        kind = next(kind for kind in types if kind not in so_far)
+        high = start.later[-1][1] if start.later else start.high
+        found, order = match(replace(start, high=high), statuses=statuses)
+        page = self._call(lambda: self.vod.search_media(kind, found, order, 1))
+        return page if isinstance(page, timedelta) else {**so_far, kind: page.total or 0}
+
+    def rest(self, checkpoint: dict[str, Any], reason: str) -> Step | None:
+        """A pause, where enough media are waiting to be fetched."""
+        with self.store.reading() as connection:
+            enough = Library(connection, self.source).unfetched(reason, limit=_ENOUGH) >= _ENOUGH
+        return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
+
+    def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | timedelta:
+        slot = next_slot(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
+        if not isinstance(slot, Slot):
+            return slot
+        self.sleep(slot.wait.total_seconds())
+        try:
+            answer = ask()
+        except (VodThrottled, VodCredentials) as error:
+            hold_back(self.store, self.bucket, _OPERATION, error, STANDARD)
+            raise
+        if slot.probing:
+            self.store.transact(lambda connection: Quota(connection).release(self.bucket, _OPERATION))
+        page = read_page(answer)
+        # Something before VOD may answer in its place, with an object of its own; that is not an empty page.
+        if page.total is None and not isinstance(answer.get("MediaList"), list):
+            raise VodUnreadable("SearchMedia answered without a MediaList and a Total")
+        return page
