@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from queue import Empty
@@ -9,8 +13,8 @@ from queue import Empty
 import kombu
 import pytest
 
+from worker.embedded_broker import Transport
 from worker.queue.brokers import broker_options, sync_queue
-from worker.queue.embedded import Transport
 
 
 @pytest.fixture
@@ -45,7 +49,7 @@ def receive(connection: kombu.Connection) -> list[str]:
 def test_messages_come_out_once_and_leave_no_file(connection: kombu.Connection, tmp_path: Path) -> None:
     send(connection, *"abc")
 
-    assert sorted(receive(connection)) == ["a", "b", "c"]
+    assert receive(connection) == ["a", "b", "c"]
     assert list((tmp_path / "messages").iterdir()) == []
 
 
@@ -64,3 +68,28 @@ def test_half_an_exchange_is_made_whole_by_whoever_starts_next(connection: kombu
     send(connection, "wake up")
 
     assert receive(connection) == ["wake up"]
+
+
+def test_messages_come_out_in_the_order_in_which_they_went_in(connection: kombu.Connection) -> None:
+    bodies = [str(number) for number in range(50)]
+
+    send(connection, *bodies)
+
+    assert receive(connection) == bodies
+
+
+def test_another_program_gets_nothing_of_ours_but_the_transport(tmp_path: Path) -> None:
+    code = """
+import json, logging, sys
+from kombu import Connection
+options = {"data_folder_in": "in", "data_folder_out": "in", "control_folder": "control"}
+Connection("filesystem://", transport="worker.embedded_broker:Transport", transport_options=options).channel()
+ours = [name for name in sys.modules if name.startswith("worker.")]
+print(json.dumps([ours, len(logging.root.handlers), "celery" in sys.modules]))
+"""
+    environment = {**os.environ, "VODSYNC_NO_SETTING_OF_OURS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
+
+    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=60)
+
+    assert json.loads(said.stdout) == [["worker.embedded_broker"], 0, False]
+    assert not (tmp_path / "vodsync-broker").exists()

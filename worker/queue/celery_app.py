@@ -26,6 +26,8 @@ def _create() -> Celery:
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
+        # A refused command ends the connection, not the worker.
+        broker_channel_error_retry=True,
         broker_pool_acquire_timeout=5,
         task_queues=[queue],
         task_default_queue=queue.name,
@@ -43,13 +45,13 @@ def _create() -> Celery:
         worker_pool="threads",
         worker_concurrency=4,
         worker_soft_shutdown_timeout=30.0,
+        worker_consumer="worker.queue.consumer:Consumer",
         worker_enable_remote_control=False,
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         enable_utc=True,
         timezone="UTC",
-        # The schedule has no memory worth a file: each entry may fire twice, or never, and only seconds are lost.
-        beat_scheduler="celery.beat:Scheduler",
+        beat_scheduler="worker.queue.clock:Scheduler",
         beat_schedule={"sweep": {"task": "vodsync.sweep", "schedule": 10.0, "options": {"expires": 10}}},
     )
     return created

@@ -42,7 +42,8 @@ class Doorbell:
             rang = self._rang.wait(timeout=_PROBE)
             self._rang.clear()
             try:
-                if rang:
+                if rang or self.fault:
+                    # Only a wake-up that is sent proves that the next one can be; one too many does no harm.
                     self._send()
                 else:
                     self._look()
@@ -54,7 +55,7 @@ class Doorbell:
 
     def _send(self) -> None:
         with app.pool.acquire(block=True, timeout=5) as connection:
-            if self._waiting(connection) < ENOUGH_WAKE_UPS:
+            if self._waiting(connection) < ENOUGH_WAKE_UPS or self.fault:
                 app.send_task("vodsync.sync_batch", connection=connection, expires=60, ignore_result=True, retry=False)
                 self.rung += 1
 

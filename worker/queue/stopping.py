@@ -8,10 +8,7 @@ from typing import Any
 
 from celery.worker import state
 
-from worker import logs
 from worker.queue.celery_app import app
-
-log = logs.get(__name__)
 
 
 class Worker(app.Worker):  # type: ignore[misc]

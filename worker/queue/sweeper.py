@@ -1,73 +1,114 @@
-"""A worker's own clock: it says that it lives and looks for work every few seconds, broker or no broker."""
+"""A worker's own clocks: it says that it lives, and looks for work of each source every few seconds, broker or no broker."""
 
 from __future__ import annotations
 
 import random
 import threading
+import time
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from celery import bootsteps
+from sqlalchemy import Connection
 
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue import tasks
 from worker.queue.celery_app import app
-from worker.store.quota import Quota
+from worker.store.quota import CREDENTIALS, Quota
 from worker.store.workers import Heartbeat, Workers
+from worker.sync.work import gates
 
 log = logs.get(__name__)
 
 #: Seconds between two looks; the jitter keeps workers from looking all at once.
 _PAUSE, _JITTER = 2.0, 1.0
 
+#: Seconds that the threads get to finish what they are at.
+_GRACE = 30.0
+
 
 class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs beside the pool, and before the connection to the broker stands."""
+    """Runs beside the pool, and before the connection to the broker stands.
+
+    A source's thread serves no other one, so that each is served whatever the others do to the pool.
+    """
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
         self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     def start(self, parent: Any) -> None:
-        self._thread = threading.Thread(target=self._run, name="sweeper", daemon=True)
-        self._thread.start()
+        here = runtime.current()
+        here.gates = gates(here.lanes, threads=parent.concurrency)
+        self._start("heart", self._live)
+        for source, lane in here.lanes.items():
+            self._start(f"sweeper {source}", partial(self._sweep, source))
+            if lane.policy.video_info:
+                self._start(f"look-ups {source}", partial(self._look_up, source))
 
     def stop(self, parent: Any) -> None:
-        runtime.current().stopping.set()
+        here = runtime.current()
+        here.stopping.set()
         self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+        for lane in here.lanes.values():
+            lane.owing.set()
+        deadline = time.monotonic() + _GRACE
+        for thread in self._threads:
+            thread.join(timeout=max(0, deadline - time.monotonic()))
 
     terminate = stop
 
-    def _run(self) -> None:
-        here = runtime.current()
+    def _start(self, name: str, run: Callable[[], None]) -> None:
+        thread = threading.Thread(target=run, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _live(self) -> None:
         self._beat()
         self._probe()
-        while not self._stopped.wait(_PAUSE + random.uniform(0, _JITTER)):  # noqa: S311
-            self._sweep()
+        while not self._pause():
+            self._beat()
+        here = runtime.current()
         try:
             here.store.transact(lambda connection: Workers(connection).leave(here.name))
         except StoreUnavailable as error:
             log.warning("worker left without a word", error=str(error))
 
-    def _sweep(self) -> None:
-        try:
-            more = True
-            # Without a broker this is the only thread that works, so it goes on while there is something to do.
-            while more and not self._stopped.is_set():
-                more = tasks.work().more_waiting
-                self._beat()
-        except Exception:
-            # Whatever it was: a worker that no longer sweeps is worse.
-            log.exception("sweep failed")
+    def _sweep(self, source: str) -> None:
+        while not self._pause():
+            try:
+                # Without a broker this is the only thread that works, so it goes on while there is something to do.
+                while tasks.work(source).more_waiting and not self._stopped.is_set():
+                    pass
+            except Exception:
+                # Whatever it was: a worker that no longer sweeps is worse.
+                log.exception("sweep failed", source=source)
+
+    def _look_up(self, source: str) -> None:
+        owing = runtime.current().lanes[source].owing
+        while not self._stopped.is_set():
+            # A batch of this process says at once that there is something to ask; what others left behind is found by the clock.
+            owing.wait(_pause())
+            owing.clear()
+            try:
+                tasks.look_up(source)
+            except Exception:
+                log.exception("look-up failed", source=source)
+
+    def _pause(self) -> bool:
+        """True where it was cut short, because the worker stops."""
+        return self._stopped.wait(_pause())
 
     def _probe(self) -> None:
+        here = runtime.current()
         try:
-            runtime.current().store.transact(lambda connection: Quota(connection).probe())
+            here.store.transact(lambda connection: Quota(connection).probe())
+            here.store.transact(partial(_tell_credentials, here=here))
         except StoreUnavailable as error:
             log.warning("calls stay held back", error=str(error))
 
@@ -78,6 +119,19 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
             here.store.transact(lambda connection: Workers(connection).beat(heartbeat))
         except StoreUnavailable as error:
             log.warning("heartbeat postponed", error=str(error))
+
+
+def _tell_credentials(connection: Connection, here: runtime.Runtime) -> None:
+    """`status` is asked where nobody knows what credentials the workers find."""
+    quota = Quota(connection)
+    for source in here.lanes:
+        quota.release(source, CREDENTIALS)
+    for source, why in here.unserved.items():
+        quota.blame(source, CREDENTIALS, f"{why.removeprefix(f'source {source}: ')}; then start the workers again")
+
+
+def _pause() -> float:
+    return _PAUSE + random.uniform(0, _JITTER)  # noqa: S311
 
 
 app.steps["worker"].add(Sweeper)

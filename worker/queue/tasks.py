@@ -7,7 +7,7 @@ from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
 from worker.queue.doorbell import doorbell
 from worker.store.overview import backlog
-from worker.sync.work import Worked, work_off
+from worker.sync.work import Worked, look_up_all, work_off
 
 log = logs.get(__name__)
 
@@ -33,14 +33,27 @@ def sweep() -> None:
         doorbell().ring()
 
 
-def work() -> Worked:
-    """One wake-up's worth. A database that is away is no error: the leases give everything back."""
+def work(source: str | None = None) -> Worked:
+    """One wake-up's worth, or a thread's that serves only `source`.
+
+    A database that is away is no error: the leases give everything back.
+    """
     here = runtime.current()
+    lanes, narrow = (here.lanes, here.gates) if source is None else ({source: here.lanes[source]}, {})
     try:
-        worked = work_off(here.store, here.lanes, now=runtime.now, stopping=here.stopping)
+        worked = work_off(here.store, lanes, now=runtime.now, stopping=here.stopping, narrow=narrow)
     except StoreUnavailable as error:
         log.warning("work postponed", error=str(error))
         return Worked()
     if worked.batches:
         here.claimed_at = runtime.now()
     return worked
+
+
+def look_up(source: str) -> None:
+    """What the single-video operation is still to be asked for."""
+    here = runtime.current()
+    try:
+        look_up_all(here.store, here.lanes[source], now=runtime.now, stopping=here.stopping)
+    except StoreUnavailable as error:
+        log.warning("look-ups postponed", source=source, error=str(error))

@@ -1,0 +1,91 @@
+"""Waiting for media that were asked for, on each of the three databases."""
+
+from __future__ import annotations
+
+import threading
+import tracemalloc
+
+import pytest
+
+from tests.builders import NOON, claimed, clip, request
+from worker.cli import waiting
+from worker.cli.waiting import Awaited, wait
+from worker.runtime import Runtime
+from worker.settings import load
+from worker.store import Store
+from worker.store.catalogue import MISSING, Catalogue
+from worker.store.inbox import Inbox
+from worker.store.progress import Outcome
+
+
+@pytest.fixture
+def here(migrated_url: str) -> Runtime:
+    return Runtime(load(environ={"VODSYNC_DATABASE_URL": migrated_url}))
+
+
+def awaiting(*keys: str) -> Awaited:
+    awaited = Awaited()
+    awaited.add(keys)
+    return awaited
+
+
+def finish(store: Store, *media_ids: str, error: str | None = None) -> None:
+    """A worker's end of it: stored and settled, or given up on."""
+    claim = claimed(store, limit=1000)
+    with store.engine.begin() as connection:
+        if error:
+            Inbox(connection).bury(claim, dict.fromkeys(media_ids, error), now=NOON)
+        else:
+            Catalogue(connection).save("default", [clip(each) for each in media_ids], observed_at=NOON)
+            Inbox(connection).settle(claim, media_ids, now=NOON)
+
+
+def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: Runtime) -> None:
+    request(store, "good")
+    finish(store, "good")
+    request(store, "bad")
+    finish(store, "bad", error="broken")
+    store.transact(lambda connection: Catalogue(connection).mark("default", ["gone"], MISSING, observed_at=NOON))
+    request(store, "due")
+
+    endings = wait(here, "default", awaiting("good", "bad", "gone", "due"), timeout=0.5)
+
+    assert endings.counts == {Outcome.OK: 1, Outcome.DEAD: 1, Outcome.MISSING: 1, Outcome.WAITING: 1}
+    assert {(key, each.outcome, each.error) for key, each in endings.failures} == {
+        ("bad", Outcome.DEAD, "broken"),
+        ("gone", Outcome.MISSING, None),
+        ("due", Outcome.WAITING, None),
+    }
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 1000])
+def test_those_that_do_not_move_hide_no_others(store: Store, here: Runtime, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(waiting, "_CHUNK", chunk)
+    monkeypatch.setattr(waiting, "_LOOK", 0.001)
+    monkeypatch.setattr(waiting, "_STUCK", 0.01)
+    ids = [f"m{number:02}" for number in range(40)]
+    request(store, *ids)
+    others = ids[10:]
+
+    worker = threading.Timer(0.2, finish, (store, *others))
+    worker.start()
+    endings = wait(here, "default", awaiting(*ids), timeout=10)
+    worker.join()
+
+    assert endings.counts == {Outcome.OK: 30, Outcome.WAITING: 10}
+    assert sorted(key for key, _ in endings.failures) == ids[:10]
+
+
+@pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+def test_many_are_waited_for_in_little_memory(store: Store, here: Runtime) -> None:
+    awaited = Awaited()
+    tracemalloc.start()
+    for start in range(0, 200_000, 1000):
+        awaited.add([f"{number:032x}" for number in range(start, start + 1000)])
+
+    endings = wait(here, "default", awaited, timeout=None)
+
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert endings.counts == {Outcome.OK: 200_000}
+    assert peak < 12_000_000
