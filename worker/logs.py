@@ -71,10 +71,11 @@ redactor = _Redactor()
 
 
 def _brief(_logger: object, _method: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
-    """A connection that is gone needs a sentence; where in Celery it was noticed helps nobody."""
+    """A connection that is gone needs a sentence; where in Celery or in a pool it was noticed helps nobody."""
     found = event.get("exc_info")
     error = found[1] if isinstance(found, tuple) else sys.exception() if found is True else found
-    if isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _BROKER_LIBRARIES:
+    pooled = error is not None and str(event.get("logger", "")).startswith("sqlalchemy.pool")
+    if pooled or isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _BROKER_LIBRARIES:
         del event["exc_info"]
         event["error"] = f"{type(error).__name__}: {error}"
     return event

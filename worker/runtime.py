@@ -16,8 +16,16 @@ from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
+from worker.sync import backfill, reconcile, renormalise, replay
+from worker.sync.backfill import Backfill
+from worker.sync.jobs import Kind, Kinds
+from worker.sync.listing import Listing
 from worker.sync.policy import Policy
-from worker.sync.work import Lane
+from worker.sync.reconcile import Reconcile
+from worker.sync.renormalise import Renormalise
+from worker.sync.replay import Replay
+from worker.sync.retention import Keep
+from worker.sync.work import Gates, Lane
 
 log = logs.get(__name__)
 
@@ -36,6 +44,10 @@ class Runtime:
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         #: Set once the process is asked to stop; loops end at their next step.
         self.stopping = threading.Event()
+        #: Between this process's pool and its sources; made by the worker, which knows how many threads it has.
+        self.gates: Gates = {}
+        #: Whether this process collects what VOD wrote to queues; a worker's flag.
+        self.collecting = False
 
     @cached_property
     def store(self) -> Store:
@@ -51,15 +63,40 @@ class Runtime:
         return self.settings.all_sources
 
     @cached_property
+    def unserved(self) -> dict[str, str]:
+        """Why this process cannot serve some of the sources. Raises ConfigurationError where it can serve none."""
+        return self.require_credentials()
+
+    @cached_property
     def lanes(self) -> dict[str, Lane]:
-        """Raises ConfigurationError where a source has no credentials."""
-        self.require_credentials()
+        """The sources that this process can serve. Raises ConfigurationError where there is none."""
+        for name, why in self.unserved.items():
+            log.error("source is not served", source=name, error=f"{why}; then start this worker again")
         from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
 
-        return {
-            name: Lane(name, Client(source), self.policy(name), video_info=source.video_info == "on")
-            for name, source in self.sources.items()
-        }
+        served = {name: source for name, source in self.sources.items() if name not in self.unserved}
+        return {name: Lane(name, Client(source), self.policy(name)) for name, source in served.items()}
+
+    @cached_property
+    def kinds(self) -> Kinds:
+        """The long runs that this process can work on, by source and name."""
+        kinds: dict[tuple[str, str], Kind] = {}
+        for name, lane in self.lanes.items():
+            rate = self.sources[name].search_qps
+            bucket = lane.policy.bucket or name
+            listing = Listing(self.store, lane.vod, name, bucket, rate, sleep=self.stopping.wait)
+            kinds[name, backfill.KIND] = Backfill(listing)
+            most = self.settings.most_deleted_percent
+            kinds[name, reconcile.KIND] = Reconcile(listing, lane.policy, most_deleted_percent=most)
+            kinds[name, renormalise.KIND] = Renormalise(self.store, name, announce=lane.policy.announce)
+            kinds[name, replay.KIND] = Replay(self.store, name)
+        return kinds
+
+    @cached_property
+    def keep(self) -> Keep:
+        """How long what is kept."""
+        notifications, jobs = self.settings.keep_notifications_days, self.settings.keep_jobs_days
+        return Keep(timedelta(days=notifications) if notifications else None, timedelta(days=jobs) if jobs else None)
 
     def policy(self, name: str) -> Policy:
         source = self.sources[name]
@@ -70,6 +107,8 @@ class Runtime:
             calls_per_second=source.api_qps,
             max_attempts=self.settings.max_attempts,
             give_up=timedelta(hours=self.settings.follow_up_hours),
+            video_info=source.video_info == "on",
+            announce=self.settings.changes == "on",
         )
 
     def require_schema(self, *, waiting: bool) -> bool:
@@ -94,13 +133,32 @@ class Runtime:
             else:
                 return True
 
-    def require_credentials(self) -> None:
-        """Raises ConfigurationError where a source has neither keys nor anything that the vendor's credential chain finds."""
-        for name, source in self.sources.items():
-            if not source.has_keys(name):
-                from worker.vod.client import require_chain
+    def require_credentials(self, *only: str) -> dict[str, str]:
+        """The sources (or `only` these) without keys for which the vendor's credential chain finds none, and what to do about it.
 
+        Raises ConfigurationError where that is all of them, and where one has half a pair of keys.
+        """
+        asked = {name: source for name, source in self.sources.items() if name in (only or self.sources)}
+        without: dict[str, str] = {}
+        for name in [name for name, source in asked.items() if not source.has_keys(name)]:
+            from worker.vod.client import require_chain
+
+            try:
                 require_chain(name)
+            except ConfigurationError as error:
+                without[name] = str(error)
+        if without and len(without) == len(asked):
+            raise ConfigurationError("; ".join(without.values()))
+        return without
+
+    def require_queues(self) -> dict[str, Source]:
+        """The sources whose events come through a queue. Raises ConfigurationError where there is none, or half of one."""
+        found = {name: source for name, source in self.sources.items() if source.has_queue(name)}
+        if not found:
+            raise ConfigurationError(
+                "no source names a queue to collect from; set VODSYNC_SMQ_ENDPOINT and VODSYNC_SMQ_QUEUE as configured at VOD"
+            )
+        return found
 
     def require_callbacks(self) -> None:
         """Raises ConfigurationError where a source's callbacks could not be verified."""

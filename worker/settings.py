@@ -19,6 +19,8 @@ from worker.core.errors import ConfigurationError
 _PREFIX = "VODSYNC_"
 _CREDENTIALS = ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
+_APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
 #: Read by others: where the settings file is, and what the tests need.
@@ -44,12 +46,19 @@ class Source(BaseModel):
     callback_tolerance: int = Field(default=300, ge=1, le=86_400)
     #: BatchGetMediaInfos calls per second, all workers together.
     api_qps: float = Field(default=20, gt=0, le=10_000)
+    #: SearchMedia calls per second, all workers together; VOD documents 50 for an account.
+    search_qps: float = Field(default=40, gt=0, le=10_000)
     video_info: Literal["off", "on"] = "off"
+    #: The application, where an account has several: whose callback settings are compared, and whose media are listed.
+    app_id: str | None = None
+    #: The queue that VOD writes its events to, where it does not call us.
+    smq_endpoint: str | None = None
+    smq_queue: str | None = None
 
     @field_validator("video_info", mode="before")
     @classmethod
-    def _switch(cls, value: object) -> object:
-        return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
+    def _video_info_as_bool(cls, value: object) -> object:
+        return _switch(value)
 
     @field_validator("callback_keys", mode="before")
     @classmethod
@@ -58,7 +67,7 @@ class Source(BaseModel):
             return tuple(key for part in value.splitlines() for key in map(str.strip, part.split(",")) if key)
         return value
 
-    @field_validator("callback_url", "endpoint")
+    @field_validator("callback_url", "endpoint", "smq_endpoint")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is None:
@@ -70,10 +79,31 @@ class Source(BaseModel):
             raise ValueError("must not carry a user name or password")
         return value
 
+    @field_validator("smq_endpoint")
+    @classmethod
+    def _is_host(cls, value: str | None) -> str | None:
+        if value is not None and (urlsplit(value).path not in ("", "/") or "?" in value):
+            raise ValueError("has a path; it is like https://1234567890.mns.cn-shanghai.aliyuncs.com")
+        return value.rstrip("/") if value else value
+
+    @field_validator("app_id")
+    @classmethod
+    def _is_application(cls, value: str | None) -> str | None:
+        if value is not None and not _APPLICATION.fullmatch(value):
+            raise ValueError("is not the id of an application; it is like app-1000000")
+        return value
+
+    @field_validator("smq_queue")
+    @classmethod
+    def _is_queue(cls, value: str | None) -> str | None:
+        if value is not None and not _QUEUE_NAME.fullmatch(value):
+            raise ValueError("is not the name of a queue: letters, digits, - and _")
+        return value
+
     @property
-    def account(self) -> tuple[str | None, ...]:
-        """Sources that agree in this share one quota at VOD."""
-        return self.access_key_id, self.region, self.endpoint
+    def account(self) -> tuple[object, ...]:
+        """Sources that agree in this share one quota at VOD; a wrong secret must not hold back those who have the right one."""
+        return self.access_key_id, self.access_key_secret, self.security_token, self.region, self.endpoint
 
     def has_keys(self, name: str) -> bool:
         """Whether keys are set here, so that the vendor's chain is not needed. Raises ConfigurationError for half of them."""
@@ -82,6 +112,12 @@ class Source(BaseModel):
                 f"source {name}: set both ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET, or neither of them"
             )
         return self.access_key_id is not None
+
+    def has_queue(self, name: str) -> bool:
+        """Whether VOD's events can be collected from a queue. Raises ConfigurationError for half of its address."""
+        if bool(self.smq_endpoint) != bool(self.smq_queue):
+            raise ConfigurationError(f"source {name}: set both VODSYNC_SMQ_ENDPOINT and VODSYNC_SMQ_QUEUE, or neither of them")
+        return self.smq_queue is not None
 
     def require_callback(self, name: str) -> None:
         """Raises ConfigurationError where callbacks of this source could be neither verified nor knowingly taken unsigned."""
@@ -113,9 +149,25 @@ class Settings(Source):
     max_attempts: int = Field(default=10, ge=1, le=1_000)
     #: How long a medium that VOD is still at work on is followed.
     follow_up_hours: int = Field(default=72, ge=0, le=8_760)
+    #: Hours between two incremental reconciliations, days between two full ones; 0 is never.
+    reconcile_hours: float = Field(default=6, ge=0, le=8_760)
+    reconcile_full_days: float = Field(default=7, ge=0, le=3_650)
+    #: The share of our media that a reconciliation marks as deleted without being told to.
+    most_deleted_percent: float = Field(default=5, ge=0, le=100)
+    #: Whether changes of media are announced on the exchange vodsync.changes, and how long they wait for a broker that is away.
+    changes: Literal["off", "on"] = "off"
+    changes_keep_hours: int = Field(default=24, ge=1, le=8_760)
+    #: How long is kept what VOD told us, and what became of long runs; 0 is for ever.
+    keep_notifications_days: int = Field(default=90, ge=0, le=36_500)
+    keep_jobs_days: int = Field(default=90, ge=0, le=36_500)
     admin_token: SecretStr | None = None
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     sources: dict[str, Source] = Field(default_factory=dict)
+
+    @field_validator("changes", mode="before")
+    @classmethod
+    def _changes_as_bool(cls, value: object) -> object:
+        return _switch(value)
 
     @field_validator("broker_url")
     @classmethod
@@ -156,6 +208,11 @@ class Settings(Source):
         url = self.database_url.get_secret_value()
         folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"
+
+
+def _switch(value: object) -> object:
+    """TOML knows true and false."""
+    return {True: "on", False: "off"}[value] if isinstance(value, bool) else value
 
 
 def _has_port(url: str) -> bool:

@@ -7,6 +7,7 @@ import logging
 import threading
 from typing import Any
 
+import pymysql
 import pytest
 from amqp.exceptions import RecoverableConnectionError
 
@@ -53,6 +54,19 @@ def test_a_lost_broker_is_a_sentence_and_an_unknown_error_keeps_its_traceback(li
 
     assert (lost["error"], "exception" in lost) == ("RecoverableConnectionError: connection already closed", False)
     assert "a bug" in unknown["exception"]
+
+
+def test_a_connection_that_a_pool_lost_is_a_sentence(line: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    line()
+    try:
+        raise pymysql.err.InterfaceError(0, "")
+    except pymysql.err.InterfaceError:
+        logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset or similar", exc_info=True)
+
+    written = json.loads(capsys.readouterr().err.splitlines()[-1])
+
+    assert written["error"] == "InterfaceError: (0, '')"
+    assert "exception" not in written
 
 
 def test_a_thread_that_dies_is_logged_as_one_line(line: Any, capsys: pytest.CaptureFixture[str]) -> None:

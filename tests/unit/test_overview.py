@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from worker.store.changes import Waiting
 from worker.store.overview import Backlog, Overview
 from worker.store.quota import Held
 from worker.store.workers import Heartbeat
@@ -20,9 +21,21 @@ def worker(*, seen: int, claimed: int | None) -> Heartbeat:
     return Heartbeat("w:1", NOON - timedelta(hours=1), NOON - seen * SECOND, claimed_at)
 
 
-def seen(*workers: Heartbeat, overdue: float = 60, dead: int = 0, held: tuple[Held, ...] = ()) -> Overview:
+def seen(
+    *workers: Heartbeat,
+    overdue: float = 60,
+    dead: int = 0,
+    held: tuple[Held, ...] = (),
+    unserved: dict[str, int] | None = None,
+    changes: Waiting | None = None,
+) -> Overview:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
-    return Overview(NOON, backlog, {}, 0, list(workers), list(held))
+    served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
+    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes)
+
+
+HELD = Held("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
+WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +46,10 @@ def seen(*workers: Heartbeat, overdue: float = 60, dead: int = 0, held: tuple[He
         (seen(worker(seen=90, claimed=90)), "vodsync work"),
         (seen(), "vodsync work"),
         (seen(worker(seen=1, claimed=1), overdue=0, dead=2), "failures list"),
-        (seen(worker(seen=1, claimed=1), held=(Held("default", "Op", "wrong keys", NOON, NOON),)), "wrong keys"),
+        (seen(worker(seen=1, claimed=300), held=(HELD,)), "wrong keys"),
+        (seen(worker(seen=1, claimed=1), overdue=0, held=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
+        (seen(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),
+        (seen(worker(seen=1, claimed=1), changes=Waiting(3, NOON - 40 * SECOND)), "3 changes wait since"),
     ],
 )
 def test_each_trouble_is_one_sentence_that_names_it(installation: Overview, said: str) -> None:
@@ -42,8 +58,29 @@ def test_each_trouble_is_one_sentence_that_names_it(installation: Overview, said
     assert said in problem
 
 
+def test_dead_workers_are_named_while_a_source_is_held_back() -> None:
+    installation = seen(worker(seen=90, claimed=90), held=(HELD,))
+
+    held, dead = installation.problems
+
+    assert "wrong keys" in held
+    assert "no worker is alive" in dead
+
+
 @pytest.mark.parametrize(
-    "installation", [seen(worker(seen=1, claimed=5)), seen(worker(seen=1, claimed=300), overdue=5), seen(overdue=0)]
+    "installation",
+    [
+        seen(worker(seen=1, claimed=5)),
+        seen(worker(seen=1, claimed=300), overdue=5),
+        seen(overdue=0),
+        seen(overdue=0, changes=Waiting(3, NOON - SECOND)),
+        seen(overdue=0, changes=Waiting(0, None)),
+    ],
 )
 def test_all_well_is_silence(installation: Overview) -> None:
     assert installation.problems == []
+
+
+def test_changes_are_shown_only_where_there_is_a_feed() -> None:
+    assert "changes" not in seen(overdue=0).as_json()
+    assert seen(overdue=0, changes=Waiting(0, None)).as_json()["changes"] == {"count": 0, "since": None}

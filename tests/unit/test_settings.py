@@ -17,7 +17,17 @@ def test_an_empty_environment_gives_the_documented_defaults() -> None:
     assert (loaded.region, loaded.host, loaded.port) == ("cn-shanghai", "127.0.0.1", 8080)
     assert (loaded.linger_ms, loaded.api_qps, loaded.lease, loaded.max_attempts) == (250, 20, 60, 10)
     assert (loaded.callback_unsigned, loaded.callback_tolerance, loaded.video_info) == ("reject", 300, "off")
+    assert (loaded.changes, loaded.changes_keep_hours) == ("off", 24)
+    assert (loaded.keep_notifications_days, loaded.keep_jobs_days) == (90, 90)
     assert loaded.broker_url is None
+
+
+def test_a_switch_may_be_true_or_false_in_the_file() -> None:
+    Path("vodsync.toml").write_text("changes = true\nvideo_info = false\n")
+
+    loaded = settings.load(environ={})
+
+    assert (loaded.changes, loaded.video_info) == ("on", "off")
 
 
 def test_flags_go_before_environment_before_dotenv_before_file() -> None:
@@ -78,6 +88,7 @@ def test_no_secret_stands_in_what_python_prints_of_the_settings() -> None:
         ("VODSYNC_CALLBACK_URL", "example.org/hook"),
         ("VODSYNC_ENDPOINT", "vod.cn-shanghai.aliyuncs.com"),
         ("VODSYNC_DATABASE_SCHEMA", "a; drop"),
+        ("VODSYNC_APP_ID", "app 1,app 2"),
         ("VODSYNC_CALLBACK_KEYS_FILE", "nowhere"),
         ("VODSYNC_CONFIG", "nowhere.toml"),
     ],
@@ -108,12 +119,14 @@ def test_a_file_describes_several_sources_with_their_own_keys() -> None:
         "access_key_id = 'one'\naccess_key_secret = 's1'\ncallback_url = 'https://a.example/cb'\ncallback_keys = 'K1'\n"
         "[sources.singapore]\n"
         "region = 'ap-southeast-1'\nalibaba_cloud_access_key_id = 'two'\ncallback_keys = ['K2', 'K3']\napi_qps = 5\n"
+        "app_id = 'app-1000007'\n"
     )
 
     sources = settings.load(environ={}).all_sources
 
     assert list(sources) == ["shanghai", "singapore"]
     assert (sources["shanghai"].access_key_id, sources["singapore"].access_key_id) == ("one", "two")
+    assert (sources["shanghai"].app_id, sources["singapore"].app_id) == (None, "app-1000007")
     assert (sources["singapore"].region, sources["singapore"].api_qps, len(sources["singapore"].callback_keys)) == (
         "ap-southeast-1",
         5,
@@ -141,3 +154,46 @@ def test_without_keys_callbacks_must_be_accepted_knowingly() -> None:
 def test_half_a_pair_of_credentials_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
         settings.load(environ={"ALIBABA_CLOUD_ACCESS_KEY_ID": "id"}).has_keys("default")
+
+
+def test_sources_share_a_quota_only_where_they_sign_with_the_same_key() -> None:
+    def account(**keys: str) -> tuple[object, ...]:
+        return settings.Source.model_validate({"access_key_id": "id"} | keys).account
+
+    assert account(access_key_secret="s", callback_url="http://a/") == account(access_key_secret="s", callback_url="http://b/")
+    assert account(access_key_secret="right") != account(access_key_secret="wrong")
+    assert account(access_key_secret="s") != account(access_key_secret="s", region="ap-southeast-1")
+
+
+def test_a_queue_has_an_endpoint_and_a_name() -> None:
+    environ = {"VODSYNC_SMQ_ENDPOINT": "https://1234.mns.cn-shanghai.aliyuncs.com/", "VODSYNC_SMQ_QUEUE": "vod-events"}
+
+    source = settings.load(environ=environ).all_sources["default"]
+    half = settings.load(environ={"VODSYNC_SMQ_QUEUE": "vod-events"}).all_sources["default"]
+
+    assert (source.smq_endpoint, source.has_queue("default")) == ("https://1234.mns.cn-shanghai.aliyuncs.com", True)
+    assert not settings.load(environ={}).all_sources["default"].has_queue("default")
+    with pytest.raises(ConfigurationError, match="VODSYNC_SMQ_ENDPOINT"):
+        half.has_queue("default")
+
+
+def test_applications_of_an_account_share_its_quota() -> None:
+    first, second = (settings.load(environ={"VODSYNC_APP_ID": name}).all_sources["default"] for name in ("app-1", "app-2"))
+
+    assert (first.app_id, second.app_id) == ("app-1", "app-2")
+    assert first.account == second.account
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("VODSYNC_SMQ_ENDPOINT", "1234.mns.cn-shanghai.aliyuncs.com"),
+        ("VODSYNC_SMQ_ENDPOINT", "https://1234.mns.cn-shanghai.aliyuncs.com/queues/vod"),
+        ("VODSYNC_SMQ_ENDPOINT", "https://user:secret@host"),
+        ("VODSYNC_SMQ_QUEUE", "vod events"),
+        ("VODSYNC_SMQ_QUEUE", "a/../b"),
+    ],
+)
+def test_an_impossible_queue_is_named(name: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=name):
+        settings.load(environ={name: value})

@@ -11,9 +11,32 @@ from typing import Annotated
 import typer
 
 from worker import __version__
-from worker.cli import asking, demo, doctor, effective, emulate, failures, notifying, roles, schema, syncing
+from worker.cli import (
+    asking,
+    demo,
+    doctor,
+    effective,
+    emulate,
+    failures,
+    jobs,
+    library,
+    notifying,
+    renormalising,
+    replaying,
+    roles,
+    schema,
+    syncing,
+)
 from worker.cli.output import Exit, complain
-from worker.core.errors import ConfigurationError, SchemaStale, StoreUnavailable, VodsyncError, VodUnavailable
+from worker.core.errors import (
+    ConfigurationError,
+    SchemaStale,
+    StoreUnavailable,
+    VodCredentials,
+    VodsyncError,
+    VodThrottled,
+    VodUnavailable,
+)
 
 app = typer.Typer(
     name="vodsync",
@@ -54,7 +77,12 @@ app.add_typer(schema.app, name="migrate")
 app.command()(asking.status)
 app.command()(asking.show)
 app.command()(syncing.sync)
+app.command()(renormalising.renormalise)
+app.command()(replaying.replay)
 app.add_typer(failures.app, name="failures")
+app.command()(library.backfill)
+app.command()(library.reconcile)
+app.add_typer(jobs.app, name="jobs")
 app.command()(doctor.doctor)
 app.command()(notifying.notify)
 app.command()(emulate.emulate)
@@ -69,11 +97,11 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ConfigurationError, SchemaStale) as error:
+    except (ConfigurationError, SchemaStale, VodCredentials) as error:
         sys.exit(complain(error, Exit.CONFIGURATION))
     except StoreUnavailable as error:
         sys.exit(complain(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
-    except VodUnavailable as error:
+    except (VodUnavailable, VodThrottled) as error:
         sys.exit(complain(error, Exit.UNREACHABLE))
     except VodsyncError as error:
         sys.exit(complain(error, Exit.FAILED))

@@ -14,11 +14,15 @@ from worker.cli.output import Exit, cell, complain, print_json, say, stdout, tab
 from worker.cli.ready import ready
 from worker.core.errors import StoreUnavailable
 from worker.core.ids import reference_key
+from worker.logs import redactor
+from worker.runtime import Runtime
 from worker.settings import DEFAULT_SOURCE
 from worker.store import records
+from worker.store.catalogue import FORBIDDEN, OK
 from worker.store.overview import Overview, overview
 from worker.store.spool import Spooled
 from worker.store.workers import Heartbeat
+from worker.sync.live import look_live
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
 _SOURCE = typer.Option(help="The account + region, as named in vodsync.toml.")
@@ -36,21 +40,27 @@ def status(
     try:
         ready()
         with here.store.reading() as connection:
-            seen = overview(connection, now=runtime.now())
+            seen = overview(connection, now=runtime.now(), sources=here.sources, feed=here.settings.changes == "on")
     except StoreUnavailable as error:
         if as_json:
-            print_json({"database": {"state": "down", "error": str(error)}, "spool": asdict(spooled)})
-        elif spooled.count:
-            say(f"{spooled.count} notifications are spooled on this machine since {spooled.since:%Y-%m-%d %H:%M:%S} UTC")
+            down = {"state": "down", "error": str(error)}
+            print_json({"database": down, "spool": asdict(spooled), "problems": [str(error), *_problems(spooled)]})
+        for problem in _problems(spooled) if not as_json else ():
+            say(f"look: {problem}")
         raise
+    problems = [*_problems(spooled), *seen.problems]
     if as_json:
-        print_json(seen.as_json() | {"spool": asdict(spooled)})
+        print_json(seen.as_json() | {"spool": asdict(spooled), "problems": problems})
     else:
         stdout.print(_status_table(seen, spooled))
-        for problem in seen.problems:
+        for problem in problems:
             say(f"look: {problem}")
     if require_worker and not any(seen.alive(worker) and _is_here(worker) for worker in seen.workers):
         raise typer.Exit(complain("no worker of this host was heard of in the last minute", Exit.FAILED))
+
+
+def _problems(spooled: Spooled) -> list[str]:
+    return [spooled.problem] if spooled.problem else []
 
 
 def _is_here(worker: Heartbeat) -> bool:
@@ -68,6 +78,9 @@ def _status_table(seen: Overview, spooled: Spooled) -> Table:
     shown.add_row("dead letters", str(seen.backlog.dead))
     if spooled.count:
         shown.add_row("spooled on this machine", f"{spooled.count} since {spooled.since:%Y-%m-%d %H:%M:%S} UTC")
+    if seen.changes:
+        since = f" since {seen.changes.since:%Y-%m-%d %H:%M:%S} UTC" if seen.changes.since else ""
+        shown.add_row("changes waiting", f"{seen.changes.count}{since}")
     for worker in seen.workers:
         heard = f"seen {(seen.seen_at - worker.seen_at).total_seconds():.0f} s ago"
         shown.add_row(f"worker {cell(worker.name)}", heard if seen.alive(worker) else f"silent, {heard}")
@@ -79,10 +92,22 @@ def _status_table(seen: Overview, spooled: Spooled) -> Table:
 def show(
     media_id: Annotated[str, typer.Argument(help="VOD's id of the medium.")],
     source: Annotated[str, _SOURCE] = DEFAULT_SOURCE,
+    live: Annotated[
+        bool, typer.Option("--live", help="Ask VOD now, and show only where the stored rows differ; exit 1 where they do.")
+    ] = False,
     as_json: Annotated[bool, _AS_JSON] = False,
 ) -> None:
-    """Show one medium with its streams, its play streams and its history."""
+    """Show one medium with its streams, its play streams and its history.
+
+    With --live, as diff does it: VOD is asked by one BatchGetMediaInfos and one GetVideoInfo, and what it says is compared with the
+    stored rows, streams by their key and URLs without signatures. Exit 0: no difference; 1: there is one, or VOD refused; 3: VOD
+    does not let these keys ask; 4: VOD or the database could not be reached. No row of a medium is written; `vodsync sync MEDIA_ID`
+    does that.
+    """
     here = ready(source)
+    if live:
+        _show_live(here, source, media_id, as_json=as_json)
+        return
     with here.store.reading() as connection:
         record = records.find(connection, source, media_id) or records.find(connection, source, reference_key(media_id))
     if record is None:
@@ -92,7 +117,7 @@ def show(
         return
     history = record.pop("notifications")
     lists = {name: record.pop(name) for name in ("video_streams", "audio_streams", "play_infos")}
-    parts = {"mezzanine": record.pop("mezzanine"), "sync request": record.pop("sync_request")}
+    parts = {name.replace("_", " "): record.pop(name) for name in ("mezzanine", "video_info", "sync_request")}
     for title, values in {"media": record, **parts}.items():
         if values:
             shown = table(title, "field", "value")
@@ -113,3 +138,37 @@ def show(
         for row in history:
             shown.add_row(*(cell(row[name]) for name in names))
         stdout.print(shown)
+
+
+def _show_live(here: Runtime, source: str, media_id: str, *, as_json: bool) -> None:
+    here.require_credentials(source)
+    from worker.vod.client import Client  # half a second, of which the other verbs need nothing
+
+    found = look_live(here.store, Client(here.sources[source]), source, media_id, policy=here.policy(source))
+    if as_json:
+        print_json(asdict(found) | {"error": found.error and redactor.text(found.error)})
+    elif found.differences:
+        shown = table(f"{media_id} of source {source}", "field", "stored", "at VOD")
+        for difference in found.differences:
+            shown.add_row(cell(difference.field), _side(difference.stored), _side(difference.at_vod))
+        stdout.print(shown)
+    elif found.stored is not None:
+        stdout.print(f"no difference; the state is {found.stored}")
+    if found.error is not None:
+        say(f"what GetVideoInfo adds was not asked: {redactor.text(found.error)}")
+    elif found.not_kept and not as_json:
+        said = ", ".join(f"{name} {cell(value)}" for name, value in found.not_kept.items())
+        say(f"VOD also says, and VODSYNC_VIDEO_INFO=off does not keep: {said}")
+    if found.stored is None:
+        knows = {OK: "VOD has it", FORBIDDEN: "VOD does not show it to this account"}.get(found.at_vod, "VOD does not know it")
+        next_step = f"; fetch it with: vodsync sync {media_id}" if found.at_vod == OK else ""
+        raise typer.Exit(complain(f"nothing is stored for {media_id}, and {knows}{next_step}", Exit.FAILED))
+    if found.differences:
+        raise typer.Exit(Exit.FAILED)
+
+
+def _side(value: object) -> str:
+    """A whole row by its fields; only one side has it."""
+    if isinstance(value, dict):
+        return cell(", ".join(f"{name} {inner}" for name, inner in value.items()))
+    return cell(value)

@@ -16,7 +16,7 @@ import typer
 
 from worker import runtime
 from worker.cli.output import Exit, print_json
-from worker.core.errors import SchemaStale, StoreUnavailable, VodCredentials, VodError, VodsyncError
+from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodsyncError, VodThrottled, VodUnavailable
 from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
@@ -47,9 +47,9 @@ class Finding:
 
 
 def doctor(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Check database, schema, broker, credentials, clock, callback settings, spool and disk; exit 1 where something is wrong.
+    """Check database, schema, broker, credentials, clock, callback settings, queue, spool, disk; exit 1 where something is wrong.
 
-    Makes one call to VOD for each source, and sends itself one message through the broker.
+    Makes one call to VOD for each source, looks into its queue where it has one, and sends itself one message through the broker.
     """
     here = runtime.current()
     findings: list[Finding] = []
@@ -75,6 +75,8 @@ def _examine(here: Runtime) -> Iterator[Finding]:
     for name, source in here.sources.items():
         checks[f"source {name}: callbacks"] = lambda name=name, source=source: _callbacks(name, source)  # type: ignore[misc]
         checks[f"source {name}: VOD"] = lambda name=name, source=source: _vod(here, name, source)  # type: ignore[misc]
+        if source.smq_endpoint or source.smq_queue:
+            checks[f"source {name}: queue"] = lambda name=name, source=source: _queue(here, name, source)  # type: ignore[misc]
         checks[f"source {name}: callback settings at VOD"] = lambda source=source: _settings_at_vod(source)  # type: ignore[misc]
     for part, check in checks.items():
         try:
@@ -111,16 +113,13 @@ def _write(connection: sa.Connection) -> None:
 
 
 def _schema(here: Runtime) -> str:
-    try:
-        schema.check(here.store)
-    except SchemaStale as error:
-        raise SchemaStale(f"{error}") from error
+    schema.check(here.store)
     return f"revision {schema.REVISION}"
 
 
 def _work(here: Runtime) -> str | tuple[Verdict, str]:
     with here.store.reading() as connection:
-        seen = overview(connection, now=runtime.now())
+        seen = overview(connection, now=runtime.now(), sources=here.sources)
     if seen.problems:
         return Verdict.BAD, "; ".join(seen.problems)
     if not any(map(seen.alive, seen.workers)):
@@ -172,6 +171,8 @@ def _disk() -> str | tuple[Verdict, str]:
 
 
 def _callbacks(name: str, source: Source) -> str | tuple[Verdict, str]:
+    if source.smq_queue and not source.callback_url and not source.callback_keys and source.callback_unsigned == "reject":
+        return "none are taken; notifications come through the queue"
     source.require_callback(name)
     if source.callback_unsigned == "accept":
         return Verdict.UNSURE, "unsigned callbacks are taken from anybody (VODSYNC_CALLBACK_UNSIGNED=accept)"
@@ -182,19 +183,47 @@ def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
     """One signed call for an id that cannot exist; how far our clock is off comes with the answer."""
     from worker.vod.client import Client
 
-    here.require_credentials()
+    here.require_credentials(name)
     client = Client(source)
     try:
         client.batch_get_media_infos(["vodsyncdoctor"])
-    except VodCredentials as error:
-        raise VodsyncError(f"{error} (request {error.request_id})") from error
+    except VodThrottled as error:
+        raise VodsyncError(f"{error}; other programs of this account may call too often. Workers wait and go on") from error
+    except VodUnavailable as error:
+        if error.code:
+            raise VodsyncError(f"{error} (request {error.request_id}); workers ask again until it is") from error
+        raise VodsyncError(f"{error}; check VODSYNC_REGION, VODSYNC_ENDPOINT and the network") from error
     except VodError as error:
-        if not error.code:
-            raise VodsyncError(f"{error}; check VODSYNC_REGION, VODSYNC_ENDPOINT and the network") from error
+        # Of all refusals only this one proves that the signature was accepted.
+        if error.code != "InvalidVideo.NotFound":
+            raise VodsyncError(f"{error} (request {error.request_id})") from error
     skew = None if client.answered_at is None else runtime.now() - client.answered_at
     if skew is not None and abs(skew) > _SKEW:
         return Verdict.BAD, f"answers, but this machine's clock is {skew.total_seconds():+.0f} s off; set it by NTP"
     return "answers a signed call" + ("" if skew is None else f"; clock within {max(1, round(abs(skew.total_seconds())))} s")
+
+
+def _queue(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
+    """A look that takes nothing."""
+    from worker.vod.smq import LIMIT, Queue
+
+    source.has_queue(name)
+    here.require_credentials(name)
+    queue = Queue(source)
+    try:
+        seen = queue.check()
+    except VodUnavailable as error:
+        raise VodsyncError(f"{error}; check VODSYNC_SMQ_ENDPOINT and the network") from error
+    except VodCredentials as error:
+        if error.code != "AccessDenied":
+            raise
+        # To look is a right of its own, which collecting does not need.
+        return Verdict.UNSURE, f"{error}; without mns:PeekMessage nobody can look into it from here"
+    finally:
+        queue.close()
+    if not seen:
+        return f"{queue.name} answers a signed call and is empty"
+    return f"{queue.name} answers a signed call; {seen}{' or more' if seen == LIMIT else ''} messages wait to be received"
 
 
 def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
@@ -202,8 +231,10 @@ def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
 
     try:
         said: dict[str, Any] = Client(source).get_message_callback().get("MessageCallback") or {}
+    except VodCredentials as error:
+        return Verdict.UNSURE, f"cannot be read ({error.code}); give the RAM user vod:GetMessageCallback to compare them"
     except VodError as error:
-        return Verdict.UNSURE, f"cannot be read ({error.code or error}); give the RAM user vod:GetMessageCallback to compare them"
+        return Verdict.UNSURE, f"cannot be read ({error.code or error})"
     wrong = list(_differences(said, source))
     if wrong:
         return Verdict.BAD, "; ".join(wrong)
@@ -211,13 +242,28 @@ def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
 
 
 def _differences(said: dict[str, Any], source: Source) -> Iterator[str]:
-    kind = said.get("CallbackType")
-    if kind and kind != "HTTP":
+    kind = said.get("CallbackType") or "HTTP"
+    if kind == "MNS" and source.smq_queue:
+        yield from _differences_of_queue(said, source)
+    elif kind != "HTTP":
         yield f"VOD sends to {kind}, not to HTTP"
-    if source.callback_url and said.get("CallbackURL") != source.callback_url:
+    elif not source.callback_url and source.smq_queue:
+        yield f"VOD calls {said.get('CallbackURL')}, and does not write to the queue {source.smq_queue}"
+    if kind == "HTTP" and source.callback_url and said.get("CallbackURL") != source.callback_url:
         yield f"VOD calls {said.get('CallbackURL')}, VODSYNC_CALLBACK_URL is {source.callback_url}"
-    if source.callback_keys and said.get("AuthSwitch") != "on":
+    if kind == "HTTP" and source.callback_keys and said.get("AuthSwitch") != "on":
         yield "authentication is off at VOD, and we take signed callbacks only"
     events = {part.strip() for part in str(said.get("EventTypeList") or "").split(",")}
     if not events & {"ALL", "VideoAnalysisComplete"}:
         yield "VOD does not send VideoAnalysisComplete"
+
+
+def _differences_of_queue(said: dict[str, Any], source: Source) -> Iterator[str]:
+    if said.get("MnsQueueName") != source.smq_queue:
+        yield f"VOD writes to the queue {said.get('MnsQueueName')}, VODSYNC_SMQ_QUEUE is {source.smq_queue}"
+    # VOD has the public address; inside a VPC ours has -internal in it.
+    told, ours = (
+        str(url or "").partition("://")[2].replace("-internal", "") for url in (said.get("MnsEndpoint"), source.smq_endpoint)
+    )
+    if told and told.rstrip("/") != ours:
+        yield f"VOD writes to {said.get('MnsEndpoint')}, VODSYNC_SMQ_ENDPOINT is {source.smq_endpoint}"

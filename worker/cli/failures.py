@@ -8,27 +8,29 @@ from typing import Annotated
 import typer
 
 from worker import runtime
-from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
+from worker.cli.output import Exit, cell, complain, counted, print_json, say, stdout, table
 from worker.cli.ready import ready
 from worker.cli.syncing import ring
 from worker.store.failures import Choice, Failures
 
 app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)
 
-_IDS = typer.Argument(help="Media ids, as `failures list` shows them.")
-_SOURCE = typer.Option(help="Only those of this source.")
-_REASON = typer.Option(metavar="TEXT", help="Only those whose error contains this, or that were requested for this event.")
-_ALL = typer.Option("--all", help="All that there are.")
-_DRY_RUN = typer.Option("--dry-run", help="Only count.")
-_AS_JSON = typer.Option("--json", help="Print JSON.")
+_Ids = Annotated[list[str] | None, typer.Argument(help="Media ids, as `failures list` shows them.")]
+_Source = Annotated[str | None, typer.Option(help="Only those of this source.")]
+_Reason = Annotated[
+    str | None, typer.Option(metavar="TEXT", help="Only those whose error contains this, or that were requested for this event.")
+]
+_All = Annotated[bool, typer.Option("--all", help="All that there are.")]
+_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
+_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command(name="list")
 def list_(
-    source: Annotated[str | None, _SOURCE] = None,
-    reason: Annotated[str | None, _REASON] = None,
+    source: _Source = None,
+    reason: _Reason = None,
     limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    as_json: Annotated[bool, _AS_JSON] = False,
+    as_json: _AsJson = False,
 ) -> None:
     """List dead letters, the latest first, with the error that was the last."""
     here = ready(source)
@@ -45,14 +47,14 @@ def list_(
             at = f"{failure.failed_at:%Y-%m-%d %H:%M:%S}"
             shown.add_row(failure.source, cell(failure.media_id), str(failure.attempts), at, cell(failure.error))
         stdout.print(shown)
-    say(f"{count} dead letters" + (f", {limit} shown; --limit shows more" if count > limit else ""))
+    say(counted(count, "dead letter") + (f", {limit} shown; --limit shows more" if count > limit else ""))
 
 
 @app.command()
 def show(
     media_id: Annotated[str, typer.Argument(help="The id, as `failures list` shows it.")],
-    source: Annotated[str | None, _SOURCE] = None,
-    as_json: Annotated[bool, _AS_JSON] = False,
+    source: _Source = None,
+    as_json: _AsJson = False,
 ) -> None:
     """Show one dead letter whole."""
     here = ready(source)
@@ -72,11 +74,7 @@ def show(
 
 @app.command()
 def retry(
-    ids: Annotated[list[str] | None, _IDS] = None,
-    source: Annotated[str | None, _SOURCE] = None,
-    reason: Annotated[str | None, _REASON] = None,
-    everything: Annotated[bool, _ALL] = False,
-    dry_run: Annotated[bool, _DRY_RUN] = False,
+    ids: _Ids = None, source: _Source = None, reason: _Reason = None, everything: _All = False, dry_run: _DryRun = False
 ) -> None:
     """Have dead letters tried again, with all their attempts before them."""
     _act("made due again", ids, source, reason, everything, dry_run)
@@ -84,11 +82,7 @@ def retry(
 
 @app.command()
 def drop(
-    ids: Annotated[list[str] | None, _IDS] = None,
-    source: Annotated[str | None, _SOURCE] = None,
-    reason: Annotated[str | None, _REASON] = None,
-    everything: Annotated[bool, _ALL] = False,
-    dry_run: Annotated[bool, _DRY_RUN] = False,
+    ids: _Ids = None, source: _Source = None, reason: _Reason = None, everything: _All = False, dry_run: _DryRun = False
 ) -> None:
     """Forget dead letters. The next notification of a medium, or `vodsync sync`, makes it due again."""
     _act("dropped", ids, source, reason, everything, dry_run)
@@ -107,6 +101,6 @@ def _act(done: str, ids: list[str] | None, source: str | None, reason: str | Non
     else:
         count = here.store.transact(lambda connection: Failures(connection).retry(choice, now=runtime.now()))
         ring()
-    say(f"{count} dead letters {done}" + (" (dry run)" if dry_run else ""))
+    say(f"{counted(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
     if ids and count < len(set(ids)):
         raise typer.Exit(complain(f"{len(set(ids)) - count} of the ids are no dead letters", Exit.FAILED))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import enum
 import sys
-from typing import Any
+import time
+from typing import Any, Self
 
 import msgspec
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
 from worker.logs import redactor
@@ -42,6 +44,11 @@ def say(text: str) -> None:
     stderr.print(text, markup=False)
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 dead letter`, `2 dead letters`."""
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
 def complain(error: object, code: Exit) -> Exit:
     say(f"vodsync: {redactor.text(str(error))}")
     return code
@@ -62,3 +69,34 @@ def cell(value: object) -> str:
     # The zero-width joiner holds emoji together.
     shown = "".join(c if c.isprintable() or c == "\u200d" else repr(c)[1:-1] for c in text)
     return shown.replace("[", "\\[")
+
+
+class Bar:
+    """How far a verb is, on stderr: a bar at a terminal, a line every ten seconds elsewhere."""
+
+    _LINE = 10.0
+
+    def __init__(self, what: str, *, total: int | None = None) -> None:
+        self._what, self._total = what, total
+        columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=stderr, disable=not stderr.is_terminal)
+        self._task = self._progress.add_task(what, total=total)
+        self._reached = 0
+        #: When it last moved, by the monotonic clock.
+        self.moved_at = self._said_at = time.monotonic()
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._progress.stop()
+
+    def reach(self, count: int) -> None:
+        now = time.monotonic()
+        if count != self._reached:
+            self._reached, self.moved_at = count, now
+        self._progress.update(self._task, completed=count)
+        if self._progress.disable and now - self._said_at > self._LINE:
+            self._said_at = now
+            say(f"{self._what}: {count}" + (f" of {self._total}" if self._total is not None else ""))

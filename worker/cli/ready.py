@@ -5,6 +5,7 @@ from __future__ import annotations
 from worker import runtime
 from worker.core.errors import ConfigurationError
 from worker.store import schema
+from worker.store.overview import overview
 
 
 def ready(source: str | None = None) -> runtime.Runtime:
@@ -14,3 +15,12 @@ def ready(source: str | None = None) -> runtime.Runtime:
         raise ConfigurationError(f"no source is named {source}; there are: {', '.join(here.sources)}")
     schema.check(here.store)
     return here
+
+
+def trouble(here: runtime.Runtime) -> str | None:
+    """Why nothing may move, in a sentence; None where nothing is known to be wrong."""
+    with here.store.reading() as connection:
+        seen = overview(connection, now=runtime.now(), sources=here.sources)
+    if not any(map(seen.alive, seen.workers)):
+        return "no worker is alive; start one with: vodsync work"
+    return seen.problems[0] if seen.problems else None

@@ -23,6 +23,7 @@ log = logs.get(__name__)
 #: Seconds that requests, or a batch, get to finish after SIGTERM.
 _GRACE = 30
 
+_SMQ = typer.Option("--smq", help="Also collect what VOD writes to a queue (VODSYNC_SMQ_ENDPOINT, VODSYNC_SMQ_QUEUE).")
 _PORT = typer.Option(min=0, max=65_535, help="Port to listen on (VODSYNC_PORT).")
 _HOST = typer.Option(help="Address to listen on (VODSYNC_HOST).")
 _SUPERVISED = typer.Option("--supervised", hidden=True)
@@ -89,20 +90,25 @@ def work(
     beat: Annotated[
         bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")
     ] = False,
+    smq: Annotated[bool, _SMQ] = False,
     supervised: Annotated[bool, _SUPERVISED] = False,
 ) -> None:
     """Run a worker: fetch what is due from VOD, twenty media a call, and store it.
 
-    `celery -A worker.queue worker` does the same.
+    `celery -A worker.queue worker` does the same, but for --smq.
     """
     here = runtime.current()
     here.require_credentials()
+    if smq:
+        here.require_queues()
+        here.collecting = True
     if supervised:
         end_with_parent()
     here.require_schema(waiting=True)
-    from celery.beat import EmbeddedService, Scheduler
+    from celery.beat import EmbeddedService
 
     from worker.queue import app
+    from worker.queue.clock import Scheduler
     from worker.queue.stopping import Worker
 
     worker = Worker(
@@ -116,7 +122,7 @@ def work(
     clock = EmbeddedService(app, thread=True, scheduler_cls=Scheduler) if beat else None
     if clock is not None:
         clock.start()
-    log.info("worker started", name=here.name, concurrency=concurrency, beat=beat)
+    log.info("worker started", name=here.name, concurrency=concurrency, beat=beat, smq=smq)
     worker.start()
     if clock is not None:
         # Not clock.stop(), which waits for the next beat.
@@ -129,6 +135,7 @@ def up(
     host: Annotated[str | None, _HOST] = None,
     port: Annotated[int | None, _PORT] = None,
     concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time.")] = 4,
+    smq: Annotated[bool, _SMQ] = False,
 ) -> None:
     """Run everything on this machine: migrate, then receiver, worker and beat.
 
@@ -136,13 +143,13 @@ def up(
     and VODSYNC_CALLBACK_KEYS. Ctrl-C or SIGTERM stops in order; a role that dies is started again.
     """
     here = runtime.current()
-    _require_everything(here)
+    _require_everything(here, smq=smq)
     address = (host or here.settings.host, here.settings.port if port is None else port)
     _require_port(*address)
     migrated = _migrated(here)
     roles = {
         "receiver": ["serve", "--supervised", "--host", address[0], "--port", str(address[1])],
-        "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency)],
+        "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency), *(["--smq"] if smq else [])],
     }
     say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks, worker and beat; Ctrl-C stops")
     # While the database is away the receiver spools; the worker has nothing to do before there are tables.
@@ -150,10 +157,10 @@ def up(
     raise typer.Exit(Supervisor(roles, grace=_GRACE, held=held, release=lambda: _migrated(here)).run())
 
 
-def _require_everything(here: runtime.Runtime) -> None:
+def _require_everything(here: runtime.Runtime, *, smq: bool) -> None:
     """Raises ConfigurationError with all that is missing, so that it can be set in one go."""
     missing = []
-    for require in (here.require_credentials, here.require_callbacks):
+    for require in (here.require_credentials, here.require_callbacks, *((here.require_queues,) if smq else ())):
         try:
             require()
         except ConfigurationError as error:

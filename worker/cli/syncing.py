@@ -2,33 +2,45 @@
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Iterable, Iterator
+import enum
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from worker import runtime
-from worker.cli.output import Exit, cell, complain, print_json, say, stderr
+from worker.cli.given import read_ids
+from worker.cli.output import Bar, Exit, cell, complain, print_json, say
 from worker.cli.ready import ready
+from worker.cli.waiting import Awaited, wait
 from worker.core import ids as core_ids
 from worker.settings import DEFAULT_SOURCE
-from worker.store.inbox import MANUAL, Inbox, Request
-from worker.store.overview import overview
-from worker.store.progress import Ended, Outcome, outcomes
+from worker.store import catalogue
+from worker.store.inbox import BACKFILL, LIVE, MANUAL, Inbox, Request
+from worker.store.progress import Outcome
+from worker.store.selection import FIELDS, NUMBERS, Selection, selected
 
 #: Ids requested in one transaction.
 _CHUNK = 1000
 
-#: Ids that did not arrive and are named.
+#: Ids that are none, or did not arrive, and are named.
 _NAMED = 20
 
-#: Seconds without any progress after which `--wait` says what the installation complains of.
-_WONDER = 5.0
+_STATES = (catalogue.OK, catalogue.MISSING, catalogue.FORBIDDEN, catalogue.DELETED)
+
+
+class Priority(enum.StrEnum):
+    LIVE = "live"
+    MANUAL = "manual"
+    BACKFILL = "backfill"
+
+
+_LANES = {Priority.LIVE: LIVE, Priority.MANUAL: MANUAL, Priority.BACKFILL: BACKFILL}
 
 
 def sync(
@@ -37,44 +49,56 @@ def sync(
         Path | None, typer.Option("--file", metavar="F", help="Read ids from a file, separated by white space or commas.")
     ] = None,
     reference_ids: Annotated[bool, typer.Option("--reference-ids", help="The ids are your own ReferenceIds.")] = False,
+    where: Annotated[
+        list[str] | None,
+        typer.Option(metavar="FIELD=VALUE", help=f"Stored media with this value (none: FIELD=). Fields: {', '.join(FIELDS)}."),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option(metavar="AGE", help="Stored media that were last fetched longer ago: 30d, 12h or 90m.")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Stored media with a stream or play stream in this codec: hevc.")
+    ] = None,
+    unreadable: Annotated[bool, typer.Option("--unreadable", help="Stored media with fields that could not be read.")] = False,
     source: Annotated[str, typer.Option(help="The account + region, as named in vodsync.toml.")] = DEFAULT_SOURCE,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait until each was fetched; exit 1 where one could not be.")] = False,
+    priority: Annotated[
+        Priority, typer.Option(help="Before everything, after live notifications, or when there is nothing else.")
+    ] = Priority.MANUAL,
+    wait_: Annotated[bool, typer.Option("--wait", help="Wait until each was fetched; exit 1 where one could not be.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="Seconds to wait at most.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Request that media be fetched (again). A worker does it; live notifications go first.
+    """Request that media be fetched (again): those given, or the stored ones that pass all of the filters.
 
-    Examples: vodsync sync 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --wait; vodsync sync --file ids.txt; sort ids.txt | vodsync sync -
+    Examples: vodsync sync 0a1b2c3d4e5f60718293a4b5c6d7e8f9 --wait; vodsync sync --file ids.txt; sort ids.txt | vodsync sync -;
+    vodsync sync --where state=missing --older-than 30d
     """
-    if bool(ids) == bool(file):
-        raise typer.Exit(complain("give ids, - for stdin, or --file F", Exit.USAGE))
+    filtered = bool(where or older_than or codec or unreadable)
+    if bool(ids) + bool(file) + filtered != 1:
+        raise typer.Exit(complain("give ids, - for stdin, --file F, or filters (--where, --older-than ...)", Exit.USAGE))
+    if filtered and reference_ids:
+        raise typer.Exit(complain("--reference-ids is about ids that you give; the filters choose media", Exit.USAGE))
+    selection = Selection(tuple(map(_condition, where or [])), _before(older_than), codec, unreadable)
     here = ready(source)
-    requested, bad, keys = 0, [], []
-    for chunk in _chunks(_read_ids(ids or [], file)):
-        good = list(dict.fromkeys(each for each in chunk if core_ids.usable(each)))
-        bad += [each for each in chunk if not core_ids.usable(each)]
-        wanted = [core_ids.reference_key(each) if reference_ids else each for each in good]
-        requested += len(wanted)
-        keys += wanted if wait else []
-        if not dry_run:
-            _request(here, source, wanted)
-    result: dict[str, Any] = {"requested": requested, "not_an_id": len(bad)}
-    if bad:
-        complain(f"not an id (1 to 64 of A-Z a-z 0-9 _ -): {_listed(bad)}", Exit.FAILED)
-    failed = bool(bad) or not requested
-    if not dry_run and requested:
+    given = selected(here.store, source, selection) if filtered else read_ids(ids or [], file)
+    asked = _ask(here, source, given, lane=_LANES[priority], reference_ids=reference_ids, dry_run=dry_run)
+    result: dict[str, Any] = {"requested": asked.requested, "not_an_id": asked.not_an_id}
+    if asked.bad:
+        complain(f"not an id (1 to 64 of A-Z a-z 0-9 _ -): {_listed(asked.bad, asked.not_an_id)}", Exit.FAILED)
+    # It is well where no medium passes a filter; nobody gives an empty list on purpose.
+    failed = bool(asked.bad) or not (asked.requested or filtered)
+    if not dry_run and asked.requested:
         ring()
-        if wait:
-            ended = _wait(here, source, keys, timeout)
-            result |= {outcome.value: sum(each.outcome is outcome for each in ended.values()) for outcome in Outcome}
-            lost = {key: each for key, each in ended.items() if each.outcome is not Outcome.OK}
-            result["failures"] = [{"id": key, "outcome": each.outcome.value, "error": each.error} for key, each in lost.items()]
-            failed |= bool(lost)
-            for key, each in islice(lost.items(), _NAMED):
+        if wait_:
+            endings = wait(here, source, asked.awaited, timeout)
+            result |= {outcome.value: endings.counts[outcome] for outcome in Outcome}
+            result["failures"] = [{"id": key, "outcome": each.outcome.value, "error": each.error} for key, each in endings.failures]
+            failed |= bool(endings.failed)
+            for key, each in islice(endings.failures, _NAMED):
                 complain(f"{cell(key)}: {each.outcome.value}{f', {each.error}' if each.error else ''}", Exit.FAILED)
-            if len(lost) > _NAMED:
-                say(f"... and {len(lost) - _NAMED} more; --json names all")
+            if endings.failed > _NAMED:
+                say(f"... and {endings.failed - _NAMED} more; --json names {len(endings.failures)}")
     if as_json:
         print_json(result)
     else:
@@ -84,31 +108,68 @@ def sync(
         raise typer.Exit(Exit.FAILED)
 
 
-def _listed(words: list[str]) -> str:
-    shown = ", ".join(repr(cell(word[:80])) for word in words[:_NAMED])
-    return shown if len(words) <= _NAMED else f"{shown} and {len(words) - _NAMED} more"
+@dataclass(slots=True)
+class _Asked:
+    """What became of the ids that were given; `bad` are the first of those that are no ids."""
+
+    requested: int = 0
+    not_an_id: int = 0
+    bad: list[str] = field(default_factory=list)
+    awaited: Awaited = field(default_factory=Awaited)
 
 
-def _read_ids(words: list[str], file: Path | None) -> Iterator[str]:
-    if words != ["-"] and file is None:
-        yield from words
-        return
+def _ask(here: runtime.Runtime, source: str, given: Iterator[str], *, lane: int, reference_ids: bool, dry_run: bool) -> _Asked:
+    asked = _Asked()
+    with Bar("counted" if dry_run else "requested") as bar:
+        while chunk := list(islice(given, _CHUNK)):
+            good = list(dict.fromkeys(each for each in chunk if core_ids.usable(each)))
+            bad = [each for each in chunk if not core_ids.usable(each)]
+            asked.not_an_id += len(bad)
+            asked.bad += bad[: _NAMED - len(asked.bad)]
+            asked.requested += len(good)
+            keys = [core_ids.reference_key(each) if reference_ids else each for each in good]
+            if not dry_run:
+                _request(here, source, keys, lane)
+                asked.awaited.add(keys)
+            bar.reach(asked.requested)
+    return asked
+
+
+def _condition(text: str) -> tuple[str, str | int | None]:
+    name, equals, value = text.partition("=")
+    if not equals or name not in FIELDS:
+        raise typer.Exit(complain(f"--where {cell(text)} is not FIELD=VALUE; the fields are {', '.join(FIELDS)}", Exit.USAGE))
+    if name == "state" and value not in _STATES:
+        raise typer.Exit(complain(f"--where {cell(text)}: a state is one of {', '.join(_STATES)}", Exit.USAGE))
+    if name in NUMBERS and value:
+        if not re.fullmatch(r"-?[0-9]{1,18}", value):
+            raise typer.Exit(complain(f"--where {cell(text)}: {name} is a number", Exit.USAGE))
+        return name, int(value)
+    # An empty text of VOD's is stored as NULL.
+    return name, value or None
+
+
+def _before(age: str | None) -> datetime | None:
+    if age is None:
+        return None
+    units = {"d": "days", "h": "hours", "m": "minutes"}
+    match = re.fullmatch(r"([0-9]{1,6})([dhm])", age)
+    if match is None:
+        raise typer.Exit(complain(f"--older-than {cell(age)} is no age; write 30d, 12h or 90m", Exit.USAGE))
     try:
-        lines: Iterable[str] = sys.stdin if file is None else file.open(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise typer.Exit(complain(f"cannot read {file}: {error.strerror}", Exit.USAGE)) from None
-    for line in lines:
-        yield from line.replace(",", " ").split()
+        return runtime.now() - timedelta(**{units[match[2]]: int(match[1])})
+    except OverflowError:
+        raise typer.Exit(complain(f"--older-than {cell(age)} is before there were dates", Exit.USAGE)) from None
 
 
-def _chunks(ids: Iterator[str]) -> Iterator[list[str]]:
-    while chunk := list(islice(ids, _CHUNK)):
-        yield chunk
+def _listed(words: list[str], count: int) -> str:
+    shown = ", ".join(repr(cell(word[:80])) for word in words)
+    return shown if count <= len(words) else f"{shown} and {count - len(words)} more"
 
 
-def _request(here: runtime.Runtime, source: str, keys: list[str]) -> None:
+def _request(here: runtime.Runtime, source: str, keys: list[str], priority: int) -> None:
     at = runtime.now()
-    requests = [Request(source, key, "manual", MANUAL) for key in keys]
+    requests = [Request(source, key, "manual", priority) for key in keys]
     here.store.transact(lambda connection: Inbox(connection).request(requests, now=at))
 
 
@@ -119,40 +180,3 @@ def ring() -> None:
     bell = doorbell()
     bell.ring()
     bell.close()
-
-
-def _wait(here: runtime.Runtime, source: str, keys: list[str], timeout: float | None) -> dict[str, Ended]:
-    """How each of `keys` ended; those that are still due after `timeout` seconds are `WAITING`."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    ended: dict[str, Ended] = {}
-    deadline = None if timeout is None else time.monotonic() + timeout
-    moved_at, wondered = time.monotonic(), False
-    with Progress(*columns, console=stderr, disable=not stderr.is_terminal) as progress:
-        task = progress.add_task("fetched", total=len(keys))
-        waiting = set(keys)
-        while waiting and (deadline is None or time.monotonic() < deadline):
-            for chunk in _chunks(iter(sorted(waiting))):
-                with here.store.reading() as connection:
-                    found = outcomes(connection, source, chunk)
-                if found:
-                    ended |= found
-                    waiting -= found.keys()
-                    moved_at = time.monotonic()
-            progress.update(task, completed=len(keys) - len(waiting))
-            if not wondered and time.monotonic() - moved_at > _WONDER:
-                wondered = True
-                _wonder(here, len(waiting))
-            if waiting:
-                time.sleep(0.2)
-    return ended | dict.fromkeys(waiting, Ended(Outcome.WAITING))
-
-
-def _wonder(here: runtime.Runtime, waiting: int) -> None:
-    with here.store.reading() as connection:
-        seen = overview(connection, now=runtime.now())
-    if not any(map(seen.alive, seen.workers)):
-        say("vodsync: no worker is alive; start one with: vodsync work")
-    elif seen.problems:
-        say(f"vodsync: {seen.problems[0]}")
-    else:
-        say(f"vodsync: still waiting for {waiting}; Ctrl-C stops waiting, the requests stay")

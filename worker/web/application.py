@@ -62,7 +62,15 @@ def create() -> Starlette:
     forwarder = Forwarder(here.store, here.spool, commit, after=bell.ring) if here.spool else None
     group: GroupCommit[Delivery] = GroupCommit(commit, after=bell.ring, lanes=2 if here.spool else 1, standby=forwarder)
     receiver = Receiver(here.sources, group, now=runtime.now)
-    health = Health(here.store, here.spool, broker_fault=lambda: bell.fault, now=runtime.now)
+    health = Health(
+        here.store,
+        here.spool,
+        sources=here.sources,
+        database_fault=lambda: forwarder.fault if forwarder else None,
+        broker_fault=lambda: bell.fault,
+        now=runtime.now,
+        feed=here.settings.changes == "on",
+    )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:

@@ -36,6 +36,7 @@ class Forwarder:
         after: Callable[[], object] = lambda: None,
     ) -> None:
         self.away = False
+        self._fault: str | None = None
         self._store = store
         self._spool = spool
         self._move = move
@@ -44,6 +45,11 @@ class Forwarder:
         self._wake = threading.Event()
         self._closed = False
         self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+
+    @property
+    def fault(self) -> str | None:
+        """Why notifications are spooled; None while the database takes them."""
+        return (self._fault or "the database does not take notifications in time") if self.away else None
 
     def start(self, *, away: bool) -> None:
         """Begin to forward what an earlier process left behind; `away` where the database was not there at the start."""
@@ -71,6 +77,7 @@ class Forwarder:
         while not self._closed:
             try:
                 self._step()
+                self._fault = None
             except (StoreUnavailable, SchemaStale) as error:
                 self._remind(str(error))
             except Exception as error:
@@ -100,6 +107,7 @@ class Forwarder:
         return moved
 
     def _remind(self, error: str) -> None:
+        self._fault = error
         if time.monotonic() - self._said_at < _REMIND:
             return
         self._said_at = time.monotonic()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from typing import Any
@@ -23,15 +23,29 @@ _PATIENCE = 3.0
 
 
 class Health:
-    """`broker_fault` says why wake-ups do not get through; None while they do."""
+    """`database_fault` says why notifications are spooled, `broker_fault` why wake-ups do not get through; None: all is well.
+
+    With `feed` there is a change feed to tell of.
+    """
 
     def __init__(
-        self, store: Store, spool: Spool | None, *, broker_fault: Callable[[], str | None], now: Callable[[], datetime]
+        self,
+        store: Store,
+        spool: Spool | None,
+        *,
+        sources: Collection[str],
+        database_fault: Callable[[], str | None],
+        broker_fault: Callable[[], str | None],
+        now: Callable[[], datetime],
+        feed: bool = False,
     ) -> None:
         self._store = store
         self._spool = spool
+        self._sources = sources
+        self._database_fault = database_fault
         self._broker_fault = broker_fault
         self._now = now
+        self._feed = feed
         # Threads of its own: a frozen database must not use up those of anybody else.
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
         self._spool_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool-health")
@@ -47,7 +61,7 @@ class Health:
         spool = await self._spool_state()
         away = "degraded" if spool["state"] == "ok" else "down"
         parts: dict[str, dict[str, Any]] = {
-            "database": {"state": "ok"},
+            "database": self._database(away),
             "schema": {"state": "ok"},
             "spool": spool,
             "broker": self._broker(),
@@ -68,13 +82,17 @@ class Health:
         return answers.json(body, 503 if down else 200)
 
     async def statusz(self, _request: Request) -> Response:
-        body: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": await self._spool_state()}
+        spool = await self._spool_state()
+        body: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": spool}
+        spooled = Spooled(spool["count"] or 0, spool["since"]).problem
+        problems = [spooled] if spooled else []
         try:
             revision, seen = await self._aside(self._look)
         except StoreUnavailable as error:
-            return answers.json(body | {"database": {"state": "down", "error": str(error)}})
+            return answers.json(body | {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]})
         schema_state = {"revision": revision, "expected": schema.REVISION}
-        return answers.json(body | {"database": {"state": "ok"}, "schema": schema_state} | seen.as_json())
+        body |= {"database": self._database("degraded"), "schema": schema_state} | seen.as_json()
+        return answers.json(body | {"problems": [*problems, *seen.problems]})
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)
@@ -85,7 +103,7 @@ class Health:
         if revision is None:
             raise StoreUnavailable("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
-            return revision, overview(connection, now=self._now())
+            return revision, overview(connection, now=self._now(), sources=self._sources, feed=self._feed)
 
     async def _spool_state(self) -> dict[str, Any]:
         """`count` deliveries wait since `since`. "unused" where the database is a local file."""
@@ -102,6 +120,11 @@ class Health:
         except StoreUnavailable as error:
             return {"state": "down", "error": str(error), "count": None, "since": None}
         return {"state": "ok", "count": waiting.count, "since": waiting.since}
+
+    def _database(self, away: str) -> dict[str, str]:
+        """As the notifications find it: a database that can be read may still take none."""
+        fault = self._database_fault()
+        return {"state": away, "error": fault} if fault else {"state": "ok"}
 
     def _broker(self) -> dict[str, str]:
         fault = self._broker_fault()

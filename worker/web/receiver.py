@@ -82,6 +82,9 @@ class Receiver:
             check(headers, now)
             body = await self._reading.read(receive, headers.get(b"content-length"))
             notification = events.parse(body)
+            if notification.dropped:
+                taken = len(notification.media_ids)
+                log.warning("notification names too many media", source=source, taken=taken, dropped=notification.dropped)
             await self._group.submit(delivery(source, notification, received_at=now), len(body))
         except RejectedNotification as error:
             log.info("notification rejected", source=source, reason=error.reason)

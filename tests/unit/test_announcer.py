@@ -1,0 +1,86 @@
+"""What the announcer's thread makes of whatever goes wrong in it."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from worker import runtime, settings
+from worker.core.errors import BrokerRefused
+
+
+class Stop:
+    """Set once the thread has waited this often."""
+
+    def __init__(self, turns: int) -> None:
+        self._turns = turns
+
+    def is_set(self) -> bool:
+        return self._turns <= 0
+
+    def wait(self, _: float) -> None:
+        self._turns -= 1
+
+
+class Log:
+    """Remembers the phrases."""
+
+    def __init__(self) -> None:
+        self.phrases: list[str] = []
+
+    def note(self, phrase: str, **_: Any) -> None:
+        self.phrases.append(phrase)
+
+    info = warning = error = note
+
+
+@pytest.mark.parametrize("feed", ["on", "off"])
+def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.MonkeyPatch, feed: str) -> None:
+    monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": feed})))
+    from worker.queue import announcer
+
+    tries: list[bool] = []
+
+    def drop_old(*_: Any, **__: Any) -> None:
+        tries.append(True)
+        raise ZeroDivisionError
+
+    made = announcer.Announcer(SimpleNamespace())
+    monkeypatch.setattr(announcer, "drop_old", drop_old)
+    monkeypatch.setattr(announcer, "announce", lambda *_, **__: 0)
+    monkeypatch.setattr(announcer, "_TIDY", 0)
+    monkeypatch.setattr(made, "_stopped", Stop(3))
+
+    made._run()
+
+    assert len(tries) == 3
+
+
+def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": "on"})))
+    from worker.queue import announcer
+
+    outcomes: list[Any] = [ConnectionError(), BrokerRefused("of another type"), BrokerRefused("of another type"), 3]
+
+    def announce(*_: Any, **__: Any) -> int:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return int(outcome)
+
+    log = Log()
+    made = announcer.Announcer(SimpleNamespace())
+    monkeypatch.setattr(announcer, "announce", announce)
+    monkeypatch.setattr(announcer, "log", log)
+
+    sent = [made._announce() for _ in range(4)]
+
+    assert sent == [0, 0, 0, 3]
+    assert log.phrases == [
+        "broker does not take changes; they wait",
+        "changes cannot be announced; they wait",
+        "changes announced",
+        "broker takes changes again",
+    ]

@@ -1,0 +1,39 @@
+"""The verb that reads again what VOD told us, after the parser has learned something."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from worker.cli import jobs
+from worker.cli.output import Bar, print_json, say
+from worker.cli.ready import ready
+from worker.settings import DEFAULT_SOURCE
+from worker.sync.renormalise import KIND, preview
+
+
+def renormalise(
+    source: Annotated[str, typer.Option(help="The account + region, as named in vodsync.toml.")] = DEFAULT_SOURCE,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait until it is done.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Derive all typed columns from VOD's stored answers again, without asking VOD. Workers do it.
+
+    To be run after an upgrade that reads more of the answers; what is equal is not written.
+    """
+    if not dry_run:
+        jobs.start(source, KIND, {}, wait=wait, as_json=as_json)
+        return
+    here = ready(source)
+    counted = {"read": 0, "changed": 0}
+    with Bar("read") as bar:
+        for read, changed in preview(here.store, source):
+            counted["read"] += read
+            counted["changed"] += changed
+            bar.reach(counted["read"])
+    if as_json:
+        print_json(counted)
+    else:
+        say(", ".join(f"{name}: {count}" for name, count in counted.items()) + " (dry run)")
