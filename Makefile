@@ -3,11 +3,12 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test chaos fuzz lint bench lock clean
+.PHONY: help demo test matrix chaos fuzz lint bench lock clean
 
 help:
 	@echo "make demo    see it work on this machine, with an emulated VOD"
 	@echo "make test    run all tests; those that need a server skip where it does not run"
+	@echo "make matrix  kill, cut and freeze at each commit that matters, on every pair of database and broker"
 	@echo "make chaos   random faults under load for MINUTES (1) on each pair of database and broker, from SEED"
 	@echo "make lint    style and types"
 	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
@@ -18,7 +19,10 @@ demo: .venv/runtime
 	@$(BIN)/vodsync demo
 
 test: .venv/development
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 3
+
+matrix: .venv/development
+	VODSYNC_TEST_WHOLE_MATRIX=1 $(BIN)/python -m pytest -n 3 tests/system/test_fault_matrix.py
 
 chaos: .venv/development
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAIR),--pair $(PAIR))
@@ -40,12 +44,12 @@ bench: .venv/development
 
 .venv/runtime: .venv/bin/python requirements.lock pyproject.toml
 	@echo "setting up .venv (once)"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
 .venv/development: .venv/runtime requirements-dev.lock
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --requirement requirements-dev.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes --requirement requirements-dev.lock
 	@touch $@
 
 lock:

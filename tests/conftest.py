@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 import socket
 from collections.abc import Iterator
+from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
+from xdist.scheduler import LoadScopeScheduling
 
 from worker import runtime
 from worker.store import Store, schema, tables
@@ -23,6 +26,19 @@ SERVICES = {
 }
 
 
+class Sharing(LoadScopeScheduling):  # type: ignore[misc]
+    """Where several processes share the tests (pytest -n), those that share an installation or a database stay in one of them."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file, _, name = nodeid.partition("::")
+        on = next((word for word in (*SERVICES, "sqlite") if word in name), "")
+        return f"integration {on}" if "/integration/" in file and on else f"{file} {on}"
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
+    return Sharing(config, log)
+
+
 def service_url(name: str) -> str:
     return os.environ.get(f"VODSYNC_TEST_{name.upper()}_URL", SERVICES[name])
 
@@ -34,11 +50,22 @@ def require(name: str) -> str:
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=2).close()
     except OSError:
-        sentence = f"{name} does not answer at {parts.hostname}:{parts.port}"
-        if os.environ.get("VODSYNC_TEST_REQUIRE_SERVICES"):
-            pytest.fail(f"{sentence}, and VODSYNC_TEST_REQUIRE_SERVICES is set")
-        pytest.skip(sentence)
+        _lacking(f"{name} does not answer at {parts.hostname}:{parts.port}")
     return url
+
+
+def require_program(name: str) -> str:
+    """Where a server's program is, for tests that break a server of their own; skips or fails as `require` does."""
+    found = shutil.which(name)
+    if found is None:
+        _lacking(f"there is no program {name}")
+    return found
+
+
+def _lacking(sentence: str) -> NoReturn:
+    if os.environ.get("VODSYNC_TEST_REQUIRE_SERVICES"):
+        pytest.fail(f"{sentence}, and VODSYNC_TEST_REQUIRE_SERVICES is set")
+    pytest.skip(sentence)
 
 
 @pytest.fixture(autouse=True)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import json
 import re
 import secrets
+import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -19,7 +22,7 @@ import kombu
 import redis
 import sqlalchemy as sa
 
-from tests.conftest import own_database, require, service_url
+from tests.conftest import own_database, require
 from tests.system.processes import VODSYNC, Process, clean_environment, eventually, free_port, run
 
 ACCESS_KEY_ID = "LTAI5tSystemTestKeyId"
@@ -85,6 +88,9 @@ class Database:
     def count(self, table: str) -> int:
         return int(self.value(f"SELECT count(*) FROM {table}"))
 
+    def connection(self) -> sa.Connection:
+        return self._engine.connect()
+
     def do(self, statement: str) -> None:
         with self._engine.connect() as connection:
             connection.execute(sa.text(statement))
@@ -112,7 +118,7 @@ class Installation:
             **settings,
         }
         self.database = Database(database_url)
-        self.http = httpx.Client(base_url=self.url, timeout=10, trust_env=False)
+        self.http = httpx.Client(base_url=self.url, timeout=40, trust_env=False)
         self.processes: dict[str, Process] = {}
 
     @property
@@ -135,7 +141,7 @@ class Installation:
             lambda: re.search(r"listening on (http://\S+)\n", emulator.log), within=15, missing="the emulator's line `listening on`"
         )
         self.settings["VODSYNC_ENDPOINT"] = listening[1]
-        self.emulator = httpx.Client(base_url=f"{listening[1]}/emulator", timeout=20, trust_env=False)
+        self.emulator = httpx.Client(base_url=f"{listening[1]}/emulator", timeout=60, trust_env=False)
 
     def run(self, *arguments: str, **options: Any) -> Any:
         """One command, from start to end, with this installation's settings."""
@@ -202,7 +208,7 @@ def installed(pair: Pair, folder: Path, *, redis_database: int = 9, **settings: 
     """An installation with a migrated database and an empty broker; no role runs yet."""
     with ExitStack() as stack:
         database_url = stack.enter_context(_database(pair.database, folder))
-        broker_url = _broker(pair.broker, redis_database)
+        broker_url = stack.enter_context(_broker(pair.broker, redis_database))
         installation = Installation(folder, database_url=database_url, broker_url=broker_url, **settings)
         stack.callback(installation.close)
         migrated = installation.run("migrate")
@@ -248,16 +254,37 @@ def _own_user(name: str, url: sa.URL) -> Iterator[str]:
         administration.close()
 
 
-def _broker(name: str | None, redis_database: int) -> str | None:
+@contextmanager
+def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
+    """An empty broker that no other test process uses meanwhile: the names of our queues are fixed."""
     if name is None:
-        return None
-    if name == "redis":
-        require("redis")
-        url = urlsplit(service_url("redis"))._replace(path=f"/{redis_database}").geturl()
-        with redis.Redis.from_url(url) as client:
-            client.flushdb()
-        return url
-    url = require("rabbitmq")
-    with kombu.Connection(url) as connection:
-        connection.channel().queue_delete("vodsync.sync")
-    return url
+        yield None
+        return
+    url = require(name)
+    with _alone(name):
+        if name == "redis":
+            url = urlsplit(url)._replace(path=f"/{redis_database}").geturl()
+            with redis.Redis.from_url(url) as client:
+                client.flushdb()
+        else:
+            with kombu.Connection(url) as connection:
+                for queue in ("vodsync.sync", "vodsync.reprocess", "vodsync.reprocess.rejected"):
+                    connection.channel().queue_delete(queue)
+        yield url
+
+
+@contextmanager
+def _alone(name: str) -> Iterator[None]:
+    """Waits until no other process holds `name`; whoever holds it may take it again."""
+    with ExitStack() as stack:
+        if not _held[name]:
+            lock = stack.enter_context(Path(tempfile.gettempdir(), f"vodsync-test-{name}.lock").open("w"))
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        _held[name] += 1
+        try:
+            yield
+        finally:
+            _held[name] -= 1
+
+
+_held: Counter[str] = Counter()

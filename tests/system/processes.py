@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import random
+import select
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
+
+from tests import pace
 
 T = TypeVar("T")
 
+ROOT = Path(__file__).parents[2]
+
 VODSYNC = (sys.executable, "-m", "worker")
+
+#: A busy machine may need so many times what a test thinks is long enough; where all is well nobody waits for it.
+_SLOWER = 8
 
 
 def eventually(look: Callable[[], T], *, within: float, missing: str | Callable[[], str], pause: float = 0.05) -> T:
-    """The first true answer of `look`. After `within` seconds the test fails and says what was `missing`."""
-    deadline = time.monotonic() + within
+    """The first true answer of `look`. Long after `within` seconds the test fails and says what was `missing`."""
+    deadline = pace.seconds() + within * _SLOWER
     while True:
         answer = look()
         if answer:
             return answer
-        if time.monotonic() > deadline:
+        if pace.seconds() > deadline:
             said = missing if isinstance(missing, str) else missing()
-            raise AssertionError(f"after {within:g} s still missing: {said}")
+            raise AssertionError(f"after {within * _SLOWER:g} s still missing: {said}")
         time.sleep(pause)
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Below those that the system gives to connections, so that none of them takes it before it is listened on."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def clean_environment(settings: Mapping[str, str], home: Path) -> dict[str, str]:
@@ -48,10 +65,14 @@ class Process:
     def __init__(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> None:
         self.log_file = log
         self.command = command
-        with log.open("ab") as output:
-            self._popen = subprocess.Popen(
-                command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
+        self._popen: subprocess.Popen[bytes] | Born
+        if tuple(command[: len(VODSYNC)]) == VODSYNC and sys.platform == "linux":
+            self._popen = _nursery().bear(command[len(VODSYNC) :], folder=folder, environment=environment, stdout=log)
+        else:
+            with log.open("ab") as output:
+                self._popen = subprocess.Popen(
+                    command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+                )
         self.pid = self._popen.pid
 
     @property
@@ -81,11 +102,11 @@ class Process:
     def wait(self, *, within: float) -> int:
         """Its exit code."""
         try:
-            return self._popen.wait(within)
+            return self._popen.wait(within * _SLOWER)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(
-                f"{' '.join(self.command)} did not end within {within:g} s; its log:\n{self.log[-3000:]}"
+                f"{' '.join(self.command)} did not end within {within * _SLOWER:g} s; its log:\n{self.log[-3000:]}"
             ) from None
 
     def stop(self, *, within: float = 20) -> int:
@@ -97,16 +118,105 @@ def run(
     *arguments: str, folder: Path, environment: Mapping[str, str], stdin: str | None = None, within: float = 30
 ) -> subprocess.CompletedProcess[str]:
     """One `vodsync` command from start to end."""
-    return subprocess.run(
-        [*VODSYNC, *arguments],
-        cwd=folder,
-        env=dict(environment),
-        input=stdin,
-        stdin=None if stdin is not None else subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=within,
-    )
+    command, within = [*VODSYNC, *arguments], within * _SLOWER
+    if sys.platform != "linux":
+        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=within, **given)
+    with tempfile.TemporaryDirectory() as place:
+        read, out, err = (Path(place, name) for name in ("stdin", "stdout", "stderr"))
+        read.write_text(stdin or "")
+        born = _nursery().bear(arguments, folder=folder, environment=environment, stdin=read, stdout=out, stderr=err)
+        try:
+            code = born.wait(within)
+        except subprocess.TimeoutExpired:
+            born.kill()
+            raise
+        return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
+
+
+class Born:
+    """A child of the nursery, with as much of the interface of `subprocess.Popen` as we use."""
+
+    def __init__(self, nursery: Nursery, pid: int) -> None:
+        self._nursery = nursery
+        self.pid = pid
+
+    def poll(self) -> int | None:
+        return self._nursery.code(self.pid)
+
+    def wait(self, timeout: float | None = None) -> int:
+        """Its exit code. Raises subprocess.TimeoutExpired."""
+        deadline = None if timeout is None else time.monotonic() + timeout
+        while (code := self.poll()) is None:
+            if deadline is not None and time.monotonic() > deadline:
+                raise subprocess.TimeoutExpired(str(self.pid), timeout or 0)
+            time.sleep(0.01)
+        return code
+
+    def send_signal(self, number: int) -> None:
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        self.send_signal(signal.SIGKILL)
+
+
+class Nursery:
+    """Forks our processes (nursery.py). Threads may share it."""
+
+    def __init__(self) -> None:
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            command = [sys.executable, "-m", "tests.system.nursery", str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+            )
+        self._codes: dict[int, int] = {}
+        self._lock = threading.Lock()
+
+    def bear(
+        self,
+        arguments: Sequence[str],
+        *,
+        folder: Path,
+        environment: Mapping[str, str],
+        stdout: Path,
+        stdin: Path | None = None,
+        stderr: Path | None = None,
+    ) -> Born:
+        """`vodsync` with these arguments. Output is appended; without `stderr` both go to `stdout`."""
+        files = {"stdin": str(stdin or os.devnull), "stdout": str(stdout), "stderr": str(stderr or stdout)}
+        order = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment), **files}
+        for file in {files["stdout"], files["stderr"]}:
+            Path(file).touch()
+        with self._lock:
+            self._channel.send(json.dumps(order).encode())
+            while "began" not in (said := self._hear()):
+                pass
+            # A number that was given out before.
+            self._codes.pop(said["began"], None)
+            return Born(self, said["began"])
+
+    def code(self, pid: int) -> int | None:
+        """The exit code of a child that has ended."""
+        with self._lock:
+            while select.select([self._channel], [], [], 0)[0]:
+                self._hear()
+            return self._codes.get(pid)
+
+    def _hear(self) -> dict[str, int]:
+        message = self._channel.recv(1 << 16)
+        if not message:
+            raise RuntimeError("the nursery has ended")
+        said: dict[str, int] = json.loads(message)
+        if "ended" in said:
+            self._codes[said["ended"]] = said["code"]
+        return said
+
+
+@functools.cache
+def _nursery() -> Nursery:
+    return Nursery()
 
 
 def descendants(pid: int) -> set[int]:

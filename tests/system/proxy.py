@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from contextlib import suppress
+from urllib.parse import urlsplit
 
 
 class Proxy:
@@ -17,6 +18,8 @@ class Proxy:
         self._listener: socket.socket | None = None
         self._flowing = threading.Event()
         self._flowing.set()
+        self._answering = threading.Event()
+        self._answering.set()
         self.port = port
         self.restore()
 
@@ -37,9 +40,14 @@ class Proxy:
         """Accept connections and data, and say nothing, until `restore`."""
         self._flowing.clear()
 
+    def mute(self) -> None:
+        """Hold back what the server says, while it still hears everything; `cut` after it leaves the client guessing."""
+        self._answering.clear()
+
     def restore(self) -> None:
         """Let through again, at the same port as before."""
         self._flowing.set()
+        self._answering.set()
         if self._listener is not None:
             return
         listener = socket.socket()
@@ -69,18 +77,26 @@ class Proxy:
                     _shut(server)
                     return
                 self._open |= {client, server}
-            for source, sink in ((client, server), (server, client)):
-                threading.Thread(target=self._pump, args=(source, sink), daemon=True).start()
+            for source, sink, allowed in ((client, server, (self._flowing,)), (server, client, (self._flowing, self._answering))):
+                threading.Thread(target=self._pump, args=(source, sink, allowed), daemon=True).start()
 
-    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+    def _pump(self, source: socket.socket, sink: socket.socket, allowed: tuple[threading.Event, ...]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                self._flowing.wait()
+                for gate in allowed:
+                    gate.wait()
                 sink.sendall(data)
         with self._lock:
             self._open -= {source, sink}
         _shut(source)
         _shut(sink)
+
+
+def proxied(url: str) -> tuple[Proxy, str]:
+    """A proxy before the server of `url`, and the URL that leads through it."""
+    parts = urlsplit(url)
+    proxy = Proxy((parts.hostname or "", parts.port or 0))
+    return proxy, url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{proxy.port}")
 
 
 def _shut(connection: socket.socket) -> None:

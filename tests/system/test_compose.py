@@ -107,7 +107,7 @@ def environment_of(service: dict[str, Any], database: str, broker: str) -> dict[
 def wait_for(url: str, deadline: float) -> int:
     while True:
         try:
-            return int(urllib.request.urlopen(url, timeout=2).status)
+            return int(urllib.request.urlopen(url, timeout=10).status)
         except (urllib.error.URLError, OSError):
             if time.monotonic() > deadline:
                 raise
@@ -117,7 +117,7 @@ def wait_for(url: str, deadline: float) -> int:
 def test_its_services_run_together_and_are_healthy(services: dict[str, Any], database: str, tmp_path: Path) -> None:
     broker, port = require("rabbitmq"), free_port()
     migrate = services["migrate"]
-    subprocess.run(command_of(migrate, port), env=environment_of(migrate, database, broker), cwd=tmp_path, check=True, timeout=60)
+    subprocess.run(command_of(migrate, port), env=environment_of(migrate, database, broker), cwd=tmp_path, check=True, timeout=180)
 
     running: dict[str, subprocess.Popen[bytes]] = {}
     try:
@@ -126,7 +126,7 @@ def test_its_services_run_together_and_are_healthy(services: dict[str, Any], dat
             with (tmp_path / f"{role}.log").open("wb") as log:
                 command = command_of(services[role], port)
                 running[role] = subprocess.Popen(command, env=environment, cwd=tmp_path, stdout=log, stderr=log)
-        assert wait_for(f"http://127.0.0.1:{port}/readyz", time.monotonic() + 30) == 200
+        assert wait_for(f"http://127.0.0.1:{port}/readyz", time.monotonic() + 120) == 200
         healthy = _health_of_worker(services["worker"], environment_of(services["worker"], database, broker), tmp_path)
         logs = {role: (tmp_path / f"{role}.log").read_text() for role in running}
         assert healthy, logs

@@ -70,6 +70,17 @@ def test_the_doctor_names_wrong_keys_and_a_wrong_url(tmp_path: Path) -> None:
     assert elsewhere["source default: callback settings at VOD"] == "bad"
 
 
+@pytest.mark.parametrize("fault", ["service_unavailable", "http_500", "throttle"])
+def test_the_doctor_does_not_take_a_failure_for_an_answer(tmp_path: Path, fault: str) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator()
+        ready.emulator.put("/faults", json={fault: {"next": 9}}).raise_for_status()
+
+        found = findings(ready)
+
+    assert found["source default: VOD"] == "bad"
+
+
 def test_the_doctor_goes_on_without_database_and_broker(tmp_path: Path) -> None:
     with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
         ready.start_emulator()
@@ -209,7 +220,7 @@ def deliver(ready: Installation, ports: list[int], content: bytes) -> int:
     for port in random.sample(ports, len(ports)):
         try:
             url = f"http://127.0.0.1:{port}/callbacks"
-            return httpx.post(url, content=content, headers=headers, timeout=5, trust_env=False).status_code
+            return httpx.post(url, content=content, headers=headers, timeout=30, trust_env=False).status_code
         except httpx.TransportError:
             continue
     return 0
@@ -218,7 +229,7 @@ def deliver(ready: Installation, ports: list[int], content: bytes) -> int:
 def wait_for(port: int) -> None:
     def answers() -> bool:
         try:
-            return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=2, trust_env=False).status_code == 200
+            return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 

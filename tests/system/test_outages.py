@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import httpx
 import pytest
 import sqlalchemy as sa
 
+from tests import pace
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import eventually
-from tests.system.proxy import Proxy
+from tests.system.proxy import Proxy, proxied
 
 SERVERS = ["postgresql-rabbitmq", "mariadb-redis"]
 
@@ -41,9 +41,9 @@ class Fragile:
         """Tell of `count` more media; gives id, answer and seconds of each."""
         told = []
         for media_id in self.media_ids[self._told : self._told + count]:
-            began = time.monotonic()
+            began = pace.seconds()
             answer = self.installation.notify(analysed(media_id))
-            told.append((media_id, answer, time.monotonic() - began))
+            told.append((media_id, answer, pace.seconds() - began))
         self._told += count
         return told
 
@@ -72,13 +72,6 @@ class Fragile:
     def restore(self) -> None:
         for proxy in (self.database, self.broker):
             proxy.restore()
-
-
-def proxied(url: str) -> tuple[Proxy, str]:
-    """A proxy before the server of `url`, and the URL that leads through it."""
-    parts = urlsplit(url)
-    proxy = Proxy((parts.hostname or "", parts.port or 0))
-    return proxy, url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{proxy.port}")
 
 
 @pytest.fixture(params=SERVERS)
@@ -146,6 +139,40 @@ def test_everybody_starts_without_a_database_and_goes_to_work_once_it_is_there(f
     assert_accepted(told)
     assert waiting
     fragile.wait_for(told)
+
+
+def test_a_database_that_can_only_be_read_is_degraded_and_the_spool_is_named(fragile: Fragile) -> None:
+    fragile.start("receiver", "serve")
+    fragile.installation.wait_until_ready()
+
+    with read_only(fragile.installation):
+        told = fragile.notify(3)
+        ready = fragile.ready().json()
+        seen = fragile.installation.http.get("/statusz").json()
+        status = fragile.installation.run("status")
+    fragile.start("worker", "work", "--beat")
+
+    assert_accepted(told)
+    assert (ready["ready"], ready["parts"]["database"]["state"]) == (True, "degraded")
+    assert seen["database"]["state"] == "degraded"
+    assert "3 notifications wait in the spool" in seen["problems"][0]
+    assert "3 notifications wait in the spool" in status.stderr
+    fragile.wait_for(told)
+    healed = eventually(lambda: fragile.ready().json()["parts"]["database"], within=5, missing="readyz")
+    assert healed == {"state": "ok"}
+    assert fragile.installation.http.get("/statusz").json()["problems"] == []
+
+
+@contextmanager
+def read_only(installation: Installation) -> Iterator[None]:
+    """Nobody can write to the tables that take notifications; reading them works."""
+    lock, unlock = "LOCK TABLES vod_notification READ, vod_sync_request READ", "UNLOCK TABLES"
+    if installation.database.backend == "postgresql":
+        lock, unlock = "BEGIN; LOCK TABLE vod_notification, vod_sync_request IN SHARE MODE", "ROLLBACK"
+    with installation.database.connection() as connection:
+        connection.exec_driver_sql(lock)
+        yield
+        connection.exec_driver_sql(unlock)
 
 
 def test_a_receiver_that_is_killed_with_a_full_spool_loses_nothing(fragile: Fragile) -> None:

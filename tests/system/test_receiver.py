@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests import pace
 from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed, signed
 from tests.system.processes import eventually
 
@@ -102,6 +103,20 @@ def test_a_repeated_notification_is_counted(receiver: Installation) -> None:
 
     assert [(answer.status_code, answer.text) for answer in answers] == [(200, "ok")] * 3
     assert [row["deliveries"] for row in stored(receiver, said["VideoId"])] == [3]
+
+
+def test_headers_replayed_with_other_bodies_cost_one_look_up_for_each_id(receiver: Installation) -> None:
+    said = news()
+    headers = signed(json.dumps(said).encode(), url=receiver.callback_url)
+    forged = [news(VideoId=said["VideoId"], EventTime=f"2026-01-01T00:00:{second:02}Z") for second in range(20)]
+    others = [news() for _ in range(3)]
+
+    answers = [post(receiver, json.dumps(each).encode(), headers) for each in (said, *forged, *others)]
+
+    # The signature does not cover the body (vod-protocol 1.3): what a forger gains is a look-up, in the source's own rate.
+    assert {answer.status_code for answer in answers} == {200}
+    asked = receiver.database.rows("SELECT media_id FROM vod_sync_request WHERE media_id = :id", id=said["VideoId"])
+    assert len(asked) == 1
 
 
 def test_an_unknown_type_and_one_without_an_id_are_accepted(receiver: Installation) -> None:
@@ -351,13 +366,13 @@ def test_a_sender_that_never_ends_is_sent_away(receiver: Installation) -> None:
         signature = signed(b"", url=receiver.callback_url)
         headers = "".join(f"{name}: {value}\r\n" for name, value in signature.items())
         wire.sendall(f"POST /callbacks HTTP/1.1\r\nHost: a\r\n{headers}Content-Length: 100\r\n\r\n{{".encode())
-        began = time.monotonic()
+        began = pace.seconds()
 
-        answer = wire.recv(65536)
+        answer = wire.makefile("rb").read()
 
         assert answer.split()[1] == b"408"
-        assert time.monotonic() - began < 8
-        assert wire.recv(65536) == b"" or b"slow" in answer
+        assert pace.seconds() - began < 8
+        assert b"slow" in answer
 
 
 def exchange(receiver: Installation, content: bytes, *, chunked: bool) -> tuple[int, bytes]:

@@ -8,7 +8,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +122,62 @@ def test_up_starts_a_killed_role_again(up: tuple[Installation, Process]) -> None
 
     assert all(map(alive, reborn))
     assert installation.database.count("vod_media") == 3
+
+
+def test_up_goes_on_while_a_role_that_is_started_again_finds_no_credentials(tmp_path: Path) -> None:
+    with CredentialsServer() as credentials, installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator()
+        own_keys = {name: "" for name in ready.settings if name.startswith("ALIBABA_CLOUD_")}
+        process = ready.start("up", "up", ALIBABA_CLOUD_CREDENTIALS_URI=credentials.url, **own_keys)
+        ready.wait_until_ready()
+        eventually(lambda: "worker started" in process.log, within=15, missing="a worker")
+
+        credentials.away = True
+        os.kill(role(process, "work"), signal.SIGKILL)
+        eventually(lambda: '"code": 3' in process.log, within=15, missing="a worker that found no credentials")
+        answer = ready.notify(analysed("meanwhile"))
+        credentials.away = False
+        eventually(
+            lambda: process.log.count("worker started") == 2, within=30, missing=lambda: f"a worker that starts; {process.log}"
+        )
+
+        assert answer.status_code == 200
+        assert process.running
+
+
+class CredentialsServer:
+    """What ALIBABA_CLOUD_CREDENTIALS_URI points to; 503 while it is `away`."""
+
+    def __init__(self) -> None:
+        self.away = False
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                given = {
+                    "Code": "Success",
+                    "AccessKeyId": ACCESS_KEY_ID,
+                    "AccessKeySecret": ACCESS_KEY_SECRET,
+                    "SecurityToken": "Sys7emTestSecurityToken",
+                    "Expiration": "2099-01-01T00:00:00Z",
+                }
+                self.send_response(503 if server.away else 200)
+                self.end_headers()
+                self.wfile.write(b"" if server.away else json.dumps(given).encode())
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}/"
+
+    def __enter__(self) -> CredentialsServer:
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._http.shutdown()
+        self._http.server_close()
 
 
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
@@ -475,7 +533,7 @@ def test_exit_codes_are_what_scripts_rely_on(small: Installation, arguments: str
 def test_a_reader_that_had_enough_is_no_error(small: Installation) -> None:
     pipe = f"{sys.executable} -m worker status --json | head -c 1"
 
-    done = subprocess.run(pipe, shell=True, cwd=small.folder, env=small.environment, capture_output=True, text=True, timeout=20)
+    done = subprocess.run(pipe, shell=True, cwd=small.folder, env=small.environment, capture_output=True, text=True, timeout=90)
 
     assert (done.stdout, done.stderr) == ("{", "")
 
