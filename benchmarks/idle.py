@@ -36,7 +36,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
                 before = _cpu_seconds(pid)
                 time.sleep(seconds)
                 percent = 100 * (_cpu_seconds(pid) - before) / seconds
-                pids = _family(pid)
+                pids = family(pid)
                 note = f"{len(pids)} processes; shared pages counted once"
                 yield Measure(_PART, "memory of all processes (PSS)", [_megabytes(pids, "Pss")], "MB", _MEGABYTES, note)
                 yield Measure(_PART, "memory, shared pages counted each time (RSS)", [_megabytes(pids, "Rss")], "MB")
@@ -61,7 +61,7 @@ def _worker_heard(installation: Installation) -> bool:
         return False
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and all its descendants."""
     found = [pid]
     for parent in found:
@@ -80,7 +80,7 @@ def _megabytes(pids: list[int], measured: str) -> float:
 
 def _cpu_seconds(pid: int) -> float:
     ticks = 0
-    for each in _family(pid):
+    for each in family(pid):
         # The name stands in parentheses and may hold blanks; user and system time are the 12th and 13th field after it.
         fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
