@@ -150,6 +150,7 @@ class Answering:
 
 class _Saying:
     def __init__(self, body: bytes) -> None:
+        self.warm = True
         self._body = body
 
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:

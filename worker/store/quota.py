@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
@@ -21,7 +22,7 @@ CREDENTIALS = "credentials"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The share of the configured rate that we use, so that jitter on the way to VOD never puts one call too many into a second.
-_SHARE = 0.96
+_SHARE = 0.97
 
 #: So many calls have to take as long as the rate says, counted from when they really started; between them it may jitter.
 _REMEMBERED = 20
@@ -59,6 +60,15 @@ class Held:
     until: datetime
 
 
+class _State(NamedTuple):
+    """A row as it is now: when the next call may start, when the last ones did, and why calls are held back."""
+
+    now: datetime
+    next_at: datetime
+    started: list[datetime]
+    fault: str | None
+
+
 class Quota:
     """Works inside the caller's transaction: a slot counts once that commits. All times are those of the database's clock."""
 
@@ -91,18 +101,18 @@ class Quota:
     def correct(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
         """Calls that should have started at the one time started at the other."""
         if started:
-            _, next_at, starts, _ = self._read(source, operation)
-            self._write(source, operation, next_at, sorted(started.get(at, at) for at in starts))
+            state = self._read(source, operation)
+            self._write(source, operation, state.next_at, sorted(started.get(at, at) for at in state.started))
 
     def hold_back(self, source: str, operation: str, pause: timedelta, *, fault: str) -> None:
         """Nobody calls this operation of this source for `pause`, because VOD said `fault`."""
-        now, next_at, started, _ = self._read(source, operation)
-        self._write(source, operation, max(next_at, now + pause), started)
-        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
+        state = self._read(source, operation)
+        self._write(source, operation, max(state.next_at, state.now + pause), state.started)
+        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": state.now})
 
     def blame(self, source: str, operation: str, fault: str) -> None:
         """The calls still fail, by now because of `fault`; this holds nobody back."""
-        now, _, _, _ = self._read(source, operation)
+        now = self._read(source, operation).now
         self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
 
     def release(self, source: str, operation: str) -> None:
@@ -117,13 +127,12 @@ class Quota:
         rows = self._connection.execute(_HELD)
         return [Held(*row[:4], until=_time(row.next_at_us)) for row in rows]
 
-    def _read(self, source: str, operation: str) -> tuple[datetime, datetime, list[datetime], str | None]:
-        """Now, when the next call may start, when the last ones did, and why calls are held back."""
+    def _read(self, source: str, operation: str) -> _State:
         row = self._connection.execute(_READ.add_columns(self._clock), {"source": source, "operation": operation}).one_or_none()
         if row is None:
             self._connection.execute(insert(quota), {"source": source, "operation": operation, "next_at_us": 0})
             return self._read(source, operation)
-        return _time(row[3]), _time(row.next_at_us), [_time(each) for each in row.started_us or ()], row.fault
+        return _State(_time(row[3]), _time(row.next_at_us), [_time(each) for each in row.started_us or ()], row.fault)
 
     def _write(self, source: str, operation: str, next_at: datetime, started: list[datetime]) -> None:
         values = {"at": _microseconds(next_at), "started": [_microseconds(each) for each in started]}

@@ -9,6 +9,9 @@ from typing import Any, Protocol
 class Vod(Protocol):
     """Answers are the parsed JSON bodies, with every field that VOD sent. Errors are those of `worker.core.errors.VodError`."""
 
+    #: A call was answered. Before the first one leaves, certificates are loaded and a connection is opened.
+    warm: bool
+
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         """At most 20 ids together (vod-protocol 9.1)."""
         ...

@@ -80,6 +80,7 @@ class Client:
             config.credential = CredentialChain()
         #: VOD's clock when it answered the last call; None where it did not say.
         self.answered_at: datetime | None = None
+        self.warm = False
         self._app_id = source.app_id
         self._protocol = "HTTPS"
         if source.endpoint:
@@ -133,6 +134,7 @@ class Client:
         except Exception as error:
             # The SDK wraps whatever went wrong below HTTP (refused, reset, timed out, no JSON) in types of its own without a code.
             raise VodUnavailable(f"{action} got no answer: {_cause(error)}") from error
+        self.warm = True
         self.answered_at = _date(answer.get("headers") or {})
         return _decode(action, answer["body"])
 

@@ -15,6 +15,7 @@ class FakeVod:
     """Knows the media given to `put`; everything else does not exist. `fail` makes the next calls raise."""
 
     def __init__(self) -> None:
+        self.warm = True
         self.calls: list[list[str]] = []
         self.media: dict[str, dict[str, Any]] = {}
         self.forbidden: set[str] = set()
