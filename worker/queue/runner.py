@@ -18,8 +18,8 @@ from worker.sync.schedule import start_due
 
 log = logs.get(__name__)
 
-#: Seconds between two looks while no job is due, and between two looks at the clock.
-_PAUSE, _CLOCK = 1.0, 15.0
+#: Seconds between two looks for jobs: soon after one was found and ever later while none is due; and between two at the clock.
+_SOON, _PAUSE, _CLOCK = 0.1, 1.0, 15.0
 
 #: Seconds that a step gets to finish.
 _GRACE = 30.0
@@ -56,20 +56,20 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
         here = runtime.current()
         lease = timedelta(seconds=here.settings.lease)
         kinds = {name: kind for name, kind in here.kinds.items() if name[0] == source}
-        busy, asked_at = True, -_CLOCK
-        while not self._stopped.wait(0 if busy else _PAUSE):
+        pause, asked_at = 0.0, -_CLOCK
+        while not self._stopped.wait(pause):
+            worked = False
             try:
                 if time.monotonic() - asked_at > _CLOCK:
                     asked_at = time.monotonic()
                     self._look_at_the_clock(source)
-                busy = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped)
+                worked = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped)
             except StoreUnavailable as error:
                 log.warning("jobs postponed", error=str(error))
-                busy = False
             except Exception:
                 # Whatever it was: a worker that takes no more jobs is worse.
                 log.exception("job failed")
-                busy = False
+            pause = 0.0 if worked else max(_SOON, min(_PAUSE, 2 * pause))
 
     def _look_at_the_clock(self, source: str) -> None:
         here = runtime.current()
