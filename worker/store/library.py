@@ -67,32 +67,7 @@ class Library:
         dead = select(func.count()).where(_REQUESTED, sync_request.c.state == "dead", sync_request.c.requested_at >= since)
         return self._connection.execute(dead, {"s": self._source, "reason": reason}).scalar_one()
 
-    # What a job has listed, and the suspects: what we hold and it has not
-
-    def note(self, job_id: int, rows: Iterable[Listed]) -> list[Listed]:
-        """Write down that the job has listed these; gives those that it had not before."""
-        found = {row.media_id: row for row in rows}
-        if not found:
-            return []
-        these = {"job": job_id, "ids": sorted(found)}
-        new = found.keys() - set(self._connection.execute(_NOTED, these).scalars())
-        if new:
-            self._connection.execute(insert(listed), [{"job_id": job_id, "media_id": media_id} for media_id in sorted(new)])
-        return [row for media_id, row in found.items() if media_id in new]
-
-    def noted(self, job_id: int) -> bool:
-        """Whether anything is noted of the job."""
-        return self._connection.execute(select(listed.c.job_id).where(listed.c.job_id == job_id).limit(1)).first() is not None
-
-    def forget(self, job_id: int, limit: int) -> int:
-        """Forget up to `limit` of what the job has listed; gives how many."""
-        noted = select(listed.c.media_id).where(listed.c.job_id == job_id).order_by(listed.c.media_id).limit(limit)
-        media_ids = list(self._connection.execute(noted).scalars())
-        if media_ids:
-            # By the last of them: a list would be as many values as there are.
-            these = (listed.c.job_id == job_id) & (listed.c.media_id <= media_ids[-1])
-            self._connection.execute(delete(listed).where(these))
-        return len(media_ids)
+    # The suspects: what we hold and a job has not listed
 
     def last_held(self, after: str, limit: int) -> str | None:
         """The last of the next `limit` media that we hold behind `after`; None where there are fewer."""
@@ -112,14 +87,12 @@ class Library:
         noted = insert(suspect).from_select(["source", "media_id"], missing)
         return self._connection.execute(noted, execution_options={"preserve_rowcount": True}).rowcount
 
-    def clear(self, media_ids: Collection[str] | None = None) -> int:
-        """These are there after all; None clears everybody. Gives how many were suspects."""
+    def clear(self, media_ids: Collection[str] | None = None) -> None:
+        """These are there after all; None clears everybody."""
         where = suspect.c.source == self._source
         if media_ids is not None:
-            if not media_ids:
-                return 0
             where &= suspect.c.media_id.in_(sorted(media_ids))
-        return self._connection.execute(delete(suspect).where(where)).rowcount
+        self._connection.execute(delete(suspect).where(where))
 
     def unasked(self, limit: int) -> list[str]:
         """Suspects that VOD was not asked for yet."""
@@ -160,7 +133,4 @@ _REQUESTED = (
     (sync_request.c.priority == BACKFILL)
     & (sync_request.c.source == bindparam("s"))
     & (sync_request.c.reason == bindparam("reason"))
-)
-_NOTED = select(listed.c.media_id).where(
-    listed.c.job_id == bindparam("job"), listed.c.media_id.in_(bindparam("ids", expanding=True))
 )

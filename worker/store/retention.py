@@ -13,9 +13,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, exists, select
 
-from worker.store.jobs import OVER
-from worker.store.library import Library
-from worker.store.tables import job, listed, notification, sync_request
+from worker.store.tables import notification, sync_request
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +42,6 @@ class Retention:
         if ids:
             self._connection.execute(delete(notification).where(notification.c.id.in_(ids)))
         return Forgotten(len(ids), page[-1][0] if old and len(page) == limit else None)
-
-    def forget_listed(self, limit: int) -> int:
-        """Delete up to `limit` notes of what a job has listed that is over: it was cancelled, or failed. Gives how many."""
-        ended = select(job.c.id).where(job.c.state.in_(OVER), exists().where(listed.c.job_id == job.c.id)).limit(1)
-        job_id = self._connection.execute(ended).scalar()
-        return 0 if job_id is None else Library(self._connection, "").forget(job_id, limit)
 
 
 _OWED = exists().where(sync_request.c.media_id == notification.c.media_id, sync_request.c.source == notification.c.source)

@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 
 from worker.store.jobs import Job
 from worker.store.library import Library
+from worker.store.notes import Notes
 from worker.sync.jobs import Step
 from worker.sync.listing import FORGOTTEN, TYPES, Listing
 from worker.sync.walk import Position, Seen, begin
@@ -34,13 +35,10 @@ class Backfill:
 
     def _total(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """For who watches."""
-        types = checkpoint["types"]
-        totals = self._listing.totals(types, checkpoint.get("totals", {}), _start(job), statuses=_statuses(job))
-        if isinstance(totals, timedelta):
-            return Step(checkpoint, wait=totals)
-        if len(totals) < len(types):
-            return Step(checkpoint | {"totals": totals})
-        return Step(_of_type(job, checkpoint), store=lambda _connection: {"total": sum(totals.values())})
+        total = self._listing.total(checkpoint, checkpoint["types"], _start(job), statuses=_statuses(job))
+        if isinstance(total, Step):
+            return total
+        return Step(_of_type(job, checkpoint), store=lambda _connection: {"total": total})
 
     def _list(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         if resting := self._listing.rest(checkpoint, KIND):
@@ -56,7 +54,7 @@ class Backfill:
 
     def _write(self, job: Job, connection: Connection, seen: Seen, *, now: datetime) -> dict[str, int]:
         library = Library(connection, self._listing.source)
-        rows = library.note(job.id, seen.rows)
+        rows = Notes(connection).add(job.id, seen.rows)
         new, changed = library.compare(rows)
         wanted = [*new, *changed]
         counted = {"listed": len(rows), "known": len(rows) - len(wanted), "requested": len(wanted)}
@@ -66,19 +64,21 @@ class Backfill:
         return counted | self._fetched(job, connection, more=len(wanted))
 
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """All is listed; the job ends when all is fetched."""
+        """All is listed; the job ends when all is fetched, and what it listed is forgotten."""
+        wanted = not job.parameters.get("dry_run")
         with self._listing.store.reading() as connection:
             library = Library(connection, self._listing.source)
-            left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
-            noted = library.noted(job.id)
-            dead = 0 if job.parameters.get("dry_run") else library.dead(KIND, since=job.created_at)
+            left = library.unfetched(KIND) if wanted else 0
+            dead = library.dead(KIND, since=job.created_at) if wanted else 0
+            noted = Notes(connection).any(job.id)
+        over = not left and not noted
 
         def write(connection: Connection) -> dict[str, int]:
-            Library(connection, self._listing.source).forget(job.id, FORGOTTEN)
-            ended = {"dead": dead} if dead and not left and not noted else {}
-            return ended | ({} if job.parameters.get("dry_run") else self._fetched(job, connection))
+            Notes(connection).forget(job.id, FORGOTTEN)
+            ended = {"dead": dead} if over and dead else {}
+            return ended | (self._fetched(job, connection) if wanted else {})
 
-        return Step(checkpoint, write, done=not left and not noted, wait=_LOOK if left and not noted else timedelta(0))
+        return Step(checkpoint, write, done=over, wait=_LOOK if left and not noted else timedelta(0))
 
     def _fetched(self, job: Job, connection: Connection, *, more: int = 0) -> dict[str, int]:
         """What was fetched since the last step, of all that was requested and `more`."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -68,15 +68,22 @@ class Listing:
         except WalkRefused as error:
             raise JobRefused(str(error)) from error
 
-    def totals(
-        self, types: Sequence[str], so_far: Mapping[str, int], start: Position, *, statuses: Sequence[str] = ()
-    ) -> dict[str, int] | timedelta:
-        """VOD's counts `so_far` and that of the next type, between the times of a walk that begins at `start`."""
+    def total(
+        self, checkpoint: dict[str, Any], types: Sequence[str], start: Position, *, statuses: Sequence[str] = ()
+    ) -> int | Step:
+        """VOD's count of media of all `types` between the times of a walk that begins at `start`, or the step that comes before.
+
+        One type a step; the checkpoint holds the counts so far.
+        """
+        so_far = checkpoint.get("totals", {})
         kind = next(kind for kind in types if kind not in so_far)
         high = start.later[-1][1] if start.later else start.high
         found, order = match(replace(start, high=high), statuses=statuses)
         page = self._call(lambda: self.vod.search_media(kind, found, order, 1))
-        return page if isinstance(page, timedelta) else {**so_far, kind: page.total or 0}
+        if isinstance(page, timedelta):
+            return Step(checkpoint, wait=page)
+        totals = {**so_far, kind: page.total or 0}
+        return sum(totals.values()) if len(totals) == len(types) else Step(checkpoint | {"totals": totals})
 
     def rest(self, checkpoint: dict[str, Any], reason: str) -> Step | None:
         """A pause, where enough media are waiting to be fetched."""

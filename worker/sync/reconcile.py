@@ -12,6 +12,7 @@ from worker.core.errors import VodCredentials, VodRefused, VodThrottled
 from worker.core.media import BATCH_LIMIT, Answer
 from worker.store.jobs import Job, Jobs
 from worker.store.library import Library
+from worker.store.notes import Notes
 from worker.store.quota import Slot
 from worker.sync.fetch import OPERATION, call, hold_back
 from worker.sync.jobs import JobRefused, Step
@@ -71,12 +72,10 @@ class Reconcile:
 
     def _total(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """For who watches."""
-        totals = self._listing.totals(TYPES, checkpoint.get("totals", {}), begin(None, None, now=now))
-        if isinstance(totals, timedelta):
-            return Step(checkpoint, wait=totals)
-        if len(totals) < len(TYPES):
-            return Step(checkpoint | {"totals": totals})
-        return Step(_of_type(job, checkpoint, TYPES[0]), store=lambda _connection: {"total": sum(totals.values())})
+        total = self._listing.total(checkpoint, TYPES, begin(None, None, now=now))
+        if isinstance(total, Step):
+            return total
+        return Step(_of_type(job, checkpoint, TYPES[0]), store=lambda _connection: {"total": total})
 
     def _list(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         if resting := self._listing.rest(checkpoint, KIND):
@@ -96,7 +95,7 @@ class Reconcile:
     ) -> Mapping[str, int]:
         library = Library(connection, self._listing.source)
         full = checkpoint["since"] is None
-        rows = library.note(job.id, seen.rows)
+        rows = Notes(connection).add(job.id, seen.rows)
         new, changed = library.compare(rows, forbidden=full, modified=not full)
         if not job.parameters.get("dry_run"):
             library.request([*new, *changed], KIND, now=now)
@@ -105,17 +104,14 @@ class Reconcile:
 
     def _count(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """What is deleted stands in no list of changes, but is missing from the count."""
-        totals = self._listing.totals(TYPES, checkpoint.get("totals", {}), begin(None, None, now=now))
-        if isinstance(totals, timedelta):
-            return Step(checkpoint, wait=totals)
-        if len(totals) < len(TYPES):
-            return Step(checkpoint | {"totals": totals})
+        total = self._listing.total(checkpoint, TYPES, begin(None, None, now=now))
+        if isinstance(total, Step):
+            return total
         with self._listing.store.reading() as connection:
             held = Library(connection, self._listing.source).held()
         if job.parameters.get("dry_run"):
             held += job.counters.get("missed", 0)
-        there = sum(totals.values())
-        return Step(_full(checkpoint["examples"]) if held > there else checkpoint | {"phase": "fetch"})
+        return Step(_full(checkpoint["examples"]) if held > total else checkpoint | {"phase": "fetch"})
 
     def _compare(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """What we hold, and no page of the listing showed, in whatever order it came."""
@@ -206,13 +202,13 @@ class Reconcile:
         with self._listing.store.reading() as connection:
             library = Library(connection, self._listing.source)
             left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
-            noted = checkpoint["phase"] == "fetch" and library.noted(job.id)
+            noted = checkpoint["phase"] == "fetch" and Notes(connection).any(job.id)
         wanted = job.counters.get("missed", 0) + job.counters.get("changed", 0)
         fetched = max(0, wanted - left - job.counters.get("fetched", 0))
 
         def write(connection: Connection) -> Mapping[str, int]:
             if noted:
-                Library(connection, self._listing.source).forget(job.id, FORGOTTEN)
+                Notes(connection).forget(job.id, FORGOTTEN)
             return {} if job.parameters.get("dry_run") else {"fetched": fetched}
 
         over = not left and not noted

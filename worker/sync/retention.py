@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Store
 from worker.store.jobs import Jobs
+from worker.store.notes import Notes
 from worker.store.retention import Forgotten, Retention
 
 log = logs.get(__name__)
@@ -61,7 +62,7 @@ class Pruner:
     def prune(self, *, now: datetime, stopping: Event) -> bool:
         """Forget what is old, in small transactions; False where something may be left. Raises StoreUnavailable."""
         deadline, keep = time.monotonic() + self._longest, self._keep
-        _, done = self._repeat(lambda connection: Retention(connection).forget_listed(_PAGE), stopping, deadline)
+        _, done = self._repeat(lambda connection: Notes(connection).forget_ended(_PAGE), stopping, deadline)
         if not done:
             return False
         if keep.jobs is not None and not self._prune_jobs(keep.jobs, now, stopping, deadline):
