@@ -248,7 +248,7 @@ def test_a_preview_writes_nothing(store: Store) -> None:
 
     counted = list(preview(store, "default"))
 
-    assert counted == [(2, 1)]
+    assert counted == [{"read": 2, "changed": 1}]
     assert contents(store) == before
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Annotated, Any
@@ -15,7 +16,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worker import runtime
-from worker.cli.output import Exit, cell, complain, print_json, say, stderr, stdout, table
+from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
 from worker.cli.ready import ready, trouble
 from worker.core.errors import StoreUnavailable
 from worker.store.jobs import DONE, FAILED, OVER, PAUSED, Job, Jobs
@@ -128,6 +129,19 @@ def start(source: str, kind: str, parameters: dict[str, Any], *, wait: bool, as_
         raise typer.Exit(Exit.FAILED)
 
 
+def foretell(steps: Iterable[Mapping[str, int]], progress: str, *, as_json: bool) -> None:
+    """What a job would count, added up; the counter `progress` says how far it is."""
+    total: Counter[str] = Counter()
+    with Bar(progress) as bar:
+        for step in steps:
+            total.update(step)
+            bar.reach(total[progress])
+    if as_json:
+        print_json(total)
+    else:
+        say(f"{_named(total)} (dry run)")
+
+
 def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
     """The job once it is over, or paused. A database that is away for a while is waited for."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
@@ -192,7 +206,11 @@ def _wonder(here: runtime.Runtime, job: Job) -> None:
 
 
 def counted(job: Job) -> str:
-    return ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in job.counters.items()) or "nothing yet"
+    return _named(job.counters)
+
+
+def _named(counters: Mapping[str, int]) -> str:
+    return ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counters.items()) or "nothing yet"
 
 
 def moment(text: str | None, option: str) -> datetime | None:

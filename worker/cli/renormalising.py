@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from worker.cli import jobs
-from worker.cli.output import Bar, print_json, say
 from worker.cli.ready import ready
 from worker.settings import DEFAULT_SOURCE
 from worker.sync.renormalise import KIND, preview
@@ -23,17 +22,7 @@ def renormalise(
 
     To be run after an upgrade that reads more of the answers; what is equal is not written.
     """
-    if not dry_run:
-        jobs.start(source, KIND, {}, wait=wait, as_json=as_json)
-        return
-    here = ready(source)
-    counted = {"read": 0, "changed": 0}
-    with Bar("read") as bar:
-        for read, changed in preview(here.store, source):
-            counted["read"] += read
-            counted["changed"] += changed
-            bar.reach(counted["read"])
-    if as_json:
-        print_json(counted)
+    if dry_run:
+        jobs.foretell(preview(ready(source).store, source), "read", as_json=as_json)
     else:
-        say(", ".join(f"{name}: {count}" for name, count in counted.items()) + " (dry run)")
+        jobs.start(source, KIND, {}, wait=wait, as_json=as_json)

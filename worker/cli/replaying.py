@@ -7,7 +7,6 @@ from typing import Annotated
 import typer
 
 from worker.cli import jobs
-from worker.cli.output import Bar, print_json, say
 from worker.cli.ready import ready
 from worker.settings import DEFAULT_SOURCE
 from worker.store.recorded import Which
@@ -29,17 +28,7 @@ def replay(
     Example: vodsync replay --since 2026-01-31T12:00:00Z --type TranscodeComplete --wait
     """
     which = Which(*jobs.span(since, until), event_type, media_id)
-    if not dry_run:
-        jobs.start(source, KIND, parameters(which), wait=wait, as_json=as_json)
-        return
-    here = ready(source)
-    counted = {"matched": 0, "requested": 0}
-    with Bar("matched") as bar:
-        for matched, requested in preview(here.store, source, which):
-            counted["matched"] += matched
-            counted["requested"] += requested
-            bar.reach(counted["matched"])
-    if as_json:
-        print_json(counted)
+    if dry_run:
+        jobs.foretell(preview(ready(source).store, source, which), "matched", as_json=as_json)
     else:
-        say(", ".join(f"{name}: {count}" for name, count in counted.items()) + " (dry run)")
+        jobs.start(source, KIND, parameters(which), wait=wait, as_json=as_json)

@@ -51,12 +51,12 @@ class Renormalise:
             return {}
 
 
-def preview(store: Store, source: str) -> Iterator[tuple[int, int]]:
-    """How many were read, and how many of them would change, batch by batch. Writes nothing. Raises StoreUnavailable."""
+def preview(store: Store, source: str) -> Iterator[dict[str, int]]:
+    """What a job would count, batch by batch. Writes nothing. Raises StoreUnavailable."""
     after: str | None = ""
     while after is not None:
         compared = _compare(store, source, after)
-        yield compared.read, sum(difference.visible for difference in compared.differences)
+        yield {"read": compared.read, "changed": sum(difference.visible for difference in compared.differences)}
         after = compared.last if compared.read == _BATCH else None
 
 

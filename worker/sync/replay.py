@@ -59,13 +59,15 @@ def parameters(which: Which) -> dict[str, Any]:
     return times | {"event_type": which.event_type, "media_id": which.media_id}
 
 
-def preview(store: Store, source: str, which: Which) -> Iterator[tuple[int, int]]:
-    """How many notifications are meant, and how many media they ask for, step by step. Writes nothing. Raises StoreUnavailable."""
+def preview(store: Store, source: str, which: Which) -> Iterator[dict[str, int]]:
+    """What a job would count, step by step. Writes nothing. Raises StoreUnavailable."""
     reached, until = 0, _newest(store)
-    while reached < until:
+    while True:
         handled = _handle(store, source, which, after=reached, until=until)
-        yield handled.matched, len(handled.media_ids)
+        yield {"matched": handled.matched, "requested": len(handled.media_ids)}
         reached = handled.last
+        if reached >= until:
+            return
 
 
 def _newest(store: Store) -> int:
