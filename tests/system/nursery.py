@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-#: What takes long, and reads no environment while it is imported.
+#: What takes long.
 _COMMON = (
     "alembic.command",
     "celery.apps.worker",
@@ -41,6 +41,9 @@ _COMMON = (
     "worker.emulator.app",
     "worker.vod.client",
 )
+
+#: Imported by them, and reads the environment while it is imported.
+_OF_ENVIRONMENT = "alibabacloud_credentials.utils.auth_util"
 
 
 def serve(channel: socket.socket) -> None:
@@ -92,6 +95,7 @@ def _become(order: dict[str, Any]) -> None:
     os.chdir(order["folder"])
     os.environ.clear()
     os.environ.update(order["environment"])
+    importlib.reload(sys.modules[_OF_ENVIRONMENT])
     for number, (path, flags) in enumerate(
         (
             (order["stdin"], os.O_RDONLY),

@@ -156,7 +156,9 @@ def test_a_worker_killed_between_receive_and_commit_loses_nothing(line: Line, mo
     media_ids = line.media_ids[:5]
     sign = line.installation.folder / "struck"
     striking = str(Path(__file__).with_name("striking"))
-    victim = line.worker("victim", STRIKE_AT=f"vod_notification:{moment}:kill", STRIKE_SIGN=str(sign), PYTHONPATH=striking)
+    victim = line.worker(
+        "victim", STRIKE_AT=f"INSERT INTO vod_notification:{moment}:kill", STRIKE_SIGN=str(sign), PYTHONPATH=striking
+    )
     line.write(*map(analysed, media_ids))
     eventually(lambda: not victim.running, within=20, missing=lambda: f"the blow; {victim.log}")
 

@@ -1,9 +1,9 @@
 """Python imports this at its start where the folder is in PYTHONPATH: it strikes the process at one exact moment of one commit.
 
-STRIKE_AT is `TABLE[+TABLE]:MOMENT:BLOW`. The transaction is the first that touches all these tables (`sweep` is beat's message
-instead). MOMENT is before, during or after its commit. BLOW is `kill` (SIGKILL), `stop` (SIGSTOP), or `hold`, which waits until
-the test has done what it wanted to do at this moment. STRIKE_SIGN is a file that appears when the blow falls; `hold` waits for it
-to go away again.
+STRIKE_AT is `TABLE[+TABLE]:MOMENT:BLOW`. The transaction is the first whose statements name all these tables, or whatever else
+stands in their place (`sweep` is beat's message instead). MOMENT is before, during or after its commit. BLOW is `kill` (SIGKILL),
+`stop` (SIGSTOP), or `hold`, which waits until the test has done what it wanted to do at this moment. STRIKE_SIGN is a file that
+appears when the blow falls; `hold` waits for it to go away again.
 """
 
 from __future__ import annotations
