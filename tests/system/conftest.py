@@ -10,6 +10,7 @@ from zlib import crc32
 
 import pytest
 
+from tests.system.house import House, housed
 from tests.system.installation import PAIRS, Installation, installed
 
 
@@ -24,6 +25,19 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         ready.start("worker-2", "work")
         ready.wait_until_ready()
         yield ready
+
+
+@pytest.fixture(scope="module", params=list(PAIRS))
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
+    with housed(request.param, tmp_path_factory.mktemp(request.param)) as made:
+        yield made
+
+
+@pytest.fixture
+def house(shared: House) -> Iterator[House]:
+    """Any of the three pairs."""
+    yield shared
+    shared.clear()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,10 +15,10 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.system.installation import PAIRS, analysed, installed
+from tests.system.house import KINDS, House, break_, housed, with_servers
+from tests.system.installation import PAIRS, analysed
 from tests.system.listener import Listener
 from tests.system.processes import eventually
-from tests.system.test_fault_matrix import KINDS, LEASE, House, break_, with_servers
 
 README = Path(__file__).parents[2] / "README.md"
 DETAILS = Path(__file__).parents[2] / "docs" / "change-feed.md"
@@ -31,11 +31,8 @@ SOON, AFTER_A_KILL = 15.0, 40.0
 
 @pytest.fixture(scope="module", params=list(PAIRS))
 def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    folder = tmp_path_factory.mktemp(request.param)
-    with installed(PAIRS[request.param], folder, VODSYNC_LEASE=str(LEASE), VODSYNC_CHANGES="on") as ready:
-        made = House(ready)
+    with housed(request.param, tmp_path_factory.mktemp(request.param), VODSYNC_CHANGES="on") as made:
         yield made
-        made.close()
 
 
 @pytest.fixture

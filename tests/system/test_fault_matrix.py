@@ -6,187 +6,25 @@ the rows compared with what the emulator has on record. The table for operators 
 
 from __future__ import annotations
 
-import itertools
-import json
 import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
 
-from tests import pace
-from tests.chaos.promise import broken
-from tests.chaos.senders import Ledger, Told
-from tests.system.installation import PAIRS, Installation, analysed, installed
-from tests.system.processes import VODSYNC, Process, eventually
-from tests.system.proxy import Proxy, proxied
+from tests.system.house import KINDS, LEASE, House, break_, with_servers
+from tests.system.installation import analysed
+from tests.system.processes import eventually
 
 MOMENTS = ["before", "during", "after"]
-KINDS = ["refuse", "freeze"]
-SERVERS = ["postgresql-rabbitmq", "mariadb-redis"]
 
 #: The transactions that matter, by what they touch.
 NOTIFICATION, CLAIM, STORE = "vod_notification", "vod_quota+vod_sync_request", "vod_raw"
 SPOOL, FORGET = "INSERT INTO spooled", "DELETE FROM spooled"
 
-#: Seconds. VOD waits five for an answer; what is broken stays so for a while.
-PATIENCE, OUTAGE = 2.0, 2.5
-
-LEASE = 2
-
-_OWED = "SELECT count(*) FROM vod_sync_request WHERE waits = 0"
-
-
-class House:
-    """An installation whose roles reach database, broker and API through proxies, and die on command; the test itself does not."""
-
-    def __init__(self, installation: Installation) -> None:
-        self.installation = installation
-        self.ledger = Ledger()
-        self._urls: dict[str, str] = {}
-        installation.start_emulator("--media", "900", telling=False)
-        self._library: Iterator[str] = iter(installation.emulator.get("/media?limit=900").json()["media_ids"])
-        self.api = self._proxy("VODSYNC_ENDPOINT")
-        if "VODSYNC_BROKER_URL" in installation.settings:
-            self.database = self._proxy("VODSYNC_DATABASE_URL")
-            self.broker = self._proxy("VODSYNC_BROKER_URL")
-        self._serial = itertools.count(1)
-        self._roles: list[Process] = []
-        self._names = itertools.count(1)
-
-    def _proxy(self, setting: str) -> Proxy:
-        proxy, self._urls[setting] = proxied(self.installation.settings[setting])
-        return proxy
-
-    # Roles
-
-    def start(self, role: str, *, strike: str | None = None, command: Sequence[str] = VODSYNC, **more: str) -> Process:
-        """With `strike` (as in striking/sitecustomize.py) it is struck once, at that moment."""
-        name = f"{next(self._names)}-{role}"
-        settings = self._urls | more
-        if strike:
-            self.sign = self.installation.folder / f"{name}.struck"
-            striking = str(Path(__file__).with_name("striking"))
-            settings |= {"STRIKE_AT": strike, "STRIKE_SIGN": str(self.sign), "PYTHONPATH": striking}
-        process = self.installation.start(name, role, command=command, **settings)
-        self._roles.append(process)
-        return process
-
-    def receiver(self, strike: str | None = None, *, ready: bool = True) -> Process:
-        process = self.start("serve", strike=strike)
-        path = "/readyz" if ready else "/livez"
-        eventually(lambda: self._answers(path), within=20, missing=lambda: f"200 from {path}; log:\n{process.log[-3000:]}")
-        return process
-
-    def worker(self, strike: str | None = None) -> Process:
-        return self.start("work", strike=strike)
-
-    def struck(self) -> None:
-        """Wait until the blow has fallen."""
-        eventually(self.sign.exists, within=20, missing=lambda: f"the blow; logs:\n{self.installation.logs()[-4000:]}", pause=0.005)
-
-    def release(self) -> None:
-        """Let go of the role that is held."""
-        self.sign.unlink()
-
-    def clear(self) -> None:
-        """What the next cell needs: no role, and everything else as it should be."""
-        for proxy in (self.api, *((self.database, self.broker) if hasattr(self, "broker") else ())):
-            proxy.restore()
-        for role in self._roles:
-            role.signal(signal.SIGCONT)
-            role.kill()
-        self._roles.clear()
-
-    def close(self) -> None:
-        self.clear()
-        # Killed with intent; what else ended is looked at by the installation.
-        self.installation.processes = {"emulator": self.installation.processes["emulator"]}
-
-    # VOD
-
-    def news(self) -> dict[str, Any]:
-        """A notification of a medium that nobody was told of yet."""
-        return analysed(next(self._library), Serial=next(self._serial))
-
-    def send(self, body: dict[str, Any]) -> int | None:
-        """The status; None where no answer came. What was answered 200 is promised from now on."""
-        began = pace.seconds()
-        try:
-            status = self.installation.notify(body).status_code
-        except httpx.TransportError:
-            return None
-        assert pace.seconds() - began < PATIENCE
-        if status == 200:
-            self.promise(body)
-        return status
-
-    def promise(self, body: dict[str, Any]) -> None:
-        self.ledger.answered.add(body["Serial"])
-        told = self.ledger.media.setdefault(body["VideoId"], Told())
-        told.answered, told.current = told.answered + 1, True
-
-    # What came of it
-
-    def deliveries(self, body: dict[str, Any]) -> int:
-        """How often the notification was written down."""
-        rows = self.installation.database.rows(
-            "SELECT body, deliveries FROM vod_notification WHERE media_id = :id", id=body["VideoId"]
-        )
-        return sum(row["deliveries"] for row in rows if json.loads(row["body"])["Serial"] == body["Serial"])
-
-    def stored(self, *bodies: dict[str, Any]) -> bool:
-        """Whether each of these media has its rows, and nothing is owed any more but a look at what VOD is still at work on."""
-        database = self.installation.database
-        ok = {row["media_id"] for row in database.rows("SELECT media_id FROM vod_media WHERE state = 'ok'")}
-        return all(body["VideoId"] in ok for body in bodies) and not database.value(_OWED)
-
-    def calls(self) -> int:
-        return int(self.installation.calls()["calls"])
-
-    def assert_promise_kept(self, *bodies: dict[str, Any], within: float = 25) -> None:
-        """Wait until everything has arrived, then compare it with the record."""
-        eventually(lambda: self.stored(*bodies), within=within, missing=lambda: f"rows; logs:\n{self.installation.logs()[-6000:]}")
-        assert broken(self.installation, self.ledger) == []
-        assert {body["VideoId"] for body in bodies} <= self.ledger.media.keys()
-
-    def _answers(self, path: str) -> bool:
-        with suppress(httpx.TransportError):
-            return self.installation.http.get(path).status_code == 200
-        return False
-
-
-def _house(pair: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with installed(PAIRS[pair], tmp_path_factory.mktemp(pair), VODSYNC_LEASE=str(LEASE)) as ready:
-        made = House(ready)
-        yield made
-        made.close()
-
-
-@pytest.fixture(scope="module", params=list(PAIRS))
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    yield from _house(request.param, tmp_path_factory)
-
-
-@pytest.fixture
-def house(shared: House) -> Iterator[House]:
-    """Any of the three pairs."""
-    yield shared
-    shared.clear()
-
-
-#: Where database and broker are servers; SQLite and the embedded broker have none to lose.
-with_servers = pytest.mark.parametrize("shared", SERVERS, indirect=True)
-
-
-def break_(proxy: Proxy, kind: str) -> None:
-    {"refuse": proxy.cut, "freeze": proxy.freeze}[kind]()
+#: Seconds that what is broken stays so.
+OUTAGE = 2.5
 
 
 # The receiver is killed

@@ -23,9 +23,9 @@ import redis
 import sqlalchemy as sa
 
 from tests.conftest import require_program
-from tests.system.installation import PAIRS, Installation
+from tests.system.house import KINDS, House, break_, with_servers
+from tests.system.installation import Installation
 from tests.system.processes import eventually, free_port
-from tests.system.test_fault_matrix import KINDS, House, _house, break_, with_servers
 
 REPROCESS, REJECTED = "vodsync.reprocess", "vodsync.reprocess.rejected"
 
@@ -111,17 +111,6 @@ class Queues:
 
 def _bytes(body: bytes | str) -> bytes:
     return body.encode() if isinstance(body, str) else body
-
-
-@pytest.fixture(scope="module", params=list(PAIRS))
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    yield from _house(request.param, tmp_path_factory)
-
-
-@pytest.fixture
-def house(shared: House) -> Iterator[House]:
-    yield shared
-    shared.clear()
 
 
 @pytest.fixture
