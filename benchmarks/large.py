@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 from benchmarks.idle import family
-from benchmarks.installation import POSTGRESQL, ServerMissing, installed
-from benchmarks.library import UNLIMITED, find, run, start, unchanged, unlimited, workers
+from benchmarks.installation import ServerMissing
+from benchmarks.library import find, run, start, unchanged, unlimited
 from benchmarks.report import Measure, at_most
 from worker.store.jobs import OVER
 from worker.sync import backfill
@@ -31,20 +31,14 @@ def measure(*, quick: bool) -> Iterator[Measure]:
 
 
 def _reconciled(count: int) -> Iterator[Measure]:
-    with installed(POSTGRESQL) as installation:
-        unlimited(installation)
-        api = installation.start_emulator("--media", str(count), *UNLIMITED)
-        workers(installation)
+    with unlimited(count) as (installation, api):
         run(installation, backfill.KIND)
         yield from unchanged(installation, api, count, _SEARCHES)
 
 
 def _peak(count: int) -> tuple[float, int]:
     """Seconds of a whole backfill, and the most memory that any process of ours ever held, in kilobytes."""
-    with installed(POSTGRESQL) as installation:
-        unlimited(installation)
-        installation.start_emulator("--media", str(count), *UNLIMITED)
-        workers(installation)
+    with unlimited(count) as (installation, _):
         began = time.monotonic()
         started = start(installation, backfill.KIND)
         while find(installation, started.id).state not in OVER:
