@@ -82,3 +82,15 @@ def claimed(*arguments: Any, **options: Any) -> Claim:
     taken = claim(*arguments, **options)
     assert isinstance(taken, Claim), taken
     return taken
+
+
+class Log:
+    """A logger that remembers the phrases."""
+
+    def __init__(self) -> None:
+        self.phrases: list[str] = []
+
+    def note(self, phrase: str, **_: Any) -> None:
+        self.phrases.append(phrase)
+
+    info = warning = error = note

@@ -36,6 +36,8 @@ def main(
         except pytest.skip.Exception as skipped:
             print(f"{pair}  skipped: {skipped}")
             shutil.rmtree(folder)
+            # Who names a pair wants to know about it.
+            kept = kept and not pairs
             continue
         print(outcome.summary(), flush=True)
         if outcome.kept:

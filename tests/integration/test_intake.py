@@ -14,6 +14,7 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from tests.builders import Log
 from tests.conftest import require
 from tests.integration.test_keeping import Broker
 from worker import runtime, settings
@@ -23,18 +24,6 @@ from worker.store.tables import sync_request
 BAD = b"no json"
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-
-
-class Log:
-    """Remembers the phrases."""
-
-    def __init__(self) -> None:
-        self.phrases: list[str] = []
-
-    def note(self, phrase: str, **_: Any) -> None:
-        self.phrases.append(phrase)
-
-    info = warning = error = note
 
 
 class House:

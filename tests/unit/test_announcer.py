@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import Log
 from worker import runtime, settings
 from worker.core.errors import BrokerRefused
 
@@ -22,18 +23,6 @@ class Stop:
 
     def wait(self, _: float) -> None:
         self._turns -= 1
-
-
-class Log:
-    """Remembers the phrases."""
-
-    def __init__(self) -> None:
-        self.phrases: list[str] = []
-
-    def note(self, phrase: str, **_: Any) -> None:
-        self.phrases.append(phrase)
-
-    info = warning = error = note
 
 
 @pytest.mark.parametrize("feed", ["on", "off"])

@@ -7,6 +7,7 @@ killed in between has lost it.
 from __future__ import annotations
 
 import base64
+from abc import ABC, abstractmethod
 from queue import Empty
 from time import monotonic
 from typing import Any
@@ -48,7 +49,7 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         return []
 
 
-class Keeping:
+class Keeping(ABC):
     """Stands before one of kombu's virtual channels among the bases of a channel that has the last four methods."""
 
     QoS = QoS
@@ -68,20 +69,21 @@ class Keeping:
             raise Empty
         return payload(*taken)
 
+    @abstractmethod
     def take(self, queue: str) -> tuple[str, bytes] | None:
         """Tag and content of the next message, which is kept under that tag from the same moment on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def forget(self, tag: str) -> None:
-        raise NotImplementedError
+        """It is done with."""
 
+    @abstractmethod
     def give_back(self, tag: str) -> None:
         """The next to look finds it first."""
-        raise NotImplementedError
 
+    @abstractmethod
     def tend(self, held: list[str]) -> None:
         """Say that the messages of these tags are still being worked on, and give back those of whoever died."""
-        raise NotImplementedError
 
 
 class _Properties(msgspec.Struct):
