@@ -12,7 +12,8 @@ import pytest
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import eventually
 
-MEDIA = 1_200
+#: More than two walls of SearchMedia, and no round number of pages.
+MEDIA = 12_345
 
 OK = "SELECT count(*) FROM vod_media WHERE state = 'ok'"
 
@@ -20,8 +21,8 @@ OK = "SELECT count(*) FROM vod_media WHERE state = 'ok'"
 @pytest.fixture(params=list(PAIRS))
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
     """A library that was there before vodsync; no role runs yet."""
-    with installed(PAIRS[request.param], tmp_path, VODSYNC_LEASE="3", VODSYNC_API_QPS="100") as ready:
-        ready.start_emulator("--media", str(MEDIA), "--qps", "1000", telling=False)
+    with installed(PAIRS[request.param], tmp_path, VODSYNC_LEASE="3", VODSYNC_API_QPS="1000", VODSYNC_SEARCH_QPS="1000") as ready:
+        ready.start_emulator("--media", str(MEDIA), "--qps", "10000", "--search-qps", "10000", telling=False)
         yield ready
 
 
