@@ -9,12 +9,13 @@ import pytest
 
 from tests.builders import NOON, claimed, clip, request
 from worker.cli import waiting
+from worker.cli.output import Bar
 from worker.cli.waiting import Awaited, wait
 from worker.runtime import Runtime
 from worker.settings import load
 from worker.store import Store
 from worker.store.catalogue import MISSING, Catalogue
-from worker.store.inbox import Inbox
+from worker.store.inbox import Claim, Inbox
 from worker.store.progress import Outcome
 
 
@@ -31,7 +32,10 @@ def awaiting(*keys: str) -> Awaited:
 
 def finish(store: Store, *media_ids: str, error: str | None = None) -> None:
     """A worker's end of it: stored and settled, or given up on."""
-    claim = claimed(store, limit=1000)
+    end(store, claimed(store, limit=1000), *media_ids, error=error)
+
+
+def end(store: Store, claim: Claim, *media_ids: str, error: str | None = None) -> None:
     with store.engine.begin() as connection:
         if error:
             Inbox(connection).bury(claim, dict.fromkeys(media_ids, error), now=NOON)
@@ -65,15 +69,27 @@ def test_those_that_do_not_move_hide_no_others(store: Store, here: Runtime, chun
     monkeypatch.setattr(waiting, "_STUCK", 0.01)
     ids = [f"m{number:02}" for number in range(40)]
     request(store, *ids)
-    others = ids[10:]
+    seen = threading.Event()
 
-    worker = threading.Timer(0.2, finish, (store, *others))
+    class Watched(Bar):
+        def reach(self, count: int) -> None:
+            if count == 30:
+                seen.set()
+
+    def work() -> None:
+        claim = claimed(store, limit=1000)
+        end(store, claim, *ids[10:])
+        seen.wait(60)
+        end(store, claim, *ids[:10])
+
+    monkeypatch.setattr(waiting, "Bar", Watched)
+    worker = threading.Timer(0.2, work)
     worker.start()
-    endings = wait(here, "default", awaiting(*ids), timeout=10)
+    endings = wait(here, "default", awaiting(*ids), timeout=90)
     worker.join()
 
-    assert endings.counts == {Outcome.OK: 30, Outcome.WAITING: 10}
-    assert sorted(key for key, _ in endings.failures) == ids[:10]
+    assert seen.is_set()
+    assert endings.counts == {Outcome.OK: 40}
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
