@@ -66,9 +66,13 @@ class Channel(filesystem.Channel):  # type: ignore[misc]
 
 
 class Transport(filesystem.Transport):  # type: ignore[misc]
-    """What `broker_transport` names."""
+    """What `broker_transport` names. The transport option `longest_wait`, in seconds, limits how long one wait takes."""
 
     Channel = Channel
+
+    def drain_events(self, connection: Any, timeout: float | None = None) -> None:
+        longest = connection.client.transport_options.get("longest_wait", timeout)
+        super().drain_events(connection, timeout=longest if timeout is None else min(timeout, longest))
 
 
 _turns = threading.Lock()

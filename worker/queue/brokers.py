@@ -44,6 +44,8 @@ def _filesystem(folder: Path) -> dict[str, Any]:
         "control_folder": str(control),
         "taken_folder": str(taken),
         "polling_interval": 0.05,
+        # Celery waits for two seconds, and cannot be stopped meanwhile.
+        "longest_wait": 0.25,
     }
 
 
