@@ -2,7 +2,8 @@
 
 A job is claimed like a sync request: whoever holds it has a lease, and a run that nobody finishes goes on elsewhere. `running` is
 the source and kind while a job is not over, so that a second one of the same kind finds the first. What is due to start by the
-clock, and media that a listing did not show, are kept where a restart finds them.
+clock, what a run has listed (listings give rows twice and in any order), and media that no listing showed are kept where a restart
+finds them.
 """
 
 import sqlalchemy as sa
@@ -34,6 +35,13 @@ def upgrade() -> None:
         **MYSQL,
     )
     op.create_table(
+        "vod_listed",
+        sa.Column("job_id", sa.BigInteger(), nullable=False),
+        sa.Column("media_id", MediaId, nullable=False),
+        sa.PrimaryKeyConstraint("job_id", "media_id", name="pk_vod_listed"),
+        **MYSQL,
+    )
+    op.create_table(
         "vod_suspect",
         sa.Column("source", SourceName, nullable=False),
         sa.Column("media_id", MediaId, nullable=False),
@@ -45,6 +53,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     op.drop_table("vod_suspect")
+    op.drop_table("vod_listed")
     op.drop_table("vod_schedule")
     op.drop_index("ix_vod_job_running", "vod_job")
     for column in ("last_error", "available_at", "claim", "running"):

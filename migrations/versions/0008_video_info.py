@@ -25,6 +25,7 @@ def upgrade() -> None:
         sa.Column("media_id", MediaId, nullable=False),
         sa.Column("requested_at", UtcDateTime(), nullable=False),
         sa.Column("available_at", UtcDateTime()),
+        sa.Column("priority", sa.Integer(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", LongText),
         sa.Column("claim", sa.String(32)),
@@ -34,7 +35,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_video_info"),
         **MYSQL,
     )
-    op.create_index("ix_vod_video_info_due", "vod_video_info", ["source", "available_at"])
+    op.create_index("ix_vod_video_info_due", "vod_video_info", ["priority", "source", "available_at"])
 
 
 def downgrade() -> None:

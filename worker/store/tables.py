@@ -167,7 +167,7 @@ video_info = _table(
     #: When the single-video operation is to be asked for this medium; NULL where its answer is there, or was given up on.
     *_times("available_at"),
     #: That of the sync request whose fetch owes it.
-    Column("priority", Integer, nullable=False, server_default=text("10")),
+    Column("priority", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     *_texts("last_error"),
     #: The token of the claim that holds this row, until `available_at`.
