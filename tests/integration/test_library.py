@@ -15,7 +15,7 @@ from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnav
 from worker.store import Store
 from worker.store.inbox import LIVE
 from worker.store.jobs import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
-from worker.store.tables import listed, media, suspect, sync_request
+from worker.store.tables import media, suspect, sync_request
 from worker.sync.backfill import Backfill
 from worker.sync.batch import sync_batch
 from worker.sync.jobs import run_jobs
@@ -466,15 +466,6 @@ def test_a_step_that_the_database_does_not_take_says_so(workers: Workers, monkey
 
     assert said == "ZeroDivisionError: division by zero"
     assert workers.finish(job).counters["fetched"] == 30
-
-
-def test_a_run_leaves_no_notes(workers: Workers) -> None:
-    workers.library(120)
-    workers.finish(workers.start("backfill"))
-    workers.finish(workers.start("reconcile", full=True, dry_run=True))
-
-    with workers.store.reading() as connection:
-        assert connection.execute(select(listed)).all() == []
 
 
 def test_mass_deletion_is_refused_until_somebody_says_so(workers: Workers) -> None:

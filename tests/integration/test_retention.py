@@ -202,7 +202,7 @@ def test_a_look_that_was_cut_short_by_a_stop_leaves_the_rest_to_the_next(store: 
     assert looks(store, Pruner(store, KEEP), 15 * SECOND) == [(True, 0)]
 
 
-def test_notes_of_a_job_that_was_cancelled_are_forgotten(store: Store) -> None:
+def test_notes_of_a_job_that_is_over_are_forgotten(store: Store) -> None:
     rows = [{"job_id": 1, "media_id": f"m{number:04}"} for number in range(2_500)]
     with store.engine.begin() as connection:
         cancelled, _ = Jobs(connection).start("default", "backfill", {}, now=NOON)

@@ -28,12 +28,10 @@ class Notes:
             self._connection.execute(insert(listed), [{"job_id": job_id, "media_id": media_id} for media_id in sorted(new)])
         return [row for media_id, row in found.items() if media_id in new]
 
-    def any(self, job_id: int) -> bool:
-        """Whether anything is noted of the job."""
-        return self._connection.execute(select(listed.c.job_id).where(listed.c.job_id == job_id).limit(1)).first() is not None
-
-    def forget(self, job_id: int, limit: int) -> int:
-        """Forget up to `limit` of what the job has listed; gives how many."""
+    def forget(self, limit: int) -> int:
+        """Forget up to `limit` of what a job has listed that is over. Gives how many."""
+        ended = select(job.c.id).where(job.c.state.in_(OVER), exists().where(listed.c.job_id == job.c.id)).limit(1)
+        job_id = self._connection.execute(ended).scalar()
         noted = select(listed.c.media_id).where(listed.c.job_id == job_id).order_by(listed.c.media_id).limit(limit)
         media_ids = list(self._connection.execute(noted).scalars())
         if media_ids:
@@ -41,12 +39,6 @@ class Notes:
             these = (listed.c.job_id == job_id) & (listed.c.media_id <= media_ids[-1])
             self._connection.execute(delete(listed).where(these))
         return len(media_ids)
-
-    def forget_ended(self, limit: int) -> int:
-        """Forget up to `limit` of what a job has listed that is over: it was cancelled, or failed. Gives how many."""
-        ended = select(job.c.id).where(job.c.state.in_(OVER), exists().where(listed.c.job_id == job.c.id)).limit(1)
-        job_id = self._connection.execute(ended).scalar()
-        return 0 if job_id is None else self.forget(job_id, limit)
 
 
 _NOTED = select(listed.c.media_id).where(

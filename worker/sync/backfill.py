@@ -11,7 +11,7 @@ from worker.store.jobs import Job
 from worker.store.library import Library
 from worker.store.notes import Notes
 from worker.sync.jobs import Step
-from worker.sync.listing import FORGOTTEN, TYPES, Listing
+from worker.sync.listing import TYPES, Listing
 from worker.sync.walk import Position, Seen, begin
 
 KIND = "backfill"
@@ -64,21 +64,19 @@ class Backfill:
         return counted | self._fetched(job, connection, more=len(wanted))
 
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """All is listed; the job ends when all is fetched, and what it listed is forgotten."""
-        wanted = not job.parameters.get("dry_run")
+        """All is listed; the job ends when all is fetched."""
+        if job.parameters.get("dry_run"):
+            return Step(checkpoint, done=True)
         with self._listing.store.reading() as connection:
             library = Library(connection, self._listing.source)
-            left = library.unfetched(KIND) if wanted else 0
-            dead = library.dead(KIND, since=job.created_at) if wanted else 0
-            noted = Notes(connection).any(job.id)
-        over = not left and not noted
+            left = library.unfetched(KIND)
+            dead = library.dead(KIND, since=job.created_at)
 
         def write(connection: Connection) -> dict[str, int]:
-            Notes(connection).forget(job.id, FORGOTTEN)
-            ended = {"dead": dead} if over and dead else {}
-            return ended | (self._fetched(job, connection) if wanted else {})
+            ended = {"dead": dead} if dead and not left else {}
+            return ended | self._fetched(job, connection)
 
-        return Step(checkpoint, write, done=over, wait=_LOOK if left and not noted else timedelta(0))
+        return Step(checkpoint, write, done=not left, wait=_LOOK if left else timedelta(0))
 
     def _fetched(self, job: Job, connection: Connection, *, more: int = 0) -> dict[str, int]:
         """What was fetched since the last step, of all that was requested and `more`."""

@@ -31,9 +31,6 @@ _OPERATION = "SearchMedia"
 #: A walk rests while so many media that it found wait to be fetched, so that a million of them are never due at once.
 _ENOUGH = 5_000
 
-#: Of what a run has listed, so many rows are forgotten in one transaction.
-FORGOTTEN = 2_000
-
 #: A wait for the next slot up to this long is sat out within a step.
 _PATIENCE = timedelta(seconds=2)
 

@@ -16,7 +16,7 @@ from worker.store.notes import Notes
 from worker.store.quota import Slot
 from worker.sync.fetch import OPERATION, call, hold_back
 from worker.sync.jobs import JobRefused, Step
-from worker.sync.listing import FORGOTTEN, TYPES, Listing
+from worker.sync.listing import TYPES, Listing
 from worker.sync.policy import Policy
 from worker.sync.slots import next_slot
 from worker.sync.walk import Position, Seen, begin
@@ -200,21 +200,16 @@ class Reconcile:
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """Wait until what was missed or changed is there; before the count, because media on their way would hide deleted ones."""
         with self._listing.store.reading() as connection:
-            library = Library(connection, self._listing.source)
-            left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
-            noted = checkpoint["phase"] == "fetch" and Notes(connection).any(job.id)
+            left = 0 if job.parameters.get("dry_run") else Library(connection, self._listing.source).unfetched(KIND)
         wanted = job.counters.get("missed", 0) + job.counters.get("changed", 0)
         fetched = max(0, wanted - left - job.counters.get("fetched", 0))
 
         def write(connection: Connection) -> Mapping[str, int]:
-            if noted:
-                Notes(connection).forget(job.id, FORGOTTEN)
             return {} if job.parameters.get("dry_run") else {"fetched": fetched}
 
-        over = not left and not noted
-        if over and checkpoint["phase"] == "settle":
+        if not left and checkpoint["phase"] == "settle":
             return Step({"phase": "count", "examples": checkpoint["examples"]}, write)
-        return Step(checkpoint, write, done=over, wait=_LOOK if left and not noted else timedelta(0))
+        return Step(checkpoint, write, done=not left, wait=_LOOK if left else timedelta(0))
 
 
 def _full(examples: dict[str, Any]) -> dict[str, Any]:

@@ -62,7 +62,7 @@ class Pruner:
     def prune(self, *, now: datetime, stopping: Event) -> bool:
         """Forget what is old, in small transactions; False where something may be left. Raises StoreUnavailable."""
         deadline, keep = time.monotonic() + self._longest, self._keep
-        _, done = self._repeat(lambda connection: Notes(connection).forget_ended(_PAGE), stopping, deadline)
+        _, done = self._repeat(lambda connection: Notes(connection).forget(_PAGE), stopping, deadline)
         if not done:
             return False
         if keep.jobs is not None and not self._prune_jobs(keep.jobs, now, stopping, deadline):
