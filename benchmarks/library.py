@@ -15,7 +15,7 @@ from benchmarks import notices
 from benchmarks.installation import POSTGRESQL, Installation, ServerMissing, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_least, at_most
 from worker.store.jobs import OVER, Job, Jobs
-from worker.store.tables import media
+from worker.store.tables import media, sync_request
 from worker.store.workers import Workers
 from worker.sync import backfill, reconcile, renormalise
 
@@ -54,9 +54,9 @@ def unchanged(installation: Installation, api: httpx.Client, count: int, wanted:
     before = _newest(installation)
     seconds, job = run(installation, reconcile.KIND, full=True)
     calls = api.get("/emulator/calls").json()["SearchMedia"]["calls"]
-    written = "no media row written" if _newest(installation) == before else "MEDIA ROWS WRITTEN"
-    note = f"{written}; {job.counters['listed']} listed in {seconds:.0f} s"
-    yield Measure(_PART, f"full reconciliation of {count:,} unchanged media: searches", [calls], "", wanted, note=note)
+    name, note = f"full reconciliation of {count:,} unchanged media", f"{job.counters['listed']} listed in {seconds:.0f} s"
+    yield Measure(_PART, f"{name}: searches", [calls], "", wanted, note=note)
+    yield Measure(_PART, f"{name}: media rows written", [_written(installation, before)], "", at_most(0))
 
 
 def _within_quota(count: int) -> Iterator[Measure]:
@@ -134,6 +134,14 @@ def find(installation: Installation, job_id: int) -> Job:
 def _newest(installation: Installation) -> object:
     with installation.store.reading() as connection:
         return connection.execute(sa.select(sa.func.max(media.c.observed_at))).scalar()
+
+
+def _written(installation: Installation, since: object) -> int:
+    """Media rows written since then, but for those of media that VOD is still at work on: these are asked for by the clock."""
+    followed = sa.exists().where(sync_request.c.media_id == media.c.media_id, sync_request.c.waits > 0)
+    with installation.store.reading() as connection:
+        written = sa.select(sa.func.count()).where(media.c.observed_at > since, ~followed)
+        return connection.execute(written).scalar_one()
 
 
 def _tell(installation: Installation, api: httpx.Client, latencies: list[float], over: threading.Event) -> None:
