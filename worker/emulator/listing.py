@@ -12,6 +12,7 @@ from worker.emulator.match import parse
 from worker.emulator.refusal import Refusal
 from worker.emulator.scroll import Scroll
 from worker.emulator.search import Query, Search
+from worker.emulator.selection import Turns
 
 #: Fields of the Video or Audio object that are listed on request.
 FIELDS = (
@@ -76,7 +77,10 @@ class Listing:
         indices = found.rows((page - 1) * size, page * size, descending=descending)
         fields = [name for name in parameters.get("Fields", "").split(",") if name in FIELDS]
         sign = unsigned if self._plain else Signer(now)
-        rows = [_row(self._search.album.seen(index, found.seen_at), kind, fields, sign) for index in indices]
+        rows, turns = [], Turns()
+        for index in indices:
+            await turns()
+            rows.append(_row(self._search.album.seen(index, found.seen_at), kind, fields, sign))
         return {"Total": found.total, "ScrollToken": self._scroll.token(walk, page * size, now), "MediaList": rows}
 
     def _refuse_steps(self, token: str, walk: str, page: int, size: int, keys: int, now: float) -> None:

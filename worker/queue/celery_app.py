@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import warnings
 from typing import Any
 
@@ -73,3 +74,10 @@ def _refuse_a_bad_start(**_: Any) -> None:
         runtime.current().require_schema(waiting=True)
     except VodsyncError as error:
         raise runtime.refusal(error) from None
+
+
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]
+def _keep_what_stands(**_: Any) -> None:
+    # What stands here now stays: without this each full collection stops every thread for some 100 ms, and calls start late.
+    gc.collect()
+    gc.freeze()
