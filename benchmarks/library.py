@@ -32,7 +32,7 @@ _PATIENCE = 7_200.0
 def measure(*, quick: bool) -> Iterator[Measure]:
     try:
         yield from _loaded(5_000 if quick else 20_000)
-        yield from _within_quota(4_000 if quick else 30_000)
+        yield from _within_quota(4_000 if quick else 40_000)
     except ServerMissing as error:
         yield Measure(_PART, "backfill on PostgreSQL", wanted=_RATE, note=str(error))
 

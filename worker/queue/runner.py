@@ -19,7 +19,7 @@ from worker.sync.schedule import start_due
 log = logs.get(__name__)
 
 #: Seconds between two looks for jobs: soon after one was found and ever later while none is due; and between two at the clock.
-_SOON, _PAUSE, _CLOCK = 0.1, 1.0, 15.0
+_SOON, _PAUSE, _CLOCK = 0.1, 0.5, 15.0
 
 #: Seconds that a step gets to finish.
 _GRACE = 30.0

@@ -17,7 +17,7 @@ from worker.sync.walk import Position, Seen, begin
 KIND = "backfill"
 
 #: Between two looks at what is still to be fetched.
-_LOOK = timedelta(seconds=0.5)
+_LOOK = timedelta(seconds=0.25)
 
 
 class Backfill:

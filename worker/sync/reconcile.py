@@ -27,7 +27,7 @@ KIND = "reconcile"
 _OVERLAP = timedelta(minutes=15)
 
 #: Ids named for each count; rows marked, and compared, in one transaction; between two looks at what is still to be fetched.
-_EXAMPLES, _GROUP, _PAGE, _LOOK = 5, 200, 1_000, timedelta(seconds=0.5)
+_EXAMPLES, _GROUP, _PAGE, _LOOK = 5, 200, 1_000, timedelta(seconds=0.25)
 
 _PATIENCE = timedelta(seconds=2)
 
