@@ -392,7 +392,7 @@ def test_a_call_that_starts_late_is_counted_where_it_starts(
     vod.during_call = lambda: time.sleep(during)
     request(store, "a")
 
-    sync_batch(store, vod, now=NOON, policy=POLICY, sleep=lambda _: time.sleep(before))
+    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY, sleep=lambda _: time.sleep(before))
 
     with store.reading() as connection:
         row = connection.execute(select(quota.c.next_at_us, quota.c.started_us)).one()
