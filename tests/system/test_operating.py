@@ -64,10 +64,12 @@ def test_the_doctor_names_wrong_keys_and_a_wrong_url(tmp_path: Path) -> None:
 
         found = findings(ready, ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong", VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
         elsewhere = findings(ready, VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
+        other_key = findings(ready, VODSYNC_CALLBACK_KEYS="another1,another2")
 
     assert found["source default: VOD"] == "bad"
     assert elsewhere["source default: VOD"] == "ok"
     assert elsewhere["source default: callback settings at VOD"] == "bad"
+    assert other_key["source default: callback settings at VOD"] == "bad"
 
 
 @pytest.mark.parametrize("fault", ["service_unavailable", "http_500", "throttle"])

@@ -419,6 +419,24 @@ def test_livez_readyz_and_statusz_tell_how_it_is(receiver: Installation) -> None
     assert (status["dead_letters"], status["workers"]) == (0, [])
 
 
+def test_callbacks_that_are_all_refused_are_a_problem_until_one_is_taken(receiver: Installation) -> None:
+    def problems() -> list[str]:
+        return [each for each in receiver.http.get("/statusz").json()["problems"] if "callbacks" in each]
+
+    receiver.notify(analysed("before"))
+    before = problems()
+    refused = [receiver.notify(analysed("x"), key="AnotherKey").status_code for _ in range(2)]
+    meanwhile = problems()
+    taken = receiver.notify(analysed("after"))
+
+    assert (refused, taken.status_code) == ([401, 401], 200)
+    assert (before, problems()) == ([], [])
+    (sentence,) = meanwhile
+    assert sentence.startswith("2 callbacks to source default were refused since")
+    assert "(signature)" in sentence
+    assert "VODSYNC_CALLBACK_KEYS" in sentence
+
+
 def test_a_lost_schema_is_not_ready_and_says_what_to_run(receiver: Installation) -> None:
     version = receiver.database.value("SELECT version_num FROM vod_schema_version")
     receiver.database.do("ALTER TABLE vod_schema_version RENAME TO vod_schema_version_away")

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.store.changes import Waiting
+from worker.store.jobs import Job
 from worker.store.overview import Backlog, Overview
 from worker.store.quota import Held
 from worker.store.workers import Heartbeat
@@ -28,12 +29,15 @@ def seen(
     held: tuple[Held, ...] = (),
     unserved: dict[str, int] | None = None,
     changes: Waiting | None = None,
+    failed: tuple[Job, ...] = (),
 ) -> Overview:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
     served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
-    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes)
+    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, failed)
 
 
+FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
+FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
 HELD = Held("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
 WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
 
@@ -46,6 +50,7 @@ WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
         (seen(worker(seen=90, claimed=90)), "vodsync work"),
         (seen(), "vodsync work"),
         (seen(worker(seen=1, claimed=1), overdue=0, dead=2), "failures list"),
+        (seen(worker(seen=1, claimed=1), overdue=0, failed=(FAILED,)), "reconcile 7 of source default failed: too many are gone"),
         (seen(worker(seen=1, claimed=300), held=(HELD,)), "wrong keys"),
         (seen(worker(seen=1, claimed=1), overdue=0, held=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
         (seen(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),

@@ -26,6 +26,9 @@ from worker.store.overview import overview
 #: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
 _SKEW = timedelta(minutes=1)
 
+#: Codes that speak of what a key may do, and not of the key.
+_RIGHTS = ("Forbidden", "NoPermission")
+
 #: Bytes.
 _ROOM = 256 * 2**20
 
@@ -176,7 +179,8 @@ def _callbacks(name: str, source: Source) -> str | tuple[Verdict, str]:
     source.require_callback(name)
     if source.callback_unsigned == "accept":
         return Verdict.UNSURE, "unsigned callbacks are taken from anybody (VODSYNC_CALLBACK_UNSIGNED=accept)"
-    return f"verified against {source.callback_url} with {len(source.callback_keys)} keys"
+    keys = len(source.callback_keys)
+    return f"will be verified against {source.callback_url} with {keys} key{'s' if keys > 1 else ''}"
 
 
 def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
@@ -232,7 +236,8 @@ def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
     try:
         said: dict[str, Any] = Client(source).get_message_callback().get("MessageCallback") or {}
     except VodCredentials as error:
-        return Verdict.UNSURE, f"cannot be read ({error.code}); give the RAM user vod:GetMessageCallback to compare them"
+        right = "; give the RAM user vod:GetMessageCallback to compare them" if error.code.startswith(_RIGHTS) else ""
+        return Verdict.UNSURE, f"cannot be read ({error.code}){right}"
     except VodError as error:
         return Verdict.UNSURE, f"cannot be read ({error.code or error})"
     wrong = list(_differences(said, source))
@@ -253,6 +258,11 @@ def _differences(said: dict[str, Any], source: Source) -> Iterator[str]:
         yield f"VOD calls {said.get('CallbackURL')}, VODSYNC_CALLBACK_URL is {source.callback_url}"
     if kind == "HTTP" and source.callback_keys and said.get("AuthSwitch") != "on":
         yield "authentication is off at VOD, and we take signed callbacks only"
+    # Whether VOD shows the key, or part of it, is not documented.
+    key = str(said.get("AuthKey") or "")
+    ours = [each.get_secret_value() for each in source.callback_keys]
+    if kind == "HTTP" and ours and key.isalnum() and key not in ours:
+        yield "the authentication key at VOD is none of VODSYNC_CALLBACK_KEYS, so that each callback is refused"
     events = {part.strip() for part in str(said.get("EventTypeList") or "").split(",")}
     if not events & {"ALL", "VideoAnalysisComplete"}:
         yield "VOD does not send VideoAnalysisComplete"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, delete, exists, func, insert, select, update
 
 from worker.store.tables import job, schedule
 
@@ -74,6 +74,13 @@ class Jobs:
     def latest(self, *, limit: int) -> list[Job]:
         """The newest first."""
         return [Job(*row) for row in self._connection.execute(_SELECT.order_by(job.c.id.desc()).limit(limit))]
+
+    def failed(self) -> list[Job]:
+        """Those that failed, and after which none of their kind and source was started."""
+        later = job.alias()
+        newer = exists().where(later.c.source == job.c.source, later.c.kind == job.c.kind, later.c.id > job.c.id)
+        rows = self._connection.execute(_SELECT.where(job.c.state == FAILED, ~newer).order_by(job.c.id))
+        return [Job(*row) for row in rows]
 
     def last_done(self, source: str, kind: str, **parameters: Any) -> Job | None:
         """The last one that ended well, among those started with these parameters."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, true
 
 from worker.store.changes import Changes, Waiting
+from worker.store.jobs import Job, Jobs
 from worker.store.quota import BATCH, Held, Quota
 from worker.store.tables import media, notification, sync_request
 from worker.store.workers import Heartbeat, Workers
@@ -43,6 +44,8 @@ class Overview:
     served: Backlog
     unserved: dict[str, int]
     changes: Waiting | None = None
+    #: Long runs that failed, and were not started again.
+    failed: Sequence[Job] = ()
 
     def alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= _SILENT
@@ -73,6 +76,10 @@ class Overview:
         if self.backlog.dead:
             letters = "1 dead letter" if self.backlog.dead == 1 else f"{self.backlog.dead} dead letters"
             found.append(f"{letters}; look with: vodsync failures list")
+        found += [
+            f"{job.kind} {job.id} of source {job.source} failed: {(job.last_error or '')[:300]} (vodsync jobs show {job.id})"
+            for job in self.failed
+        ]
         if self.changes and self.changes.since and self.seen_at - self.changes.since > _OVERDUE:
             found.append(
                 f"{self.changes.count} changes wait since {self.changes.since:%Y-%m-%d %H:%M:%S} UTC; look at the broker, and "
@@ -132,4 +139,5 @@ def overview(connection: Connection, *, now: datetime, sources: Collection[str],
         served=backlog(connection, now=now, sources=sources) if unserved else whole,
         unserved=dict(map(tuple, unserved)),
         changes=changes if feed or changes.count else None,
+        failed=Jobs(connection).failed(),
     )

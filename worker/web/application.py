@@ -68,6 +68,7 @@ def create() -> Starlette:
         sources=here.sources,
         database_fault=lambda: forwarder.fault if forwarder else None,
         broker_fault=lambda: bell.fault,
+        refusals=lambda: receiver.problems,
         now=runtime.now,
         feed=here.settings.changes == "on",
     )

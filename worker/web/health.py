@@ -25,7 +25,7 @@ _PATIENCE = 3.0
 class Health:
     """`database_fault` says why notifications are spooled, `broker_fault` why wake-ups do not get through; None: all is well.
 
-    With `feed` there is a change feed to tell of.
+    `refusals` are sentences about callbacks that are not taken. With `feed` there is a change feed to tell of.
     """
 
     def __init__(
@@ -36,6 +36,7 @@ class Health:
         sources: Collection[str],
         database_fault: Callable[[], str | None],
         broker_fault: Callable[[], str | None],
+        refusals: Callable[[], list[str]],
         now: Callable[[], datetime],
         feed: bool = False,
     ) -> None:
@@ -44,6 +45,7 @@ class Health:
         self._sources = sources
         self._database_fault = database_fault
         self._broker_fault = broker_fault
+        self._refusals = refusals
         self._now = now
         self._feed = feed
         # Threads of its own: a frozen database must not use up those of anybody else.
@@ -85,7 +87,7 @@ class Health:
         spool = await self._spool_state()
         body: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": spool}
         spooled = Spooled(spool["count"] or 0, spool["since"]).problem
-        problems = [spooled] if spooled else []
+        problems = [*([spooled] if spooled else []), *self._refusals()]
         try:
             revision, seen = await self._aside(self._look)
         except StoreUnavailable as error:

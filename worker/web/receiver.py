@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -50,6 +51,15 @@ class Disconnected(Exception):
     """The sender left before its body was complete."""
 
 
+@dataclass(slots=True)
+class Refused:
+    """Callbacks of one source that were not signed as they should be, since one was taken."""
+
+    since: datetime
+    reason: str
+    count: int = 0
+
+
 class Receiver:
     """An ASGI endpoint; `group` makes deliveries durable, `now` is the clock that signatures are judged by."""
 
@@ -58,6 +68,17 @@ class Receiver:
         self._group = group
         self._reading = _Reading()
         self._now = now
+        self._refused: dict[str, Refused] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """Whose callbacks are all refused, and what to compare."""
+        return [
+            f"{refused.count} callbacks to source {source} were refused since {refused.since:%Y-%m-%d %H:%M:%S} UTC "
+            f"({refused.reason}), and none was taken; compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
+            "callback settings: vodsync doctor"
+            for source, refused in self._refused.items()
+        ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -79,7 +100,12 @@ class Receiver:
         now = self._now()
         try:
             headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
-            check(headers, now)
+            try:
+                check(headers, now)
+            except RejectedNotification as error:
+                self._refuse(source, error, now)
+                raise
+            self._refused.pop(source, None)
             body = await self._reading.read(receive, headers.get(b"content-length"))
             notification = events.parse(body)
             if notification.dropped:
@@ -106,6 +132,13 @@ class Receiver:
             log.error("notification not handled", source=source, error=type(error).__name__)
             return answers.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
         return None
+
+    def _refuse(self, source: str, error: RejectedNotification, now: datetime) -> None:
+        refused = self._refused.setdefault(source, Refused(now, error.reason))
+        refused.count += 1
+        refused.reason = error.reason
+        if refused.count == 1:
+            log.warning("callbacks are refused from now on", source=source, reason=error.reason, error=str(error))
 
 
 class _Check:
