@@ -20,6 +20,7 @@ from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr
 from worker.cli.ready import ready, trouble
 from worker.core.errors import StoreUnavailable
 from worker.store.jobs import DONE, FAILED, OVER, PAUSED, Job, Jobs
+from worker.store.library import Library
 
 app = typer.Typer(help="Look at long runs (backfill, reconcile ...), pause, resume or cancel them.", no_args_is_help=True)
 
@@ -41,9 +42,8 @@ def list_(limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 
         return
     shown = table(None, "id", "kind", "source", "state", "started", "counted", "error")
     for job in jobs:
-        shown.add_row(
-            str(job.id), job.kind, job.source, job.state, f"{job.created_at:%Y-%m-%d %H:%M:%S}", counted(job), cell(job.last_error)
-        )
+        started = f"{job.created_at:%Y-%m-%d %H:%M:%S}"
+        shown.add_row(str(job.id), _title(job), job.source, job.state, started, counted(job), cell(job.last_error))
     stdout.print(shown)
 
 
@@ -62,8 +62,9 @@ def show(job_id: _Id, as_json: _AsJson = False) -> None:
 
 @app.command()
 def pause(job_id: _Id) -> None:
-    """Let a job rest until it is resumed; what it has found so far is worked off."""
+    """Let a job rest until it is resumed. What it has requested so far is fetched all the same."""
     _change(job_id, Jobs.pause, "paused", "does not run")
+    _tell_rest(job_id)
 
 
 @app.command()
@@ -74,8 +75,13 @@ def resume(job_id: _Id) -> None:
 
 @app.command()
 def cancel(job_id: _Id) -> None:
-    """End a job; what it has found so far is worked off."""
+    """End a job. What it has requested so far is fetched all the same."""
     _change(job_id, Jobs.cancel, "cancelled", "is over already")
+    _tell_rest(job_id)
+
+
+def _title(job: Job) -> str:
+    return f"{job.kind} (dry run)" if job.parameters.get("dry_run") else job.kind
 
 
 def _change(job_id: int, change: Callable[..., bool], done: str, otherwise: str) -> None:
@@ -84,6 +90,15 @@ def _change(job_id: int, change: Callable[..., bool], done: str, otherwise: str)
     if not here.store.transact(lambda connection: change(Jobs(connection), job_id, now=runtime.now())):
         raise typer.Exit(complain(f"job {job_id} {otherwise}", Exit.FAILED))
     say(f"job {job_id} {done}")
+
+
+def _tell_rest(job_id: int) -> None:
+    here = ready(None)
+    job = _find(here, job_id)
+    with here.store.reading() as connection:
+        left = Library(connection, job.source).unfetched(job.kind)
+    if left:
+        say(f"{left} media that it requested before are fetched all the same")
 
 
 def _find(here: runtime.Runtime, job_id: int) -> Job:

@@ -32,7 +32,7 @@ def notify(
     here = runtime.current()
     described = here.sources.get(source)
     if described is None:
-        raise ConfigurationError(f"no source is named {source}; there are: {', '.join(here.sources)}")
+        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
     path = "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
     url = to or f"http://{here.settings.host}:{here.settings.port}{path}"
     at = datetime.now(UTC)

@@ -57,7 +57,8 @@ def complain(error: object, code: Exit) -> Exit:
 def table(title: str | None, *columns: str) -> Table:
     made = Table(title=title, title_justify="left", header_style="bold")
     for column in columns:
-        made.add_column(column, overflow="fold")
+        # An id is there to be copied.
+        made.add_column(column, overflow="fold", no_wrap=column == "media_id")
     return made
 
 

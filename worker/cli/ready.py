@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker import runtime
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, SchemaStale
 from worker.store import schema
 from worker.store.overview import overview
 
@@ -12,8 +12,12 @@ def ready(source: str | None = None) -> runtime.Runtime:
     """Raises SchemaStale, StoreUnavailable, and ConfigurationError where there is no such source."""
     here = runtime.current()
     if source is not None and source not in here.sources:
-        raise ConfigurationError(f"no source is named {source}; there are: {', '.join(here.sources)}")
-    schema.check(here.store)
+        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
+    try:
+        schema.check(here.store)
+    except SchemaStale as error:
+        # Whoever forgot to set VODSYNC_DATABASE_URL sees it here.
+        raise SchemaStale(f"{here.store.engine.url.render_as_string()}: {error}") from None
     return here
 
 

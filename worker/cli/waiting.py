@@ -107,6 +107,8 @@ def wait(here: runtime.Runtime, source: str, awaited: Awaited, timeout: float | 
                 time.sleep(_LOOK)
     for key in _rest(oldest, awaited):
         endings.add(key, Ended(Outcome.WAITING))
+    if endings.counts[Outcome.WAITING] and not wondered:
+        _wonder(here, endings.counts[Outcome.WAITING])
     return endings
 
 

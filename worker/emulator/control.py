@@ -185,7 +185,9 @@ def _read(body: bytes, kind: type[T]) -> T:
     try:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise Mistake(400, "body", f"The body does not fit, send other JSON: {exc}.") from exc
+        fields = ", ".join(getattr(kind, "__struct_fields__", ()))
+        known = f" It may have: {fields}." if fields else ""
+        raise Mistake(400, "body", f"The body does not fit, send other JSON: {exc}.{known}") from exc
 
 
 def _number(request: Request, name: str, default: int) -> int:
