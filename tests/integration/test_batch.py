@@ -431,6 +431,31 @@ def test_work_goes_on_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
     assert (worked.batches, worked.more_waiting) == (3, False)
 
 
+def test_a_full_batch_has_others_called_beside_it(store: Store, vod: FakeVod) -> None:
+    rung: list[int] = []
+    vod.during_call = lambda: rung.append(0)
+    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+
+    work_off(
+        store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), ring=lambda: rung.append(1)
+    )
+
+    # Before each call of a full batch.
+    assert rung == [1, 0, 1, 0, 0]
+
+
+def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod) -> None:
+    vod.put(element("a"))
+    request(store, "a")
+    naps = iter([0.8])
+
+    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY, sleep=lambda _: time.sleep(next(naps, 0)))
+
+    with store.reading() as connection:
+        assert len(connection.execute(select(quota.c.started_us)).scalar_one()) == 2
+    assert states(store) == {"a": "ok"}
+
+
 def test_work_yields_after_its_share(store: Store, vod: FakeVod) -> None:
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 

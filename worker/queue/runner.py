@@ -12,6 +12,7 @@ from celery import bootsteps
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
+from worker.queue.doorbell import doorbell
 from worker.sync.jobs import run_jobs
 from worker.sync.retention import Pruner
 from worker.sync.schedule import start_due
@@ -63,7 +64,7 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
                 if time.monotonic() - asked_at > _CLOCK:
                     asked_at = time.monotonic()
                     self._look_at_the_clock(source)
-                worked = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped)
+                worked = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped, ring=doorbell().ring)
             except StoreUnavailable as error:
                 log.warning("jobs postponed", error=str(error))
             except Exception:

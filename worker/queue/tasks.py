@@ -41,7 +41,7 @@ def work(source: str | None = None) -> Worked:
     here = runtime.current()
     lanes, narrow = (here.lanes, here.gates) if source is None else ({source: here.lanes[source]}, {})
     try:
-        worked = work_off(here.store, lanes, now=runtime.now, stopping=here.stopping, narrow=narrow)
+        worked = work_off(here.store, lanes, now=runtime.now, stopping=here.stopping, ring=doorbell().ring, narrow=narrow)
     except StoreUnavailable as error:
         log.warning("work postponed", error=str(error))
         return Worked()

@@ -47,8 +47,6 @@ class Report:
     dead: int = 0
     calls: int = 0
     wait: timedelta | None = None
-    #: A full batch was claimed, so there may well be another.
-    more_waiting: bool = False
     #: The media that were saved.
     media_ids: list[str] = field(default_factory=list)
 
@@ -67,8 +65,9 @@ def sync_batch(
     source: str = "default",
     policy: Policy = STANDARD,
     sleep: Callable[[float], object] = time.sleep,
+    ring: Callable[[], object] = lambda: None,
 ) -> Report:
-    """Fetch and store up to 20 due media of one source.
+    """Fetch and store up to 20 due media of one source. Where there may well be more, others are rung for before VOD is asked.
 
     The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for
     a slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
@@ -77,6 +76,9 @@ def sync_batch(
     if claimed is None or isinstance(claimed, timedelta):
         return Report(wait=claimed)
     claim, slot = claimed
+    if len(claim.requests) == policy.limit:
+        # VOD takes its time: only calls beside each other use the whole rate.
+        ring()
     began = time.monotonic()
     try:
         fetched = Fetch(store, vod, claim, policy=policy, sleep=sleep).ask(claim.media_ids, slot)
@@ -88,7 +90,6 @@ def sync_batch(
     now += timedelta(seconds=int(time.monotonic() - began))
     report = _keep(store, claim, fetched, now=now, policy=policy)
     report.calls = fetched.calls
-    report.more_waiting = len(claim.requests) == policy.limit
     log.info(
         "batch synced",
         source=source,

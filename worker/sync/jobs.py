@@ -23,6 +23,10 @@ log = logs.get(__name__)
 _BACKOFF = (timedelta(seconds=1), timedelta(minutes=1))
 
 
+#: Counters of media that were requested.
+_REQUESTED = ("requested", "missed", "changed")
+
+
 def _nothing(_connection: Connection) -> Mapping[str, int]:
     return {}
 
@@ -62,8 +66,12 @@ def run_jobs(
     lease: timedelta,
     stopping: Event,
     longest: timedelta = timedelta(seconds=5),
+    ring: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Take a job that is due and work on it for a while; False where none was. Raises StoreUnavailable."""
+    """Take a job that is due and work on it for a while; False where none was. Raises StoreUnavailable.
+
+    `ring` has those look who fetch media; it is called where a step requested some.
+    """
     names = {source for source, _ in kinds}, {kind for _, kind in kinds}
     with store.reading() as connection:
         if not Jobs(connection).any_due(*names, now=now()):
@@ -86,6 +94,8 @@ def run_jobs(
         if moved is None:
             log.info("job was taken away", job=job.id, kind=job.kind, source=job.source)
             return True
+        if any(moved.counters.get(name) != job.counters.get(name) for name in _REQUESTED):
+            ring()
         job = moved
         if step.done:
             _end(store, job, token, DONE, now(), None)

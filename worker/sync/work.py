@@ -55,12 +55,14 @@ def work_off(
     *,
     now: Callable[[], datetime],
     stopping: threading.Event,
+    ring: Callable[[], object] = lambda: None,
     narrow: Gates = MappingProxyType({}),
     most: int = 10,
     longest: timedelta = timedelta(seconds=20),
 ) -> Worked:
     """Sync batches until nothing is due, `most` were synced, `longest` has passed or `stopping` is set.
 
+    `ring` has another thread, here or elsewhere, do the same beside this one; it is called at each full batch.
     A lane whose gate in `narrow` lets nobody in is passed over: those inside go on until nothing is due there.
     Raises StoreUnavailable.
     """
@@ -74,7 +76,7 @@ def work_off(
             if gate is not None and not gate.acquire(blocking=False):
                 continue
             try:
-                report = _sync(store, lane, now=now(), stopping=stopping)
+                report = _sync(store, lane, now=now(), stopping=stopping, ring=ring)
             finally:
                 if gate is not None:
                     gate.release()
@@ -93,8 +95,8 @@ def work_off(
     return worked
 
 
-def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event) -> Report:
-    report = sync_batch(store, lane.vod, now=now, source=lane.source, policy=lane.policy, sleep=stopping.wait)
+def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event, ring: Callable[[], object]) -> Report:
+    report = sync_batch(store, lane.vod, now=now, source=lane.source, policy=lane.policy, sleep=stopping.wait, ring=ring)
     if lane.policy.video_info and report.media_ids:
         lane.owing.set()
     return report
