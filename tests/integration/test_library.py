@@ -15,6 +15,7 @@ from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnav
 from worker.store import Store
 from worker.store.inbox import LIVE
 from worker.store.jobs import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
+from worker.store.quota import BATCH, Quota
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.backfill import Backfill
 from worker.sync.batch import sync_batch
@@ -407,7 +408,10 @@ def test_media_of_one_second_and_of_both_types_count_once(workers: Workers) -> N
     assert (job.counters["listed"], job.counters["missed"], job.counters["suspected"]) == (250, 0, 0)
 
 
-def test_a_suspect_that_vod_refuses_keeps_nobody_else(workers: Workers) -> None:
+@pytest.mark.parametrize(
+    "error", [VodRefused("not this one", code="Forbidden.IllegalStatus", status=403), VodUnavailable("internal error")]
+)
+def test_a_suspect_at_which_vod_fails_keeps_nobody_else(workers: Workers, error: Exception) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     for media_id in videos[:3]:
@@ -416,18 +420,74 @@ def test_a_suspect_that_vod_refuses_keeps_nobody_else(workers: Workers) -> None:
 
     def refusing(media_ids: list[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         if videos[1] in media_ids:
-            raise VodRefused("not this one", code="Forbidden.IllegalStatus", status=403)
+            raise error
         return fetch(media_ids, reference_ids)
 
     workers.vod.batch_get_media_infos = refusing  # type: ignore[method-assign,assignment]
 
     job = workers.start("reconcile", full=True, dry_run=False)
-    for _ in range(30):
+    for _ in range(60):
         workers.turn()
+        workers.now += 10 * SECOND
 
     states = workers.states()
     assert [states[media_id] for media_id in videos[:3]] == ["deleted", "ok", "deleted"]
     assert workers.find(job).counters["gone"] == 2
+
+
+def test_an_outage_in_which_suspects_are_asked_for_leaves_none_out(workers: Workers) -> None:
+    videos = workers.library(100)
+    workers.finish(workers.start("backfill"))
+    for media_id in videos[:3]:
+        workers.vod.media.pop(media_id)
+    fetch = workers.vod.batch_get_media_infos
+    until = NOON + timedelta(minutes=20)
+
+    def away(media_ids: list[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
+        if NOON + timedelta(minutes=19) < workers.now < until:
+            raise VodUnavailable("away")
+        return fetch(media_ids, reference_ids)
+
+    workers.vod.batch_get_media_infos = away  # type: ignore[method-assign,assignment]
+    workers.now = NOON + timedelta(minutes=18, seconds=59)
+    job = workers.finish(workers.start("reconcile", full=True, dry_run=False))
+
+    assert workers.now > until
+    assert job.counters["deleted"] == 3
+
+
+def test_an_answered_call_for_suspects_ends_what_throttling_began(workers: Workers) -> None:
+    videos = workers.library(100)
+    workers.finish(workers.start("backfill"))
+    workers.vod.media.pop(videos[0])
+    workers.store.transact(
+        lambda connection: Quota(connection).hold_back("default", BATCH, timedelta(0), fault="VOD throttled the call")
+    )
+
+    workers.finish(workers.start("reconcile", full=True, dry_run=False))
+
+    with workers.store.reading() as connection:
+        assert Quota(connection).held() == []
+
+
+def test_where_a_step_requests_media_others_are_rung_for(workers: Workers) -> None:
+    workers.library(150)
+    rung: list[bool] = []
+    workers.counted("backfill")
+
+    for _ in range(4):
+        run_jobs(
+            workers.store,
+            workers.kinds,
+            now=lambda: workers.now,
+            lease=LEASE,
+            stopping=threading.Event(),
+            longest=timedelta(0),
+            ring=lambda: rung.append(True),
+        )
+
+    # The two pages with something on them.
+    assert len(rung) == 2
 
 
 def test_a_medium_without_a_time_of_creation_can_be_found_gone(workers: Workers) -> None:

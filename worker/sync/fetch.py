@@ -24,7 +24,11 @@ log = logs.get(__name__)
 OPERATION = BATCH
 
 #: A call that starts so much later than its slot says is counted where it starts.
-_PUNCTUAL = timedelta(milliseconds=2)
+PUNCTUAL = timedelta(milliseconds=2)
+
+
+#: A turn that was missed by so much is over.
+_STALE = timedelta(seconds=0.5)
 
 
 @dataclass(slots=True)
@@ -70,6 +74,10 @@ class Fetch:
         """One call; gives the error where it brought no answer at all."""
         self._fetched.probing |= slot.probing
         self._sleep(slot.wait.total_seconds())
+        if slot.late() > _STALE:
+            # This process stood still; others used the rate meanwhile, and what all of its threads held must not go out at once.
+            slot = self._next_slot() or slot
+            self._sleep(slot.wait.total_seconds())
         media_ids, reference_ids = split(keys)
         self._fetched.calls += 1
         try:
@@ -99,7 +107,7 @@ class Fetch:
         finally:
             if not warm:
                 late = slot.late()
-            if late > _PUNCTUAL:
+            if late > PUNCTUAL:
                 self._fetched.late[slot.at] = slot.at + late
 
     def _narrow(self, keys: list[str], error: VodUnavailable) -> None:

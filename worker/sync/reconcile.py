@@ -8,13 +8,13 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.core.errors import VodCredentials, VodRefused, VodThrottled
+from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnavailable
 from worker.core.media import BATCH_LIMIT, Answer
 from worker.store.jobs import Job, Jobs
 from worker.store.library import Library
 from worker.store.notes import Notes
-from worker.store.quota import Slot
-from worker.sync.fetch import OPERATION, call, hold_back
+from worker.store.quota import Quota, Slot
+from worker.sync.fetch import OPERATION, PUNCTUAL, call, hold_back
 from worker.sync.jobs import JobRefused, Step
 from worker.sync.listing import TYPES, Listing
 from worker.sync.policy import Policy
@@ -30,6 +30,9 @@ _OVERLAP = timedelta(minutes=15)
 _EXAMPLES, _GROUP, _PAGE, _LOOK = 5, 200, 1_000, timedelta(seconds=0.25)
 
 _PATIENCE = timedelta(seconds=2)
+
+#: A call for suspects that fails for so long is made with fewer of them; one that stands alone is left to the next run.
+_OUTAGE, _LONG_OUTAGE = timedelta(seconds=10), timedelta(minutes=2)
 
 
 class Reconcile:
@@ -141,6 +144,7 @@ class Reconcile:
         if not isinstance(slot, Slot):
             return Step(checkpoint, wait=slot)
         listing.sleep(slot.wait.total_seconds())
+        late = slot.late()
         try:
             answer = call(listing.vod, media_ids, [])
         except (VodThrottled, VodCredentials) as error:
@@ -154,8 +158,23 @@ class Reconcile:
             else:
                 # Not known to be gone; what is wrong with it is found out as with any other medium.
                 answer = Answer(request_id=error.request_id)
+        except VodUnavailable as error:
+            # An outage, or one of these: the smaller the batch, the longer it is taken for an outage.
+            if job.last_error is None or now - job.updated_at < (_OUTAGE if len(media_ids) > 1 else _LONG_OUTAGE):
+                raise
+            if len(media_ids) > 1:
+                return Step(checkpoint | {"limit": len(media_ids) // 2})
+            answer = Answer(request_id=error.request_id)
         after = checkpoint | {"asked_at": checkpoint.get("asked_at") or slot.at.isoformat(), "limit": BATCH_LIMIT}
-        return Step(after, store=lambda connection: self._hear(job, connection, answer, media_ids, checkpoint, after, now))
+
+        def hear(connection: Connection) -> Mapping[str, int]:
+            if slot.probing:
+                Quota(connection).release(bucket, OPERATION)
+            if late > PUNCTUAL:
+                Quota(connection).correct(bucket, OPERATION, {slot.at: slot.at + late})
+            return self._hear(job, connection, answer, media_ids, checkpoint, after, now)
+
+        return Step(after, hear)
 
     def _hear(
         self,
@@ -200,12 +219,16 @@ class Reconcile:
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """Wait until what was missed or changed is there; before the count, because media on their way would hide deleted ones."""
         with self._listing.store.reading() as connection:
-            left = 0 if job.parameters.get("dry_run") else Library(connection, self._listing.source).unfetched(KIND)
+            library = Library(connection, self._listing.source)
+            left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
+            dead = library.dead(KIND, since=job.created_at)
         wanted = job.counters.get("missed", 0) + job.counters.get("changed", 0)
-        fetched = max(0, wanted - left - job.counters.get("fetched", 0))
+        fetched = max(0, wanted - left - dead - job.counters.get("fetched", 0))
 
         def write(connection: Connection) -> Mapping[str, int]:
-            return {} if job.parameters.get("dry_run") else {"fetched": fetched}
+            if job.parameters.get("dry_run"):
+                return {}
+            return {"fetched": fetched} | ({"dead": dead} if dead and not left and checkpoint["phase"] == "fetch" else {})
 
         if not left and checkpoint["phase"] == "settle":
             return Step({"phase": "count", "examples": checkpoint["examples"]}, write)
