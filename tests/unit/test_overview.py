@@ -29,15 +29,17 @@ def seen(
     held: tuple[Held, ...] = (),
     unserved: dict[str, int] | None = None,
     changes: Waiting | None = None,
-    failed: tuple[Job, ...] = (),
+    jobs: tuple[Job, ...] = (),
+    failing: dict[str, tuple[int, str]] | None = None,
 ) -> Overview:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
     served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
-    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, failed)
+    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, jobs, failing or {})
 
 
 FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
 FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
+AGAIN = Job(8, "default", "backfill", "running", {}, {}, {}, NOON, NOON, None, "no answer")
 HELD = Held("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
 WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
 
@@ -50,7 +52,9 @@ WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
         (seen(worker(seen=90, claimed=90)), "vodsync work"),
         (seen(), "vodsync work"),
         (seen(worker(seen=1, claimed=1), overdue=0, dead=2), "failures list"),
-        (seen(worker(seen=1, claimed=1), overdue=0, failed=(FAILED,)), "reconcile 7 of source default failed: too many are gone"),
+        (seen(worker(seen=1, claimed=1), overdue=0, jobs=(FAILED,)), "reconcile 7 of source default failed: too many are gone"),
+        (seen(worker(seen=1, claimed=1), overdue=0, jobs=(AGAIN,)), "backfill 8 of source default is tried again: no answer"),
+        (seen(worker(seen=1, claimed=1), overdue=0, failing={"default": (3, "502")}), "3 sync requests of source default failed"),
         (seen(worker(seen=1, claimed=300), held=(HELD,)), "wrong keys"),
         (seen(worker(seen=1, claimed=1), overdue=0, held=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
         (seen(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),

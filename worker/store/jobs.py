@@ -75,11 +75,15 @@ class Jobs:
         """The newest first."""
         return [Job(*row) for row in self._connection.execute(_SELECT.order_by(job.c.id.desc()).limit(limit))]
 
-    def failed(self) -> list[Job]:
-        """Those that failed, and after which none of their kind and source was started."""
+    def troubled(self) -> list[Job]:
+        """Those that do not go on: the last step failed, or the whole job did and none of its kind and source was started since."""
         later = job.alias()
         newer = exists().where(later.c.source == job.c.source, later.c.kind == job.c.kind, later.c.id > job.c.id)
-        rows = self._connection.execute(_SELECT.where(job.c.state == FAILED, ~newer).order_by(job.c.id))
+        rows = self._connection.execute(
+            _SELECT.where(job.c.last_error.is_not(None), (job.c.state == RUNNING) | ((job.c.state == FAILED) & ~newer)).order_by(
+                job.c.id
+            )
+        )
         return [Job(*row) for row in rows]
 
     def last_done(self, source: str, kind: str, **parameters: Any) -> Job | None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
 from worker.store.changes import Changes, Waiting
-from worker.store.jobs import Job, Jobs
+from worker.store.jobs import FAILED, Job, Jobs
 from worker.store.quota import BATCH, Held, Quota
 from worker.store.tables import media, notification, sync_request
 from worker.store.workers import Heartbeat, Workers
@@ -44,8 +44,10 @@ class Overview:
     served: Backlog
     unserved: dict[str, int]
     changes: Waiting | None = None
-    #: Long runs that failed, and were not started again.
-    failed: Sequence[Job] = ()
+    #: Long runs that do not go on.
+    jobs: Sequence[Job] = ()
+    #: By source, how many requests failed and are tried again, and the error of one of them.
+    failing: Mapping[str, tuple[int, str]] = field(default_factory=dict)
 
     def alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= _SILENT
@@ -77,8 +79,13 @@ class Overview:
             letters = "1 dead letter" if self.backlog.dead == 1 else f"{self.backlog.dead} dead letters"
             found.append(f"{letters}; look with: vodsync failures list")
         found += [
-            f"{job.kind} {job.id} of source {job.source} failed: {(job.last_error or '')[:300]} (vodsync jobs show {job.id})"
-            for job in self.failed
+            f"{count} sync request{'s' if count > 1 else ''} of source {source} failed, to be tried again: {error}"
+            for source, (count, error) in self.failing.items()
+        ]
+        found += [
+            f"{job.kind} {job.id} of source {job.source} {'failed' if job.state == FAILED else 'is tried again'}: "
+            f"{(job.last_error or '')[:300]} (vodsync jobs show {job.id})"
+            for job in self.jobs
         ]
         if self.changes and self.changes.since and self.seen_at - self.changes.since > _OVERDUE:
             found.append(
@@ -128,6 +135,12 @@ def overview(connection: Connection, *, now: datetime, sources: Collection[str],
         .group_by(sync_request.c.source)
         .order_by(sync_request.c.source)
     ).all()
+    failing = connection.execute(
+        select(sync_request.c.source, func.count(), func.max(sync_request.c.last_error))
+        .where(sync_request.c.state == "due", sync_request.c.attempts > 0)
+        .group_by(sync_request.c.source)
+        .order_by(sync_request.c.source)
+    ).all()
     whole = backlog(connection, now=now)
     return Overview(
         seen_at=now,
@@ -139,5 +152,6 @@ def overview(connection: Connection, *, now: datetime, sources: Collection[str],
         served=backlog(connection, now=now, sources=sources) if unserved else whole,
         unserved=dict(map(tuple, unserved)),
         changes=changes if feed or changes.count else None,
-        failed=Jobs(connection).failed(),
+        jobs=Jobs(connection).troubled(),
+        failing={source: (count, (error or "")[:300]) for source, count, error in map(tuple, failing)},
     )
