@@ -406,6 +406,12 @@ def connection(receiver: Installation) -> socket.socket:
 
 
 def test_livez_readyz_and_statusz_tell_how_it_is(receiver: Installation) -> None:
+    receiver.notify(analysed("due"))
+    eventually(
+        lambda: receiver.http.get("/statusz").json()["oldest_due_age_seconds"],
+        within=5,
+        missing="a request that is due for a while",
+    )
     livez, readyz, statusz = (receiver.http.get(path) for path in ("/livez", "/readyz", "/statusz"))
 
     assert (livez.status_code, readyz.status_code, statusz.status_code) == (200, 200, 200)
@@ -421,7 +427,7 @@ def test_livez_readyz_and_statusz_tell_how_it_is(receiver: Installation) -> None
 
 def test_callbacks_that_are_all_refused_are_a_problem_until_one_is_taken(receiver: Installation) -> None:
     def problems() -> list[str]:
-        return [each for each in receiver.http.get("/statusz").json()["problems"] if "callbacks" in each]
+        return [each for each in receiver.http.get("/statusz").json()["problems"] if "to source default" in each]
 
     receiver.notify(analysed("before"))
     before = problems()
@@ -432,7 +438,7 @@ def test_callbacks_that_are_all_refused_are_a_problem_until_one_is_taken(receive
     assert (refused, taken.status_code) == ([401, 401], 200)
     assert (before, problems()) == ([], [])
     (sentence,) = meanwhile
-    assert sentence.startswith("2 callbacks to source default were refused since")
+    assert sentence.startswith("2 callbacks to source default refused since")
     assert "(signature)" in sentence
     assert "VODSYNC_CALLBACK_KEYS" in sentence
 

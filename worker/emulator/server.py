@@ -11,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 
 import uvicorn
 import uvloop
+from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
 from worker.emulator.app import make_app
@@ -67,8 +68,8 @@ class _Server(uvicorn.Server):
         app = make_app(config)
 
         async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
-            # A stop cancels the calls under way; that is no error to report.
-            with suppress(asyncio.CancelledError):
+            # A stop cancels the calls under way, and who calls may be killed; that is no error to report.
+            with suppress(asyncio.CancelledError, ClientDisconnect):
                 await app(scope, receive, send)
 
         super().__init__(

@@ -74,8 +74,9 @@ class Receiver:
     def problems(self) -> list[str]:
         """Whose callbacks are all refused, and what to compare."""
         return [
-            f"{refused.count} callbacks to source {source} were refused since {refused.since:%Y-%m-%d %H:%M:%S} UTC "
-            f"({refused.reason}), and none was taken; compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
+            f"{refused.count} callback{'s' if refused.count > 1 else ''} to source {source} refused since "
+            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was taken; "
+            "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
             "callback settings: vodsync doctor"
             for source, refused in self._refused.items()
         ]
