@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Any
 
@@ -22,14 +23,17 @@ class Desk:
     def __init__(self, *, plain: bool = True) -> None:
         self.library = Library(seed=1, existing=100, quirks=not plain)
         self.mischief = Mischief(seed=1)
-        self.operations = Operations(self.library, self.mischief, {}, plain=plain)
+        self._operations = Operations(self.library, self.mischief, {}, plain=plain)
 
     def id(self, index: int) -> str:
         return self.library.identities.media_id(index)
 
     def batch(self, *media_ids: str, references: tuple[str, ...] = (), now: float = NOW) -> dict[str, Any]:
         parameters = {"MediaIds": ",".join(media_ids), "ReferenceIds": ",".join(references)}
-        return self.operations.call("BatchGetMediaInfos", parameters, now)
+        return self.call("BatchGetMediaInfos", parameters, now)
+
+    def call(self, operation: str, parameters: dict[str, str], now: float = NOW) -> dict[str, Any]:
+        return asyncio.run(self._operations.call(operation, parameters, now))
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -153,7 +157,7 @@ def test_get_video_info_answers_one_or_refuses() -> None:
     desk = Desk()
     desk.mischief.set(Faults(forbidden={desk.id(2)}))
 
-    answer = desk.operations.call("GetVideoInfo", {"VideoId": desk.id(1)}, NOW)
+    answer = desk.call("GetVideoInfo", {"VideoId": desk.id(1)})
 
     assert answer["Video"]["VideoId"] == desk.id(1)
     for parameters, code in (
@@ -163,7 +167,7 @@ def test_get_video_info_answers_one_or_refuses() -> None:
         ({}, "MissingParameter"),
     ):
         with pytest.raises(Refusal) as refused:
-            desk.operations.call("GetVideoInfo", parameters, NOW)
+            desk.call("GetVideoInfo", parameters)
         assert refused.value.code == code
 
 

@@ -123,7 +123,7 @@ class Gateway:
             raise throttled()
         if call.operation == "SearchMedia":
             return await account.listing.search_media(call.parameters, now)
-        return account.operations.call(call.operation, call.parameters, now)
+        return await account.operations.call(call.operation, call.parameters, now)
 
 
 async def _read(request: Request) -> Call:

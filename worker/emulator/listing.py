@@ -12,7 +12,7 @@ from worker.emulator.match import parse
 from worker.emulator.refusal import Refusal
 from worker.emulator.scroll import Scroll
 from worker.emulator.search import Query, Search
-from worker.emulator.selection import Turns
+from worker.emulator.turns import Turns
 
 #: Fields of the Video or Audio object that are listed on request.
 FIELDS = (

@@ -11,6 +11,7 @@ from worker.emulator.faults import Mischief
 from worker.emulator.library import Library
 from worker.emulator.links import Signer, unsigned
 from worker.emulator.refusal import Refusal, missing_parameter
+from worker.emulator.turns import Turns
 
 #: Operation -> the parameters that name media.
 ID_PARAMETERS = {"BatchGetMediaInfos": ("MediaIds", "ReferenceIds"), "GetVideoInfo": ("VideoId", "ReferenceId")}
@@ -25,15 +26,15 @@ class Operations:
         self._mischief = mischief
         self._plain = plain
 
-    def call(self, operation: str, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
+    async def call(self, operation: str, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
         """Raises Refusal."""
         if operation == "BatchGetMediaInfos":
-            return self.batch_get_media_infos(parameters, now)
+            return await self.batch_get_media_infos(parameters, now)
         if operation == "GetMessageCallback":
             return {"MessageCallback": dict(self._callback)}
         return self.get_video_info(parameters, now)
 
-    def batch_get_media_infos(self, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
+    async def batch_get_media_infos(self, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
         """VOD documents neither repeated ids, nor more than 20, nor reference ids alone (P10.6). Here an id that repeats is
         answered once, more than 20 are refused, and reference ids may come alone."""
         media_ids = list(dict.fromkeys(split(parameters.get("MediaIds", ""))))
@@ -65,7 +66,7 @@ class Operations:
                 indices[index] = None
         if self._mischief.faults.refuse_all_unknown and not indices and not forbidden:
             raise _not_found()
-        return self._answer(list(indices), missing, missing_references, forbidden, now)
+        return await self._answer(list(indices), missing, missing_references, forbidden, now)
 
     def get_video_info(self, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
         video_id = parameters.get("VideoId", "")
@@ -83,11 +84,14 @@ class Operations:
             raise _not_found()
         return {"Video": self._library.video(index, self._seen_at(now), self._signer(now))}
 
-    def _answer(
+    async def _answer(
         self, indices: list[int], missing: list[str], missing_references: list[str], forbidden: list[str], now: float
     ) -> dict[str, Any]:
         sign = self._signer(now)
-        elements = [self._library.element(index, self._seen_at(now), sign) for index in indices]
+        elements, turns = [], Turns()
+        for index in indices:
+            await turns()
+            elements.append(self._library.element(index, self._seen_at(now), sign))
         if self._plain:
             return {
                 "MediaInfos": elements,

@@ -17,8 +17,9 @@ from worker.emulator.facts import Album
 from worker.emulator.faults import Mischief
 from worker.emulator.library import Library
 from worker.emulator.match import IDS, Condition, Named, Within
-from worker.emulator.selection import Indices, Selections, Turns
+from worker.emulator.selection import Indices, Selections
 from worker.emulator.timeline import LIBRARY_LIFE
+from worker.emulator.turns import Turns
 
 #: Answers at hand, so that the pages of one listing are cut from one answer: up to 10 KB each, and the media that were changed.
 _AT_HAND = 8

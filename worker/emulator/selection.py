@@ -5,8 +5,6 @@ Nothing is worked out before somebody asks, and then no more than the chunks tha
 
 from __future__ import annotations
 
-import asyncio
-import time
 from array import array
 from collections import OrderedDict
 from collections.abc import Iterator
@@ -15,27 +13,14 @@ from typing import TypeAlias
 from worker.emulator.facts import Album
 from worker.emulator.footage import videos_among
 from worker.emulator.match import Condition
+from worker.emulator.turns import Turns
 
 CHUNK = 512
 
 #: Selections with conditions of their own that are kept: each grows up to 4 MB with a library of a million.
 _KEPT = 6
-#: Seconds of work after which somebody else may go on.
-_TURN = 0.005
 
 Indices: TypeAlias = "array[int]"
-
-
-class Turns:
-    """Lets others go on while something long is worked out."""
-
-    def __init__(self) -> None:
-        self._since = time.perf_counter()
-
-    async def __call__(self) -> None:
-        if time.perf_counter() - self._since > _TURN:
-            await asyncio.sleep(0)
-            self._since = time.perf_counter()
 
 
 class Selections:
