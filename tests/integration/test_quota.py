@@ -48,6 +48,18 @@ def test_calls_that_start_late_count_where_they_start(store: Store) -> None:
     assert until_next(store, first) > 1.85 * SECOND
 
 
+def test_what_passes_before_a_slot_shortens_the_wait_for_it(store: Store) -> None:
+    slot(store)
+    second = slot(store)
+
+    while time.monotonic() < second.due:
+        assert second.wait.total_seconds() <= second.due - time.monotonic() + 0.05
+        time.sleep(0.005)
+
+    assert second.wait == timedelta(0)
+    assert second.late() >= timedelta(0)
+
+
 def test_a_clock_that_was_set_back_holds_nobody_for_long(store: Store) -> None:
     slot(store, calls=20)
     ahead = int((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1_000_000)

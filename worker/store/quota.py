@@ -22,7 +22,7 @@ CREDENTIALS = "credentials"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: The share of the configured rate that we use, so that jitter on the way to VOD never puts one call too many into a second.
-_SHARE = 0.975
+_SHARE = 0.967
 
 #: So many calls have to take as long as the rate says, counted from when they really started; between them it may jitter.
 _REMEMBERED = 20
@@ -36,13 +36,17 @@ _LONGEST = timedelta(minutes=6)
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Permission for one call, at `at` by the database's clock, which is `wait` from now. `probing`: the calls before it failed."""
+    """Permission for one call, at `at` by the database's clock. `probing`: the calls before it failed."""
 
     at: datetime
-    wait: timedelta
     #: `at` by this process's monotonic clock, in seconds.
     due: float
     probing: bool = False
+
+    @property
+    def wait(self) -> timedelta:
+        """How long until then; what the commit took counts."""
+        return timedelta(seconds=max(0.0, self.due - time.monotonic()))
 
     def late(self) -> timedelta:
         """How long ago the call should have started."""
@@ -96,7 +100,7 @@ class Quota:
             return wait - _AHEAD
         starts = recent + [at + call * spacing for call in range(calls)]
         self._write(source, operation, at + calls * spacing, starts[-_REMEMBERED:])
-        return Slot(at=at, wait=wait, due=read_at + wait.total_seconds(), probing=fault is not None)
+        return Slot(at=at, due=read_at + wait.total_seconds(), probing=fault is not None)
 
     def correct(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
         """Calls that should have started at the one time started at the other."""
