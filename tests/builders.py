@@ -61,8 +61,10 @@ def notify(store: Store, *media_ids: str, event: str = "VideoAnalysisComplete", 
     return receive(store, deliveries, now=now)
 
 
-def request(store: Store, *media_ids: str, priority: int = LIVE, now: datetime = NOON, source: str = "default") -> None:
-    requests = [Request(source, media_id, "test", priority) for media_id in media_ids]
+def request(
+    store: Store, *media_ids: str, priority: int = LIVE, now: datetime = NOON, source: str = "default", reason: str = "test"
+) -> None:
+    requests = [Request(source, media_id, reason, priority) for media_id in media_ids]
     store.transact(lambda connection: Inbox(connection).request(requests, now=now))
 
 

@@ -207,6 +207,17 @@ def test_a_medium_at_work_is_followed_with_growing_pauses_until_we_give_up(here:
     assert timedelta(days=3) <= here.now - NOON < timedelta(days=3, hours=7)
 
 
+@pytest.mark.parametrize(("reason", "first"), [("backfill", 3 * 3600), ("reconcile", 3 * 3600), ("TranscodeComplete", 60)])
+def test_a_medium_that_a_walk_came_across_is_followed_as_slowly_as_it_changes(here: Installation, reason: str, first: int) -> None:
+    here.vod.put(element("a", Status="Transcoding", ModificationTime=f"{here.now - timedelta(hours=30):%Y-%m-%dT%H:%M:%SZ}"))
+    request(here.store, "a", priority=BACKFILL, reason=reason)
+
+    pauses = here.run_until_settled()
+
+    assert pauses[0] == first
+    assert max(pauses) == 6 * 3600
+
+
 def test_a_new_notification_starts_the_patience_again(here: Installation) -> None:
     here.vod.put(element("a", Status="Transcoding"))
     notify(here.store, "a")

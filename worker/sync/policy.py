@@ -13,6 +13,9 @@ from worker.store.inbox import BACKFILL, LIVE, MANUAL, Postponement, SyncRequest
 #: VOD is still at work on a medium in these states (vod-protocol 9.2).
 _UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
 
+#: Why a medium was asked for that a walk through the library came across.
+_WALKS = frozenset({"backfill", "reconcile"})
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -97,7 +100,11 @@ class Policy:
         if status not in _UNFINISHED or now - request.requested_at >= self.give_up:
             return None
         first, longest = self.follow_up
-        pause: timedelta = min(longest, first * 2 ** min(request.waits, 30))
+        pause: timedelta = first * 2 ** min(request.waits, 30)
+        if request.reason in _WALKS and media.modified_at is not None:
+            # Nobody told of it; what has rested for a month will hardly be done in a minute.
+            pause = max(pause, (now - media.modified_at) / 10)
+        pause = min(longest, pause)
         return Postponement(request.media_id, now + pause, f"VOD is still at work: {status}", waited=True, priority=BACKFILL)
 
 
