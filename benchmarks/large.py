@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 from benchmarks.idle import family
 from benchmarks.installation import ServerMissing
@@ -15,6 +17,9 @@ from worker.sync import backfill
 
 _PART = "large"
 
+#: Our processes, by the verb that starts them.
+_ROLES = {"work": "the larger of two workers", "serve": "the receiver", "emulate": "the emulator"}
+
 _SEARCHES, _GROWTH = at_most(1_020), at_most(1.3)
 
 
@@ -23,9 +28,10 @@ def measure(*, quick: bool) -> Iterator[Measure]:
     try:
         yield from _reconciled(20_000 if quick else 100_000)
         (_, before), (seconds, after) = _peak(small), _peak(large)
-        note = f"{before / 1024:.0f} MB beside {after / 1024:.0f} MB; {seconds:.0f} s for the larger"
-        name = f"the largest process with {large:,} beside {small:,} media"
-        yield Measure(_PART, name, [after / before], "x", _GROWTH, note=note)
+        for role in after:
+            note = f"{before[role] / 1024:.0f} MB beside {after[role] / 1024:.0f} MB; {seconds:.0f} s for the larger"
+            name = f"{role} with {large:,} beside {small:,} media"
+            yield Measure(_PART, name, [after[role] / before[role]], "x", _GROWTH, note=note)
     except ServerMissing as error:
         yield Measure(_PART, "a large library on PostgreSQL", wanted=_GROWTH, note=str(error))
 
@@ -36,9 +42,11 @@ def _reconciled(count: int) -> Iterator[Measure]:
         yield from unchanged(installation, api, count, _SEARCHES)
 
 
-def _peak(count: int) -> tuple[float, int]:
-    """Seconds of a whole backfill, and the most memory that any process of ours ever held, in kilobytes."""
+def _peak(count: int) -> tuple[float, dict[str, int]]:
+    """Seconds of a whole backfill, and the most memory that a process of each role ever held, in kilobytes."""
     with unlimited(count) as (installation, _):
+        installation.start("serve")
+        installation.wait_until_ready()
         began = time.monotonic()
         started = start(installation, backfill.KIND)
         while find(installation, started.id).state not in OVER:
@@ -46,9 +54,12 @@ def _peak(count: int) -> tuple[float, int]:
         return time.monotonic() - began, _most()
 
 
-def _most() -> int:
-    most = 0
+def _most() -> dict[str, int]:
+    most: dict[str, int] = {}
     for pid in family(os.getpid())[1:]:
-        with open(f"/proc/{pid}/status") as status:
-            most = max([most, *(int(line.split()[1]) for line in status if line.startswith("VmHWM"))])
+        arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
+        role = _ROLES.get(arguments[arguments.index("worker") + 1]) if "worker" in arguments else None
+        if role:
+            peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
+            most[role] = max(most.get(role, 0), int(peak[1]) if peak else 0)
     return most
