@@ -495,6 +495,38 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
     assert sorted(media_id for call in silent.calls for media_id in call) == sorted(silent.media)
 
 
+def test_who_comes_behind_a_call_that_is_not_answered_begins_with_the_other_sources(store: Store) -> None:
+    silent, well = FakeVod(), FakeVod()
+    silent.put(*(element(f"s{number:03}") for number in range(100)))
+    well.put(element("w"))
+    served, answered = threading.Event(), threading.Event()
+    silent.during_call = lambda: answered.wait(20) and None
+    well.during_call = served.set
+    lanes = {"silent": Lane("silent", silent, POLICY), "well": Lane("well", well, POLICY)}
+    narrow, stopping = gates(lanes, threads=2), threading.Event()
+    threads: list[threading.Thread] = []
+
+    def work() -> None:
+        work_off(store, lanes, now=runtime.now, stopping=stopping, narrow=narrow, ring=ring)
+
+    def ring() -> None:
+        if len(threads) < 2:
+            threads.append(threading.Thread(target=work))
+            threads[-1].start()
+
+    request(store, "s000", source="silent", now=runtime.now() - SECOND)
+    request(store, "w", source="well", now=runtime.now() - SECOND)
+    ring()
+    came = served.wait(20)
+    waiting = not answered.is_set()
+    answered.set()
+    for thread in threads:
+        thread.join(timeout=20)
+
+    assert (came, waiting) == (True, True)
+    assert [silent.calls, well.calls] == [[["s000"]], [["w"]]]
+
+
 def test_a_source_alone_has_every_thread() -> None:
     assert gates(["only"], threads=4) == {}
 

@@ -86,7 +86,7 @@ def serve(
 
 
 def work(
-    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time.")] = 4,
+    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time; of several sources two at least.")] = 4,
     beat: Annotated[
         bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")
     ] = False,
@@ -111,6 +111,9 @@ def work(
     from worker.queue.clock import Scheduler
     from worker.queue.stopping import Worker
 
+    if len(here.lanes) > 1:
+        # One thread could wait for one source's VOD while the others have work.
+        concurrency = max(2, concurrency)
     worker = Worker(
         hostname=f"vodsync@{here.name}",
         concurrency=concurrency,
@@ -134,7 +137,7 @@ def work(
 def up(
     host: Annotated[str | None, _HOST] = None,
     port: Annotated[int | None, _PORT] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time.")] = 4,
+    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time; of several sources two at least.")] = 4,
     smq: Annotated[bool, _SMQ] = False,
 ) -> None:
     """Run everything on this machine: migrate, then receiver, worker and beat.

@@ -66,8 +66,11 @@ def sync_batch(
     policy: Policy = STANDARD,
     sleep: Callable[[float], object] = time.sleep,
     ring: Callable[[], object] = lambda: None,
+    alone: bool = True,
 ) -> Report:
-    """Fetch and store up to 20 due media of one source. Where there may well be more, others are rung for before VOD is asked.
+    """Fetch and store up to 20 due media of one source.
+
+    Where there may well be more, or other sources (not `alone`), others are rung for before VOD is asked.
 
     The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for
     a slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
@@ -76,8 +79,8 @@ def sync_batch(
     if claimed is None or isinstance(claimed, timedelta):
         return Report(wait=claimed)
     claim, slot = claimed
-    if len(claim.requests) == policy.limit:
-        # VOD takes its time: only calls beside each other use the whole rate.
+    if len(claim.requests) == policy.limit or not alone:
+        # VOD takes its time: only calls beside each other use the whole rate, and no source waits for another one's answer.
         ring()
     began = time.monotonic()
     try:

@@ -30,15 +30,35 @@ class Lane:
     owing: threading.Event = field(default_factory=threading.Event)
 
 
-#: How many threads of a process may still enter a source; those that nothing is said of take any number.
-Gates = Mapping[str, threading.BoundedSemaphore]
+class Gate:
+    """Lets `most` threads of a process into a source at the same time, and knows how many are `inside`."""
+
+    def __init__(self, most: int) -> None:
+        self.inside = 0
+        self._most = most
+        self._held = threading.Lock()
+
+    def enter(self) -> bool:
+        """False where nobody else may come in now; whoever did leaves again."""
+        with self._held:
+            entered = self.inside < self._most
+            self.inside += entered
+        return entered
+
+    def leave(self) -> None:
+        with self._held:
+            self.inside -= 1
+
+
+#: By source; those that nothing is said of take any number of threads.
+Gates = Mapping[str, Gate]
 
 
 def gates(sources: Collection[str], *, threads: int) -> Gates:
     """Of several sources none gets all `threads` of a process, so that one whose VOD is slow does not keep the others waiting."""
     if len(sources) < 2:
         return {}
-    return {source: threading.BoundedSemaphore(max(1, threads - 1)) for source in sources}
+    return {source: Gate(max(1, threads - 1)) for source in sources}
 
 
 @dataclass(slots=True)
@@ -62,24 +82,24 @@ def work_off(
 ) -> Worked:
     """Sync batches until nothing is due, `most` were synced, `longest` has passed or `stopping` is set.
 
-    `ring` has another thread, here or elsewhere, do the same beside this one; it is called at each full batch.
-    A lane whose gate in `narrow` lets nobody in is passed over: those inside go on until nothing is due there.
-    Raises StoreUnavailable.
+    `ring` has another thread, here or elsewhere, do the same beside this one; it is called at each full batch, and at each at all
+    where there are other sources. Those with the fewest threads inside come first. A lane whose gate in `narrow` lets nobody in is
+    passed over: those inside go on until nothing is due there. Raises StoreUnavailable.
     """
     worked = Worked()
     deadline = time.monotonic() + longest.total_seconds()
     while not stopping.is_set():
         waits: list[timedelta] = []
         before = worked.batches
-        for lane in lanes.values():
+        for lane in sorted(lanes.values(), key=lambda lane: narrow[lane.source].inside if lane.source in narrow else 0):
             gate = narrow.get(lane.source)
-            if gate is not None and not gate.acquire(blocking=False):
+            if gate is not None and not gate.enter():
                 continue
             try:
-                report = _sync(store, lane, now=now(), stopping=stopping, ring=ring)
+                report = _sync(store, lane, now=now(), stopping=stopping, ring=ring, alone=len(lanes) == 1)
             finally:
                 if gate is not None:
-                    gate.release()
+                    gate.leave()
             if report.claimed:
                 worked.batches += 1
             elif report.wait is not None:
@@ -95,8 +115,9 @@ def work_off(
     return worked
 
 
-def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event, ring: Callable[[], object]) -> Report:
-    report = sync_batch(store, lane.vod, now=now, source=lane.source, policy=lane.policy, sleep=stopping.wait, ring=ring)
+def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event, ring: Callable[[], object], alone: bool) -> Report:
+    source, policy, sleep = lane.source, lane.policy, stopping.wait
+    report = sync_batch(store, lane.vod, now=now, source=source, policy=policy, sleep=sleep, ring=ring, alone=alone)
     if lane.policy.video_info and report.media_ids:
         lane.owing.set()
     return report
