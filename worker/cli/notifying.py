@@ -11,8 +11,8 @@ import typer
 
 from worker import runtime
 from worker.cli.output import Exit, cell, complain, say
+from worker.cli.ready import callback_path, named
 from worker.core import signature
-from worker.core.errors import ConfigurationError
 from worker.core.ids import usable
 from worker.settings import DEFAULT_SOURCE
 
@@ -30,11 +30,8 @@ def notify(
     if not usable(media_id):
         raise typer.Exit(complain(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
     here = runtime.current()
-    described = here.sources.get(source)
-    if described is None:
-        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
-    path = "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
-    url = to or f"http://{here.settings.host}:{here.settings.port}{path}"
+    described = named(here, source)
+    url = to or f"http://{here.settings.host}:{here.settings.port}{callback_path(source)}"
     at = datetime.now(UTC)
     headers = {"Content-Type": "application/json"}
     if described.callback_keys:

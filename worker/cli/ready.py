@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from worker import runtime
 from worker.core.errors import ConfigurationError, SchemaStale
+from worker.settings import DEFAULT_SOURCE, Source
 from worker.store import schema
 from worker.store.overview import overview
 
@@ -11,14 +12,26 @@ from worker.store.overview import overview
 def ready(source: str | None = None) -> runtime.Runtime:
     """Raises SchemaStale, StoreUnavailable, and ConfigurationError where there is no such source."""
     here = runtime.current()
-    if source is not None and source not in here.sources:
-        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
+    if source is not None:
+        named(here, source)
     try:
         schema.check(here.store)
     except SchemaStale as error:
         # Whoever forgot to set VODSYNC_DATABASE_URL sees it here.
         raise SchemaStale(f"{here.store.engine.url.render_as_string()}: {error}") from None
     return here
+
+
+def named(here: runtime.Runtime, source: str) -> Source:
+    """Raises ConfigurationError where there is no such source."""
+    if source not in here.sources:
+        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
+    return here.sources[source]
+
+
+def callback_path(source: str) -> str:
+    """Where the receiver takes a source's notifications."""
+    return "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
 
 
 def trouble(here: runtime.Runtime) -> str | None:

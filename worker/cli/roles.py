@@ -14,6 +14,7 @@ import typer
 
 from worker import logs, runtime
 from worker.cli.output import Exit, say
+from worker.cli.ready import callback_path
 from worker.cli.supervisor import Supervisor, end_with_parent
 from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.store import schema
@@ -154,7 +155,8 @@ def up(
         "receiver": ["serve", "--supervised", "--host", address[0], "--port", str(address[1])],
         "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency), *(["--smq"] if smq else [])],
     }
-    say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks, worker and beat; Ctrl-C stops")
+    paths = " and ".join(map(callback_path, here.sources))
+    say(f"vodsync: receiver on http://{address[0]}:{address[1]}{paths}, worker and beat; Ctrl-C stops")
     # While the database is away the receiver spools; the worker has nothing to do before there are tables.
     held = set() if migrated else {"worker"}
     raise typer.Exit(Supervisor(roles, grace=_GRACE, held=held, release=lambda: _migrated(here)).run())
