@@ -383,13 +383,22 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store) -> None:
     assert owing(store) == {}
 
 
-@pytest.mark.parametrize(("before", "during", "warm", "late"), [(0.3, 0, True, True), (0, 1, True, False), (0, 0.3, False, True)])
-def test_a_call_that_starts_late_is_counted_where_it_starts(
-    store: Store, vod: FakeVod, before: float, during: float, warm: bool, late: bool
+@pytest.mark.parametrize(
+    ("before", "signing", "answering", "warm", "late"),
+    [(0.3, 0, 0, True, True), (0, 0.3, 0, True, True), (0, 0, 1, True, False), (0, 0, 0.3, False, True)],
+)
+def test_a_call_that_leaves_late_is_counted_where_it_leaves(
+    store: Store, vod: FakeVod, before: float, signing: float, answering: float, warm: bool, late: bool
 ) -> None:
     """Seconds before the call and in it; the first call of a client, which loads certificates, counts where it is answered."""
+
+    def call() -> None:
+        time.sleep(signing)
+        vod.left_at = time.monotonic()
+        time.sleep(answering)
+
     vod.warm = warm
-    vod.during_call = lambda: time.sleep(during)
+    vod.during_call = call
     request(store, "a")
 
     sync_batch(store, vod, now=NOON + SECOND, policy=POLICY, sleep=lambda _: time.sleep(before))
@@ -397,7 +406,7 @@ def test_a_call_that_starts_late_is_counted_where_it_starts(
     with store.reading() as connection:
         row = connection.execute(select(quota.c.next_at_us, quota.c.started_us)).one()
     planned = row.next_at_us - 1_000_000 / POLICY.calls_per_second
-    assert (row.started_us[-1] - planned >= (before + during) * 1_000_000) == late
+    assert (row.started_us[-1] - planned >= (before + signing + answering) * 1_000_000) == late
 
 
 def test_the_quota_holds_for_workers_together(store: Store) -> None:

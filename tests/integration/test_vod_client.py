@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -104,6 +106,21 @@ def test_the_answer_comes_whole_with_fields_that_no_document_mentions(server: Se
     assert server.queries == [{"MediaIds": ["a,b"], "ReferenceIds": ["ref-000001"]}]
     assert server.request_headers[0]["x-acs-action"] == "BatchGetMediaInfos"
     assert server.request_headers[0]["authorization"].startswith("ACS3-HMAC-SHA256 Credential=demoKeyId,")
+
+
+def test_a_client_knows_when_the_call_of_each_thread_left(server: Server, vod: Client) -> None:
+    def pause(_handler: Handler) -> bool:
+        time.sleep(0.2)
+        return True
+
+    server.before = pause
+    began = time.monotonic()
+
+    vod.batch_get_media_infos(["a"])
+
+    assert began < vod.left_at <= time.monotonic() - 0.2
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: vod.left_at).result() == 0
 
 
 def test_calls_share_a_connection(server: Server, vod: Client) -> None:

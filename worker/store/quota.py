@@ -48,9 +48,9 @@ class Slot:
         """How long until then; what the commit took counts."""
         return timedelta(seconds=max(0.0, self.due - time.monotonic()))
 
-    def late(self) -> timedelta:
-        """How long ago the call should have started."""
-        return timedelta(seconds=max(0.0, time.monotonic() - self.due))
+    def late(self, at: float | None = None) -> timedelta:
+        """How long the call should have started before `at`, or before now."""
+        return timedelta(seconds=max(0.0, (time.monotonic() if at is None else at) - self.due))
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
@@ -23,9 +24,8 @@ log = logs.get(__name__)
 
 OPERATION = BATCH
 
-#: A call that starts so much later than its slot says is counted where it starts.
-PUNCTUAL = timedelta(milliseconds=2)
-
+#: A call that leaves so much later than its slot says is counted where it leaves.
+_PUNCTUAL = timedelta(milliseconds=10)
 
 #: A turn that was missed by so much is over.
 _STALE = timedelta(seconds=0.5)
@@ -41,7 +41,7 @@ class Fetched:
     #: Keys that go back as they came, because the fault is not theirs.
     returned: dict[str, VodError] = field(default_factory=dict)
     calls: int = 0
-    #: When calls that were late for their slot started, by the slot's time.
+    #: When calls that were late for their slot left, by the slot's time.
     late: dict[datetime, datetime] = field(default_factory=dict)
     #: The calls before these failed for all of the source.
     probing: bool = False
@@ -81,7 +81,9 @@ class Fetch:
         media_ids, reference_ids = split(keys)
         self._fetched.calls += 1
         try:
-            self._fetched.answers.append((self._call(media_ids, reference_ids, slot), slot.at))
+            with departing(self._vod, slot, self._fetched.late):
+                answer = call(self._vod, media_ids, reference_ids)
+            self._fetched.answers.append((answer, slot.at))
         except (VodThrottled, VodCredentials) as error:
             hold_back(self._store, self._bucket, OPERATION, error, self._policy)
             self._fetched.returned |= dict.fromkeys(keys, error)
@@ -98,17 +100,6 @@ class Fetch:
             else:
                 self._halve(keys, error)
         return None
-
-    def _call(self, media_ids: list[str], reference_ids: list[str], slot: Slot) -> Answer:
-        """Counts where it starts; the first ones where they are answered, because nobody knows when they left."""
-        late, warm = slot.late(), self._vod.warm
-        try:
-            return call(self._vod, media_ids, reference_ids)
-        finally:
-            if not warm:
-                late = slot.late()
-            if late > PUNCTUAL:
-                self._fetched.late[slot.at] = slot.at + late
 
     def _narrow(self, keys: list[str], error: VodUnavailable) -> None:
         """One id may be what makes VOD fail each time: keys that failed before are halved, for as long as one half is answered.
@@ -146,6 +137,21 @@ class Fetch:
         rate, patience = self._policy.calls_per_second, self._policy.lease / 10
         slot = next_slot(self._store, self._bucket, OPERATION, per_second=rate, patience=patience, sleep=self._sleep)
         return slot if isinstance(slot, Slot) else None
+
+
+@contextmanager
+def departing(vod: Vod, slot: Slot, late: dict[datetime, datetime]) -> Iterator[None]:
+    """Around one call: where it left too late for its slot, `late` says when.
+
+    The first calls of a client count where they are answered, because nobody knows when a connection stood.
+    """
+    warm, began = vod.warm, slot.late()
+    try:
+        yield
+    finally:
+        by = max(began, slot.late(vod.left_at)) if warm else slot.late()
+        if by > _PUNCTUAL:
+            late[slot.at] = slot.at + by
 
 
 def call(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:

@@ -14,7 +14,7 @@ from worker.store.jobs import Job, Jobs
 from worker.store.library import Library
 from worker.store.notes import Notes
 from worker.store.quota import Quota, Slot
-from worker.sync.fetch import OPERATION, PUNCTUAL, call, hold_back
+from worker.sync.fetch import OPERATION, call, departing, hold_back
 from worker.sync.jobs import JobRefused, Step
 from worker.sync.listing import TYPES, Listing
 from worker.sync.policy import Policy
@@ -144,9 +144,10 @@ class Reconcile:
         if not isinstance(slot, Slot):
             return Step(checkpoint, wait=slot)
         listing.sleep(slot.wait.total_seconds())
-        late = slot.late()
+        late: dict[datetime, datetime] = {}
         try:
-            answer = call(listing.vod, media_ids, [])
+            with departing(listing.vod, slot, late):
+                answer = call(listing.vod, media_ids, [])
         except (VodThrottled, VodCredentials) as error:
             hold_back(listing.store, bucket, OPERATION, error, self._policy)
             raise
@@ -170,8 +171,7 @@ class Reconcile:
         def hear(connection: Connection) -> Mapping[str, int]:
             if slot.probing:
                 Quota(connection).release(bucket, OPERATION)
-            if late > PUNCTUAL:
-                Quota(connection).correct(bucket, OPERATION, {slot.at: slot.at + late})
+            Quota(connection).correct(bucket, OPERATION, late)
             return self._hear(job, connection, answer, media_ids, checkpoint, after, now)
 
         return Step(after, hear)

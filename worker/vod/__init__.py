@@ -12,6 +12,11 @@ class Vod(Protocol):
     #: A call was answered. Before the first one leaves, certificates are loaded and a connection is opened.
     warm: bool
 
+    @property
+    def left_at(self) -> float:
+        """When this thread's last call left, by the monotonic clock, in seconds."""
+        ...
+
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         """At most 20 ids together (vod-protocol 9.1)."""
         ...

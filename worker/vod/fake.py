@@ -16,6 +16,7 @@ class FakeVod:
 
     def __init__(self) -> None:
         self.warm = True
+        self.left_at = 0.0
         self.calls: list[list[str]] = []
         self.media: dict[str, dict[str, Any]] = {}
         self.forbidden: set[str] = set()
