@@ -7,7 +7,8 @@ import tracemalloc
 
 import pytest
 
-from tests.builders import NOON, claimed, clip, request
+from tests.builders import NOON, SECOND, claimed, clip, element, request
+from worker import runtime
 from worker.cli import waiting
 from worker.cli.output import Bar
 from worker.cli.waiting import Awaited, wait
@@ -15,8 +16,10 @@ from worker.runtime import Runtime
 from worker.settings import load
 from worker.store import Store
 from worker.store.catalogue import MISSING, Catalogue
-from worker.store.inbox import Claim, Inbox
+from worker.store.inbox import MANUAL, Claim, Inbox
 from worker.store.progress import Outcome
+from worker.sync.batch import sync_batch
+from worker.vod.fake import FakeVod
 
 
 @pytest.fixture
@@ -60,6 +63,21 @@ def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: R
         ("gone", Outcome.MISSING, None),
         ("due", Outcome.WAITING, None),
     }
+
+
+def test_an_answer_without_the_medium_is_no_success_although_it_is_not_believed_yet(store: Store, here: Runtime) -> None:
+    vod = FakeVod()
+    vod.put(element("known"), element("at-work", Status="Transcoding"))
+    request(store, "known", "at-work", priority=MANUAL)
+    sync_batch(store, vod, now=NOON + SECOND)
+    del vod.media["known"]
+    request(store, "known", "at-work", priority=MANUAL, now=runtime.now())
+    sync_batch(store, vod, now=runtime.now() + SECOND)
+
+    endings = wait(here, "default", awaiting("known", "at-work"), timeout=0.5)
+
+    assert endings.counts == {Outcome.OK: 1, Outcome.MISSING: 1}
+    assert [(key, ended.error) for key, ended in endings.failures] == [("known", "VOD does not know this id (yet)")]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])

@@ -6,9 +6,10 @@ import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, bindparam, or_, select
+from sqlalchemy import Connection, bindparam, select
 
 from worker.store.catalogue import DELETED, FORBIDDEN, MISSING
+from worker.store.inbox import BACKFILL
 from worker.store.tables import media, sync_request
 
 
@@ -29,13 +30,15 @@ class Ended:
     error: str | None = None
 
 
-_REQUESTS = select(sync_request.c.media_id, sync_request.c.state, sync_request.c.last_error).where(
-    sync_request.c.source == bindparam("s"),
-    sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
-    # One that was answered, and only waits for more to come, was fetched.
-    or_(sync_request.c.waits == 0, sync_request.c.state == "dead"),
-)
-_STATES = select(media.c.media_id, media.c.state).where(
+_REQUESTS = select(
+    sync_request.c.media_id,
+    sync_request.c.state,
+    sync_request.c.priority,
+    sync_request.c.waits,
+    sync_request.c.requested_at,
+    sync_request.c.last_error,
+).where(sync_request.c.source == bindparam("s"), sync_request.c.media_id.in_(bindparam("ids", expanding=True)))
+_STATES = select(media.c.media_id, media.c.state, media.c.observed_at).where(
     media.c.source == bindparam("s"), media.c.media_id.in_(bindparam("ids", expanding=True))
 )
 
@@ -44,14 +47,21 @@ def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[s
     """How each of these ended; those that are still due are left out. A settled reference id was found, so it is OK."""
     parameters = {"s": source, "ids": list(keys)}
     requests = {row.media_id: row for row in connection.execute(_REQUESTS, parameters)}
-    states = {row.media_id: row.state for row in connection.execute(_STATES, parameters)}
+    medias = {row.media_id: row for row in connection.execute(_STATES, parameters)}
     ended = {}
     for key in keys:
-        request = requests.get(key)
+        request, shown = requests.get(key), medias.get(key)
+        stored = Ended(_OUTCOMES.get(shown.state, Outcome.OK) if shown else Outcome.OK)
         if request is None:
-            ended[key] = Ended(_OUTCOMES.get(states.get(key, ""), Outcome.OK))
+            ended[key] = stored
         elif request.state == "dead":
             ended[key] = Ended(Outcome.DEAD, request.last_error)
+        elif request.waits and (request.priority == BACKFILL or (shown and shown.observed_at >= request.requested_at)):
+            # It was answered, and only waits for more to come.
+            ended[key] = stored
+        elif request.waits:
+            # It is asked for again, because a known medium is not gone for one answer; this one did not have it.
+            ended[key] = Ended(Outcome.MISSING, request.last_error)
     return ended
 
 
