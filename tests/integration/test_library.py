@@ -119,6 +119,34 @@ def test_backfill_asks_again_only_for_what_is_missing_or_changed(workers: Worker
     assert job.counters["known"] == 29
 
 
+@pytest.mark.parametrize(
+    ("kind", "parameters", "counter"),
+    [
+        ("backfill", {}, "requested"),
+        ("reconcile", {"full": False, "dry_run": False}, "changed"),
+        ("reconcile", {"full": True, "dry_run": False}, "changed"),
+    ],
+)
+def test_a_followed_medium_that_changed_is_asked_for_at_once(
+    workers: Workers, kind: str, parameters: dict[str, bool], counter: str
+) -> None:
+    videos = workers.library(3)
+    at_work = {"Status": "Transcoding", "CreationTime": "2025-06-01T00:00:00Z"}
+    workers.vod.put(element("at-work", ModificationTime="2025-06-01T00:00:00Z", **at_work))
+    workers.vod.put(element("still-at-work", ModificationTime="2025-06-01T00:00:00Z", **at_work))
+    workers.finish(workers.start("reconcile", full=True, dry_run=False))
+    workers.vod.put(element("at-work", CreationTime="2025-06-01T00:00:00Z", ModificationTime=f"{workers.now:%Y-%m-%dT%H:%M:%SZ}"))
+
+    job = workers.finish(workers.start(kind, **parameters))
+
+    assert job.counters[counter] == 1
+    with workers.store.reading() as connection:
+        owed = connection.execute(select(sync_request.c.media_id)).scalars().all()
+        statuses = dict(connection.execute(select(media.c.media_id, media.c.status)).all())
+    assert owed == ["still-at-work"]
+    assert statuses == {"at-work": "Normal", "still-at-work": "Transcoding"} | dict.fromkeys(videos, "Normal")
+
+
 def test_backfill_keeps_to_times_statuses_and_types(workers: Workers) -> None:
     workers.library(30), workers.library(10, prefix="audio")
     since = (NOON - timedelta(days=300) + timedelta(minutes=5)).isoformat()

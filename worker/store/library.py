@@ -24,6 +24,8 @@ class Library:
     def compare(self, rows: Iterable[Listed], *, forbidden: bool = False, modified: bool = False) -> tuple[list[str], list[str]]:
         """Of the listed media those that we do not hold, and those that changed since; without those that are asked for already.
 
+        A medium that was answered, and is asked for again later, is not: what it became meanwhile need not wait for that.
+
         `forbidden` takes those that were not ours to see for media that we do not hold. `modified` says that all of them were
         listed because they changed, so that one without a time did.
         """
@@ -128,6 +130,7 @@ _DUE = select(sync_request.c.media_id).where(
     sync_request.c.source == bindparam("s"),
     sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
     sync_request.c.state == "due",
+    sync_request.c.waits == 0,
 )
 _REQUESTED = (
     (sync_request.c.priority == BACKFILL)
