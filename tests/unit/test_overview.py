@@ -31,10 +31,11 @@ def seen(
     changes: Waiting | None = None,
     jobs: tuple[Job, ...] = (),
     failing: dict[str, tuple[int, str]] | None = None,
+    stranded: int = 0,
 ) -> Overview:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
     served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
-    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, jobs, failing or {})
+    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, jobs, failing or {}, stranded)
 
 
 FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
@@ -51,6 +52,8 @@ WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
         (seen(worker(seen=1, claimed=None)), "no worker takes them"),
         (seen(worker(seen=90, claimed=90)), "vodsync work"),
         (seen(), "vodsync work"),
+        (seen(worker(seen=90, claimed=90), overdue=0), "the last one did not stop in order"),
+        (seen(overdue=0, stranded=1), "1 long run waits, and no worker is alive"),
         (seen(worker(seen=1, claimed=1), overdue=0, dead=2), "failures list"),
         (seen(worker(seen=1, claimed=1), overdue=0, jobs=(FAILED,)), "reconcile 7 of source default failed: too many are gone"),
         (seen(worker(seen=1, claimed=1), overdue=0, jobs=(AGAIN,)), "backfill 8 of source default is tried again: no answer"),
@@ -82,6 +85,7 @@ def test_dead_workers_are_named_while_a_source_is_held_back() -> None:
         seen(worker(seen=1, claimed=5)),
         seen(worker(seen=1, claimed=300), overdue=5),
         seen(overdue=0),
+        seen(worker(seen=1, claimed=5), overdue=0, stranded=1),
         seen(overdue=0, changes=Waiting(3, NOON - SECOND)),
         seen(overdue=0, changes=Waiting(0, None)),
     ],

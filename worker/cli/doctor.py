@@ -123,10 +123,12 @@ def _schema(here: Runtime) -> str:
 def _work(here: Runtime) -> str | tuple[Verdict, str]:
     with here.store.reading() as connection:
         seen = overview(connection, now=runtime.now(), sources=here.sources)
-    if seen.problems:
-        return Verdict.BAD, "; ".join(seen.problems)
-    if not any(map(seen.alive, seen.workers)):
-        return Verdict.UNSURE, "no worker is alive; start one with: vodsync work"
+    dead = "" if any(map(seen.alive, seen.workers)) else "no worker is alive"
+    problems = [*seen.problems]
+    if dead and not any(dead in problem for problem in problems):
+        problems.append(f"{dead}; start one with: vodsync work")
+    if problems:
+        return Verdict.BAD if seen.problems else Verdict.UNSURE, "; ".join(problems)
     return f"{sum(map(seen.alive, seen.workers))} workers alive, {seen.backlog.due} sync requests due"
 
 

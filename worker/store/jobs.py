@@ -86,6 +86,11 @@ class Jobs:
         )
         return [Job(*row) for row in rows]
 
+    def stranded(self, *, before: datetime) -> int:
+        """How many could have been taken by then, and were not."""
+        waiting = select(func.count()).where(job.c.state == RUNNING, job.c.available_at < before)
+        return self._connection.execute(waiting).scalar_one()
+
     def last_done(self, source: str, kind: str, **parameters: Any) -> Job | None:
         """The last one that ended well, among those started with these parameters."""
         rows = self._connection.execute(

@@ -48,6 +48,8 @@ class Overview:
     jobs: Sequence[Job] = ()
     #: By source, how many requests failed and are tried again, and the error of one of them.
     failing: Mapping[str, tuple[int, str]] = field(default_factory=dict)
+    #: Long runs that nobody takes.
+    stranded: int = 0
 
     def alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= _SILENT
@@ -62,14 +64,18 @@ class Overview:
         ]
         # Requests that are held back are told of above, and do not wait for a worker.
         held_back = any(held.operation == BATCH for held in self.held)
+        alive = [worker for worker in self.workers if self.alive(worker)]
         if self.served.oldest_due_age > _OVERDUE.total_seconds():
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
-            alive = [worker for worker in self.workers if self.alive(worker)]
             idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > _OVERDUE for worker in alive)
             if not alive:
                 found.append(f"{overdue}, and no worker is alive; start one with: vodsync work")
             elif idle and not held_back:
                 found.append(f"{overdue}, and no worker takes them; look at the workers' logs and start them again")
+        elif self.stranded and not alive:
+            found.append(f"{_runs(self.stranded)}, and no worker is alive; start one with: vodsync work")
+        elif self.workers and not alive:
+            found.append("no worker is alive, and the last one did not stop in order; start one with: vodsync work")
         found += [
             f"{_requests(count)} to source {source}, which is not configured here (any more); describe it in vodsync.toml as "
             f"[sources.{source}], or delete its rows from vod_sync_request"
@@ -84,7 +90,7 @@ class Overview:
         ]
         found += [
             f"{job.kind} {job.id} of source {job.source} {'failed' if job.state == FAILED else 'is tried again'}: "
-            f"{(job.last_error or '')[:300]} (vodsync jobs show {job.id})"
+            f"{(job.last_error or '')[:1000]} (vodsync jobs show {job.id})"
             for job in self.jobs
         ]
         if self.changes and self.changes.since and self.seen_at - self.changes.since > _OVERDUE:
@@ -106,6 +112,10 @@ class Overview:
             "held_back": [asdict(each) for each in self.held],
             "problems": self.problems,
         } | ({"changes": asdict(self.changes)} if self.changes else {})
+
+
+def _runs(count: int) -> str:
+    return "1 long run waits" if count == 1 else f"{count} long runs wait"
 
 
 def _requests(count: int) -> str:
@@ -153,5 +163,6 @@ def overview(connection: Connection, *, now: datetime, sources: Collection[str],
         unserved=dict(map(tuple, unserved)),
         changes=changes if feed or changes.count else None,
         jobs=Jobs(connection).troubled(),
+        stranded=Jobs(connection).stranded(before=now - _OVERDUE),
         failing={source: (count, (error or "")[:300]) for source, count, error in map(tuple, failing)},
     )
