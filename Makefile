@@ -19,7 +19,7 @@ demo: .venv/runtime
 	@$(BIN)/vodsync demo
 
 test: .venv/development
-	$(BIN)/python -m pytest -n 3
+	$(BIN)/python -m pytest -n 4
 
 matrix: .venv/development
 	VODSYNC_TEST_WHOLE_MATRIX=1 $(BIN)/python -m pytest -n 3 tests/system/test_fault_matrix.py

@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import os
 import re
 import secrets
 import tempfile
@@ -34,6 +35,9 @@ DATABASE_PASSWORD = "Sys7emTestDbPassword"
 _SECRET = re.compile(
     rf"{ACCESS_KEY_SECRET}|{CALLBACK_KEY}|{DATABASE_PASSWORD}|guest:guest|auth_key=(?!\*)\w|[?&]Signature=(?!\*)[\w%]|security-token=(?!\*)\w"
 )
+
+#: Each process that shares the tests has one of its own, so that none waits for another.
+REDIS_DATABASE = 9 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,7 @@ class Installation:
 
 
 @contextmanager
-def installed(pair: Pair, folder: Path, *, redis_database: int = 9, **settings: str) -> Iterator[Installation]:
+def installed(pair: Pair, folder: Path, *, redis_database: int = REDIS_DATABASE, **settings: str) -> Iterator[Installation]:
     """An installation with a migrated database and an empty broker; no role runs yet."""
     with ExitStack() as stack:
         database_url = stack.enter_context(_database(pair.database, folder))
@@ -261,7 +265,7 @@ def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
         yield None
         return
     url = require(name)
-    with _alone(name):
+    with _alone(f"{name}-{redis_database}" if name == "redis" else name):
         if name == "redis":
             url = urlsplit(url)._replace(path=f"/{redis_database}").geturl()
             with redis.Redis.from_url(url) as client:
