@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import fcntl
+import functools
 import hashlib
 import json
 import os
 import re
 import secrets
+import shutil
+import subprocess
 import tempfile
 import time
 from collections import Counter
@@ -265,9 +268,10 @@ def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
         yield None
         return
     url = require(name)
-    with _alone(f"{name}-{redis_database}" if name == "redis" else name):
+    own = _own_virtual_host(url) if name == "rabbitmq" else urlsplit(url)._replace(path=f"/{redis_database}").geturl()
+    with _alone(own or name):
+        url = own or url
         if name == "redis":
-            url = urlsplit(url)._replace(path=f"/{redis_database}").geturl()
             with redis.Redis.from_url(url) as client:
                 client.flushdb()
         else:
@@ -277,12 +281,32 @@ def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
         yield url
 
 
+@functools.cache
+def _own_virtual_host(url: str) -> str | None:
+    """The URL of one at RabbitMQ that only this process uses; None where we may not make any, and all take turns at the same."""
+    program = shutil.which("rabbitmqctl")
+    if program is None:
+        return None
+    parts = urlsplit(url)
+    name = f"vodsync-test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+    own = parts._replace(path=f"/{name}").geturl()
+    try:
+        for command in (("add_vhost", name), ("set_permissions", "-p", name, parts.username or "guest", ".*", ".*", ".*")):
+            subprocess.run([program, "-q", *command], check=True, capture_output=True, timeout=30)
+        with kombu.Connection(own) as connection:
+            connection.ensure_connection(max_retries=1)
+    except (subprocess.SubprocessError, OSError, kombu.exceptions.KombuError):
+        return None
+    return own
+
+
 @contextmanager
 def _alone(name: str) -> Iterator[None]:
     """Waits until no other process holds `name`; whoever holds it may take it again."""
     with ExitStack() as stack:
         if not _held[name]:
-            lock = stack.enter_context(Path(tempfile.gettempdir(), f"vodsync-test-{name}.lock").open("w"))
+            file = f"vodsync-test-{hashlib.md5(name.encode()).hexdigest()}.lock"
+            lock = stack.enter_context(Path(tempfile.gettempdir(), file).open("w"))
             fcntl.flock(lock, fcntl.LOCK_EX)
         _held[name] += 1
         try:
