@@ -24,6 +24,7 @@ from worker.sync.listing import Listing
 from worker.sync.policy import Policy
 from worker.sync.reconcile import Reconcile
 from worker.sync.schedule import start_due
+from worker.sync.walk import Position, Seen
 from worker.vod.fake import FakeVod
 
 POLICY = Policy(calls_per_second=10_000)
@@ -272,6 +273,18 @@ def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Workers, an
 
     assert said == "SearchMedia answered without a MediaList and a Total"
     assert (job.state, job.counters["fetched"]) == (DONE, 150)
+
+
+def test_a_token_that_has_expired_begins_its_window_again(workers: Workers) -> None:
+    listing = Listing(workers.store, workers.vod, "default", "default", 10_000, sleep=lambda seconds: None)
+    position = Position(low=NOON - timedelta(days=1), high=NOON, page=61, scrolling=True, token="old")
+    workers.vod.fail(VodRefused("too old", code="InvalidScrollToken.Expired", status=400))
+
+    seen = listing.page("video", position)
+
+    assert isinstance(seen, Seen)
+    assert seen.rows == ()
+    assert (seen.position.page, seen.position.token, seen.position.scrolling, seen.position.restarts) == (1, None, True, 1)
 
 
 def test_a_refused_search_fails_the_job_and_says_why(workers: Workers) -> None:
