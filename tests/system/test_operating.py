@@ -171,6 +171,19 @@ def test_waiting_for_a_worker_that_is_not_there_says_so(tmp_path: Path) -> None:
     assert "waiting" in said.stderr
 
 
+def test_the_doctor_misses_a_worker_beside_dead_letters(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as ready:
+        ready.start_emulator("--media", "1")
+        ready.run("sync", library(ready)[0])
+        ready.database.do("UPDATE vod_sync_request SET state = 'dead'")
+
+        said = ready.run("doctor")
+
+    assert said.returncode == FAILED
+    assert "1 dead letter" in said.stdout + said.stderr
+    assert "no worker is alive" in said.stdout + said.stderr
+
+
 # Stopping
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -39,7 +40,6 @@ def seen(
 
 
 FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
-FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
 AGAIN = Job(8, "default", "backfill", "running", {}, {}, {}, NOON, NOON, None, "no answer")
 HELD = Held("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
 WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
@@ -68,6 +68,14 @@ def test_each_trouble_is_one_sentence_that_names_it(installation: Overview, said
     (problem,) = installation.problems
 
     assert said in problem
+
+
+def test_a_failed_run_is_told_with_the_advice_at_its_end() -> None:
+    refused = replace(FAILED, last_error=f"too many are gone, such as {'0' * 400}; if that is right: --allow-mass-delete")
+
+    (problem,) = seen(worker(seen=1, claimed=1), overdue=0, jobs=(refused,)).problems
+
+    assert "--allow-mass-delete (vodsync jobs show 7)" in problem
 
 
 def test_dead_workers_are_named_while_a_source_is_held_back() -> None:

@@ -21,7 +21,7 @@ from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
 from worker.store import Rollback, schema, tables
-from worker.store.overview import overview
+from worker.store.overview import NO_WORKER, overview
 
 #: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
 _SKEW = timedelta(minutes=1)
@@ -123,13 +123,13 @@ def _schema(here: Runtime) -> str:
 def _work(here: Runtime) -> str | tuple[Verdict, str]:
     with here.store.reading() as connection:
         seen = overview(connection, now=runtime.now(), sources=here.sources)
-    dead = "" if any(map(seen.alive, seen.workers)) else "no worker is alive"
-    problems = [*seen.problems]
-    if dead and not any(dead in problem for problem in problems):
-        problems.append(f"{dead}; start one with: vodsync work")
+    alive, problems = sum(map(seen.alive, seen.workers)), seen.problems
+    verdict = Verdict.BAD if problems else Verdict.UNSURE
+    if not alive and not any(NO_WORKER in problem for problem in problems):
+        problems.append(NO_WORKER)
     if problems:
-        return Verdict.BAD if seen.problems else Verdict.UNSURE, "; ".join(problems)
-    return f"{sum(map(seen.alive, seen.workers))} workers alive, {seen.backlog.due} sync requests due"
+        return verdict, "; ".join(problems)
+    return f"{alive} workers alive, {seen.backlog.due} sync requests due"
 
 
 def _broker() -> str:

@@ -6,7 +6,7 @@ from worker import runtime
 from worker.core.errors import ConfigurationError, SchemaStale
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store import schema
-from worker.store.overview import overview
+from worker.store.overview import NO_WORKER, overview
 
 
 def ready(source: str | None = None) -> runtime.Runtime:
@@ -39,5 +39,5 @@ def trouble(here: runtime.Runtime) -> str | None:
     with here.store.reading() as connection:
         seen = overview(connection, now=runtime.now(), sources=here.sources)
     if not any(map(seen.alive, seen.workers)):
-        return "no worker is alive; start one with: vodsync work"
+        return NO_WORKER
     return seen.problems[0] if seen.problems else None

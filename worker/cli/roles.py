@@ -25,6 +25,7 @@ log = logs.get(__name__)
 _GRACE = 30
 
 _SMQ = typer.Option("--smq", help="Also collect what VOD writes to a queue (VODSYNC_SMQ_ENDPOINT, VODSYNC_SMQ_QUEUE).")
+_CONCURRENCY = typer.Option(min=1, help="Batches fetched at the same time; of several sources two at least.")
 _PORT = typer.Option(min=0, max=65_535, help="Port to listen on (VODSYNC_PORT).")
 _HOST = typer.Option(help="Address to listen on (VODSYNC_HOST).")
 _SUPERVISED = typer.Option("--supervised", hidden=True)
@@ -87,7 +88,7 @@ def serve(
 
 
 def work(
-    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time; of several sources two at least.")] = 4,
+    concurrency: Annotated[int, _CONCURRENCY] = 4,
     beat: Annotated[
         bool, typer.Option("--beat", help="Also send the periodic wake-ups; one process of an installation is enough.")
     ] = False,
@@ -138,7 +139,7 @@ def work(
 def up(
     host: Annotated[str | None, _HOST] = None,
     port: Annotated[int | None, _PORT] = None,
-    concurrency: Annotated[int, typer.Option(min=1, help="Batches fetched at the same time; of several sources two at least.")] = 4,
+    concurrency: Annotated[int, _CONCURRENCY] = 4,
     smq: Annotated[bool, _SMQ] = False,
 ) -> None:
     """Run everything on this machine: migrate, then receiver, worker and beat.

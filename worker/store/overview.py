@@ -19,6 +19,8 @@ from worker.store.workers import Heartbeat, Workers
 _SILENT = timedelta(minutes=1)
 _OVERDUE = timedelta(seconds=30)
 
+NO_WORKER = "no worker is alive; start one with: vodsync work"
+
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
@@ -69,13 +71,13 @@ class Overview:
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
             idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > _OVERDUE for worker in alive)
             if not alive:
-                found.append(f"{overdue}, and no worker is alive; start one with: vodsync work")
+                found.append(f"{overdue}, and {NO_WORKER}")
             elif idle and not held_back:
                 found.append(f"{overdue}, and no worker takes them; look at the workers' logs and start them again")
         elif self.stranded and not alive:
-            found.append(f"{_runs(self.stranded)}, and no worker is alive; start one with: vodsync work")
+            found.append(f"{_runs(self.stranded)}, and {NO_WORKER}")
         elif self.workers and not alive:
-            found.append("no worker is alive, and the last one did not stop in order; start one with: vodsync work")
+            found.append(f"the last one did not stop in order, and {NO_WORKER}")
         found += [
             f"{_requests(count)} to source {source}, which is not configured here (any more); describe it in vodsync.toml as "
             f"[sources.{source}], or delete its rows from vod_sync_request"
