@@ -44,10 +44,10 @@ KEYS = {
 }
 URLS = {"default": URL, "studio": STUDIO_URL, "open": "", "both": URL}
 
-#: Bytes by which the process may grow over a whole run.
 #: What is logged beside information.
 _EXPECTED = (("error", "notification not stored"), ("warning", "callbacks are refused from now on"))
 
+#: Bytes by which the process may grow over a whole run.
 _GROWTH = 400 * 2**20
 
 Headers = list[tuple[bytes, bytes]]

@@ -14,6 +14,7 @@ from worker.core.errors import VodRefused
 from worker.store import Store
 from worker.store.inbox import BACKFILL, LIVE, MANUAL
 from worker.store.tables import media, mezzanine, sync_request
+from worker.sync import backfill, reconcile
 from worker.sync.batch import sync_batch
 from worker.sync.policy import Policy
 from worker.sync.receive import delivery, receive
@@ -207,7 +208,7 @@ def test_a_medium_at_work_is_followed_with_growing_pauses_until_we_give_up(here:
     assert timedelta(days=3) <= here.now - NOON < timedelta(days=3, hours=7)
 
 
-@pytest.mark.parametrize(("reason", "first"), [("backfill", 3 * 3600), ("reconcile", 3 * 3600), ("TranscodeComplete", 60)])
+@pytest.mark.parametrize(("reason", "first"), [(backfill.KIND, 3 * 3600), (reconcile.KIND, 3 * 3600), ("TranscodeComplete", 60)])
 def test_a_medium_that_a_walk_came_across_is_followed_as_slowly_as_it_changes(here: Installation, reason: str, first: int) -> None:
     here.vod.put(element("a", Status="Transcoding", ModificationTime=f"{here.now - timedelta(hours=30):%Y-%m-%dT%H:%M:%SZ}"))
     request(here.store, "a", priority=BACKFILL, reason=reason)

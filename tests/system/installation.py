@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import fcntl
 import functools
 import hashlib
@@ -293,6 +294,7 @@ def _own_virtual_host(url: str) -> str | None:
     try:
         for command in (("add_vhost", name), ("set_permissions", "-p", name, parts.username or "guest", ".*", ".*", ".*")):
             subprocess.run([program, "-q", *command], check=True, capture_output=True, timeout=30)
+        atexit.register(subprocess.run, [program, "-q", "delete_vhost", name], capture_output=True)
         with kombu.Connection(own) as connection:
             connection.ensure_connection(max_retries=1)
     except (subprocess.SubprocessError, OSError, kombu.exceptions.KombuError):

@@ -51,14 +51,14 @@ class Sources:
             }
 
     def start(self) -> None:
-        """Two threads in the pool, fewer than the batches that are due at the sick source."""
+        """Of several sources a pool has two threads at least: fewer than the batches that are due at the sick one."""
         sections = [
             "\n".join([f"[sources.{name}]", *(f'{key} = "{value}"' for key, value in described.items())])
             for name, described in self.described.items()
         ]
         (self.installation.folder / "vodsync.toml").write_text("\n\n".join(sections))
         self.installation.start("receiver", "serve")
-        self.installation.start("worker", "work", "--beat", "--concurrency", "2")
+        self.installation.start("worker", "work", "--beat", "--concurrency", "1")
         self.installation.wait_until_ready()
         eventually(lambda: self.statusz()["workers"], within=20, missing="a worker")
 
