@@ -19,7 +19,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     from worker.queue import collector
 
     monkeypatch.setattr(collector, "doorbell", lambda: SimpleNamespace(ring=lambda: None))
-    return collector
+    return smq_poller
 
 
 @pytest.fixture

@@ -136,4 +136,4 @@ def _rest(oldest: Iterable[str], awaited: Awaited) -> Iterator[str]:
 
 
 def _wonder(here: runtime.Runtime, waiting: int) -> None:
-    say(f"vodsync: {trouble(here) or f'still waiting for {waiting}; Ctrl-C stops waiting, the requests stay'}")
+    say(f"vodsync: {first_problem(here) or f'still waiting for {waiting}; Ctrl-C stops waiting, the requests stay'}")

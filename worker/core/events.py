@@ -11,7 +11,7 @@ from typing import Any, NoReturn
 
 import msgspec
 
-from worker.core import lenient, readers
+from worker.core import field_parsers, lenient_json
 from worker.core.errors import RejectedNotification
 from worker.core.ids import usable
 from worker.core.urls import storable, strip_signature
@@ -82,8 +82,8 @@ def parse(body: bytes) -> Notification:
     status = _text(fields, "Status")
     status = _STATUS.get(status.lower()) or storable(status)[:STATUS_LENGTH]
     try:
-        event_time = readers.instant(fields.get("EventTime"))
-    except readers.Unreadable:
+        event_time = field_parsers.instant(fields.get("EventTime"))
+    except field_parsers.Unreadable:
         event_time = None
     return Notification(
         event_type=event_type,
@@ -154,7 +154,7 @@ def _load(body: bytes) -> tuple[dict[str, Any], str]:
         try:
             said = _decode(body)
         except (msgspec.DecodeError, UnicodeError):
-            said = lenient.loads(received, constant=_no_constant)
+            said = lenient_json.loads(received, constant=_no_constant)
     except (ValueError, RecursionError):
         _refuse()
     if not isinstance(said, dict):

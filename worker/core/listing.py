@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from worker.core.field_parsers import instant, text
 from worker.core.ids import usable
-from worker.core.readers import instant, text
 
 #: Rows of a page, and rows that can be reached by page numbers alone.
 PAGE_ROWS, WALL = 100, 5_000

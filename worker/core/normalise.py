@@ -8,7 +8,8 @@ from typing import Any
 
 import msgspec
 
-from worker.core import readers
+from worker.core import field_parsers
+from worker.core.field_parsers import Unreadable, decimal, flag, instant, integer32, integer64, rate, tags, text, text_or_object
 from worker.core.media import (
     ID_LENGTH,
     JOB_ID_LENGTH,
@@ -21,7 +22,6 @@ from worker.core.media import (
     VideoInfo,
     VideoStream,
 )
-from worker.core.readers import Unreadable, decimal, flag, instant, integer32, integer64, rate, tags, text, text_or_object
 from worker.core.urls import clean
 
 #: VOD's name of a field, our attribute, and how it is read. Where two names fill one attribute, the first that says something wins.
@@ -297,14 +297,14 @@ def _id(source: object, name: str) -> str | None:
 
 
 def _ids(body: dict[str, Any], name: str, unreadable: list[str]) -> frozenset[str]:
-    found, whole = readers.texts(clean(body.get(name)), commas=True)
+    found, whole = field_parsers.texts(clean(body.get(name)), commas=True)
     if not whole:
         unreadable.append(name)
     return frozenset(found or ())
 
 
 def _snapshots(source: dict[str, Any], path: str, unreadable: list[str]) -> tuple[str, ...] | None:
-    found, whole = readers.texts(source.get("Snapshots"), wrapper="Snapshot")
+    found, whole = field_parsers.texts(source.get("Snapshots"), wrapper="Snapshot")
     if not whole:
         unreadable.append(f"{path}Snapshots")
     return found

@@ -60,12 +60,12 @@ class Overview:
     def problems(self) -> list[str]:
         """What somebody should look at, in sentences that name the next step."""
         found = [
-            f"source {held.source}, {held.operation}: {held.fault} (since {held.fault_at:%H:%M:%S} UTC"
-            + (f"; asked again at {held.until:%H:%M:%S})" if held.until > held.fault_at else ")")
+            f"source {back_off.source}, {back_off.operation}: {back_off.fault} (since {back_off.fault_at:%H:%M:%S} UTC"
+            + (f"; asked again at {back_off.until:%H:%M:%S})" if back_off.until > back_off.fault_at else ")")
             for held in self.held
         ]
         # Requests that are held back are told of above, and do not wait for a worker.
-        held_back = any(held.operation == BATCH for held in self.held)
+        held_back = any(back_off.operation == BATCH for held in self.held)
         alive = [worker for worker in self.workers if self.alive(worker)]
         if self.served.oldest_due_age > _OVERDUE.total_seconds():
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Table, select
 
-from worker.core import lenient
+from worker.core import lenient_json
 from worker.core.media import Media
 from worker.store import tables
 from worker.store.catalogue import MEDIA_FIELDS
@@ -133,7 +133,7 @@ def _history(connection: Connection, source: str, media_id: str) -> list[dict[st
 def _error(body: str) -> str | None:
     """What VOD said of a failure: code and message, of itself or of its parts (vod-protocol 2.5)."""
     try:
-        said = lenient.loads(body, constant=str)
+        said = lenient_json.loads(body, constant=str)
     except (ValueError, RecursionError):
         return None
     streams = said.get("StreamInfos") if isinstance(said, dict) else None

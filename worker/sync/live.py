@@ -112,6 +112,6 @@ def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float,
 
 def _why(store: Store, bucket: str, operation: str, wait: timedelta) -> str:
     with store.reading() as connection:
-        held = [held for held in Quota(connection).held() if (held.source, held.operation) == (bucket, operation)]
-    why = held[0].fault if held else "the quota is used up"
+        held = [held for held in Quota(connection).held() if (back_off.source, back_off.operation) == (bucket, operation)]
+    why = back_offs[0].fault if back_offs else "the quota is used up"
     return f"{operation} of source {bucket} is held back for another {wait.total_seconds():.0f} s: {why}"

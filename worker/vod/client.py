@@ -21,7 +21,7 @@ from alibabacloud_tea_openapi.models import Config, OpenApiRequest, Params
 from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
-from worker.core import lenient
+from worker.core import lenient_json
 from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
 from worker.core.listing import PAGE_ROWS, only_of
 from worker.core.urls import storable
@@ -239,7 +239,7 @@ def _decode(action: str, body: Any) -> dict[str, Any]:
     except (msgspec.DecodeError, UnicodeError, RecursionError):
         # What msgspec is too strict for (lone surrogates, other encodings) costs a field later, not the whole answer.
         try:
-            value = lenient.loads(text.decode("utf-8", errors="replace"), constant=str, strict=False)
+            value = lenient_json.loads(text.decode("utf-8", errors="replace"), constant=str, strict=False)
         except (ValueError, RecursionError):
             raise VodUnreadable(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
     if not isinstance(value, dict):
