@@ -31,7 +31,7 @@ from worker.store.tables import media, quota, sync_request
 from worker.sync.batch import Report, sync_batch
 from worker.sync.policy import Policy
 from worker.sync.work import Lane, gates, work_off
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
 

@@ -15,7 +15,7 @@ from worker.core.errors import StoreUnavailable, VodRefused
 from worker.store import Store
 from worker.store.tables import notification, sync_request
 from worker.sync.collect import Collected, Memory, collect
-from worker.vod.smq_answers import Message
+from worker.vod.smq_xml import Message
 
 ATTEMPTS = 3
 

@@ -36,7 +36,7 @@ from worker.sync import batch
 from worker.sync.fetch import Fetch, Fetched
 from worker.sync.policy import Policy
 from worker.sync.receive import delivery, receive
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 #: Batches overlap, letters die and patience ends within a few steps. The quota has the database's own clock, so it never says wait.
 POLICY = Policy(

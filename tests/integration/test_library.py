@@ -25,7 +25,7 @@ from worker.sync.policy import Policy
 from worker.sync.reconcile import Reconcile
 from worker.sync.schedule import start_due
 from worker.sync.walk import Position, Seen
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=10_000)
 LEASE = timedelta(seconds=60)

@@ -17,7 +17,7 @@ from worker.sync.batch import sync_batch
 from worker.sync.live import Live, look_live
 from worker.sync.policy import Policy
 from worker.sync.video_info import look_up
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000)
 KEEPING = Policy(calls_per_second=1000, video_info=True)

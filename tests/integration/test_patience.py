@@ -18,7 +18,7 @@ from worker.sync import backfill, reconcile
 from worker.sync.batch import sync_batch
 from worker.sync.policy import Policy
 from worker.sync.receive import delivery, receive
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
 

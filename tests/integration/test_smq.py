@@ -21,7 +21,7 @@ from worker.emulator.server import running
 from worker.settings import Source
 from worker.vod import credentials
 from worker.vod.smq import Queue
-from worker.vod.smq_answers import Message
+from worker.vod.smq_xml import Message
 
 NAME = "vod-events"
 

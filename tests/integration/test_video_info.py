@@ -22,7 +22,7 @@ from worker.sync.batch import sync_batch
 from worker.sync.policy import Policy
 from worker.sync.video_info import LookedUp, look_up
 from worker.sync.work import Lane, look_up_all, work_off
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0, video_info=True)
 MINUTE = timedelta(minutes=1)

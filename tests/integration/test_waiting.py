@@ -19,7 +19,7 @@ from worker.store.catalogue import MISSING, Catalogue
 from worker.store.inbox import MANUAL, Claim, Inbox
 from worker.store.progress import Outcome
 from worker.sync.batch import sync_batch
-from worker.vod.fake import FakeVod
+from worker.vod.testing import FakeVod
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from worker.core.urls import storable, strip_signature
 from worker.store import Store
 from worker.store.inbox import Delivery
 from worker.sync.receive import delivery, receive
-from worker.vod.smq_answers import Message
+from worker.vod.smq_xml import Message
 
 log = logs.get(__name__)
 

@@ -19,9 +19,9 @@ import httpx
 
 from worker.core.errors import VodCredentials, VodError, VodRefused, VodUnavailable, VodUnreadable
 from worker.settings import Source
-from worker.vod import smq_answers
+from worker.vod import smq_xml
 from worker.vod.credentials import keys
-from worker.vod.smq_answers import Fault, Message, Unreadable
+from worker.vod.smq_xml import Fault, Message, Unreadable
 
 #: Messages that one call receives or deletes (vod-protocol 3.2).
 LIMIT = 16
@@ -120,7 +120,7 @@ class Queue:
         if status in (200, 204):
             return len(receipts)
         try:
-            left = smq_answers.faults(content)
+            left = smq_xml.faults(content)
         except Unreadable:
             left = []
         if status == 404 and left:
@@ -167,7 +167,7 @@ class Queue:
         status, content = self._call("GET", query, wait=wait)
         if status == 200:
             try:
-                return smq_answers.messages(content)
+                return smq_xml.messages(content)
             except Unreadable as error:
                 raise VodUnreadable(f"the queue {self.name} answered with {error}") from None
         refusal = self._sort(status, content)
@@ -216,7 +216,7 @@ class Queue:
     def _sort(self, status: int, content: bytes) -> VodError:
         """By the code first, by the status second (vod-protocol 3.2)."""
         try:
-            fault = smq_answers.fault(content)
+            fault = smq_xml.fault(content)
         except Unreadable:
             # A gateway in between, or an error as plain text.
             named = _IN_PLAIN_TEXT.search(content) if 400 <= status < 500 else None
