@@ -12,7 +12,7 @@ from benchmarks.idle import family
 from benchmarks.installation import ServerMissing
 from benchmarks.library import find, run, start, unchanged, unlimited
 from benchmarks.report import Measure, at_most
-from worker.store.jobs import OVER
+from worker.store.jobs.job_rows import OVER
 from worker.sync import backfill
 
 _PART = "large"

@@ -14,9 +14,9 @@ import sqlalchemy as sa
 from benchmarks import notices
 from benchmarks.installation import POSTGRESQL, Installation, ServerMissing, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_least, at_most
-from worker.store.jobs import OVER, Job, Jobs
+from worker.store.heartbeats import Workers
+from worker.store.jobs.job_rows import OVER, Job, Jobs
 from worker.store.tables import media, sync_request
-from worker.store.workers import Workers
 from worker.sync import backfill, reconcile, renormalise
 
 _PART = "library"

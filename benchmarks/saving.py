@@ -24,7 +24,7 @@ from worker.core.media import BATCH_LIMIT, Media
 from worker.core.normalise import read_media
 from worker.emulator.library import Library
 from worker.store import Store, tables
-from worker.store.catalogue import Catalogue
+from worker.store.catalogue.assets import Catalogue
 
 _PART = "saving"
 _SOURCE = "default"

@@ -11,7 +11,7 @@ from worker.core import events
 from worker.core.media import Media
 from worker.core.normalise import read_media
 from worker.store import Store
-from worker.store.inbox import LIVE, Claim, Inbox, Request
+from worker.store.inbox.sync_requests import LIVE, Claim, Inbox, Request
 from worker.sync.receive import delivery, receive
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)

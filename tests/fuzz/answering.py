@@ -26,8 +26,8 @@ from worker.core.media import Answer, Media
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
 from worker.core.urls import MAX_LEVELS
 from worker.store import tables
-from worker.store.catalogue import Catalogue
-from worker.store.inbox import LIVE, Inbox, Request
+from worker.store.catalogue.assets import Catalogue
+from worker.store.inbox.sync_requests import LIVE, Inbox, Request
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
 from worker.vod import client

@@ -10,9 +10,9 @@ import pytest
 
 from tests.builders import NOON, clip
 from worker.store import Store
-from worker.store.catalogue import Catalogue
-from worker.store.changes import Change, Changes
+from worker.store.catalogue.assets import Catalogue
 from worker.store.leases import Leases
+from worker.store.outbox import Change, Changes
 from worker.sync.announce import announce, drop_old
 
 SECOND = timedelta(seconds=1)

@@ -23,10 +23,10 @@ from worker.core.errors import (
 )
 from worker.core.ids import reference_key
 from worker.store import Store
-from worker.store.catalogue import Catalogue
-from worker.store.inbox import BACKFILL, LIVE
-from worker.store.overview import overview
-from worker.store.quota import Quota
+from worker.store.catalogue.assets import Catalogue
+from worker.store.inbox.sync_requests import BACKFILL, LIVE
+from worker.store.installation_health import overview
+from worker.store.rate_limit import Quota
 from worker.store.tables import media, quota, sync_request
 from worker.sync.batch import Report, sync_batch
 from worker.sync.policy import Policy

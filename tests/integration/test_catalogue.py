@@ -12,8 +12,9 @@ from sqlalchemy import Table, select
 
 from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media
-from worker.store import Store, records, tables
-from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue, Saved
+from worker.store import Store, tables
+from worker.store.catalogue import media_view
+from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue, Saved
 
 
 def save(store: Store, *medias: Media, at: Any = NOON) -> Saved:
@@ -31,7 +32,7 @@ def row(store: Store, media_id: str, table: Table = tables.media) -> Any:
 
 def record(store: Store, media_id: str) -> dict[str, Any]:
     with store.reading() as connection:
-        found = records.find(connection, "default", media_id)
+        found = media_view.find(connection, "default", media_id)
     assert found is not None
     return found
 

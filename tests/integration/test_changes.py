@@ -12,8 +12,8 @@ from sqlalchemy import event
 from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media, VideoInfo
 from worker.store import Rollback, Store
-from worker.store.catalogue import FORBIDDEN, MISSING, Catalogue
-from worker.store.changes import Change, Changes
+from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue
+from worker.store.outbox import Change, Changes
 
 
 class Desk:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, claim, claimed, notify, request
 from worker.store import Store
-from worker.store.inbox import BACKFILL, LIVE, MANUAL, Claim, Inbox, Postponement
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Inbox, Postponement
 from worker.store.tables import notification, sync_request
 
 

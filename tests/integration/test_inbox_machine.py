@@ -30,8 +30,8 @@ from tests.builders import NOON, SECOND, announced, body, element
 from worker.core import events
 from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
 from worker.store import Store, tables
-from worker.store.inbox import BACKFILL, MANUAL, Claim, Inbox, Request
-from worker.store.quota import Slot
+from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Inbox, Request
+from worker.store.rate_limit import Slot
 from worker.sync import batch
 from worker.sync.fetch import Fetch, Fetched
 from worker.sync.policy import Policy

@@ -13,9 +13,9 @@ from sqlalchemy import select, update
 from tests.builders import NOON, SECOND, element, notify
 from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnavailable
 from worker.store import Store
-from worker.store.inbox import LIVE
-from worker.store.jobs import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
-from worker.store.quota import BATCH, Quota
+from worker.store.inbox.sync_requests import LIVE
+from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
+from worker.store.rate_limit import BATCH, Quota
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.backfill import Backfill
 from worker.sync.batch import sync_batch
@@ -560,7 +560,7 @@ def test_dead_letters_are_not_counted_as_fetched(workers: Workers) -> None:
 def test_a_step_that_the_database_does_not_take_says_so(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
     workers.library(30)
     job = workers.counted("backfill")
-    monkeypatch.setattr("worker.store.notes.Notes.add", lambda *_: 1 / 0)
+    monkeypatch.setattr("worker.store.jobs.seen_media.Notes.add", lambda *_: 1 / 0)
     workers.turn()
     said = workers.find(job).last_error
     monkeypatch.undo()

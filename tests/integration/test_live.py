@@ -11,7 +11,7 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, element, notify
 from worker.core.errors import VodCredentials, VodRefused, VodUnavailable, VodUnreadable
 from worker.store import Store
-from worker.store.quota import BATCH, Quota
+from worker.store.rate_limit import BATCH, Quota
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
 from worker.sync.live import Live, look_live

@@ -12,7 +12,7 @@ from tests.builders import NOON, SECOND, announced, body, element, notify, reque
 from worker.core import events
 from worker.core.errors import VodRefused
 from worker.store import Store
-from worker.store.inbox import BACKFILL, LIVE, MANUAL
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.tables import media, mezzanine, sync_request
 from worker.sync import backfill, reconcile
 from worker.sync.batch import sync_batch

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import update
 
 from worker.store import Store
-from worker.store.quota import BATCH, Quota, Slot
+from worker.store.rate_limit import BATCH, Quota, Slot
 from worker.store.tables import quota
 
 SECOND = timedelta(seconds=1)

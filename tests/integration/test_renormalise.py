@@ -16,10 +16,10 @@ from worker.core.media import Media
 from worker.core.normalise import read_media
 from worker.emulator.library import Library
 from worker.store import Store, tables
-from worker.store.catalogue import MISSING, Catalogue
-from worker.store.changes import Changes
-from worker.store.derivation import Derivation
-from worker.store.jobs import Job, Jobs
+from worker.store.catalogue.assets import MISSING, Catalogue
+from worker.store.catalogue.rederive import Derivation
+from worker.store.jobs.job_rows import Job, Jobs
+from worker.store.outbox import Changes
 from worker.sync import renormalise
 from worker.sync.jobs import run_jobs
 from worker.sync.renormalise import KIND, Renormalise, preview

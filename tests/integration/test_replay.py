@@ -10,10 +10,11 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from tests.builders import NOON, SECOND, notify
-from worker.store import Store, recorded, tables
-from worker.store.inbox import MANUAL
-from worker.store.jobs import Job, Jobs
-from worker.store.recorded import Which
+from worker.store import Store, tables
+from worker.store.inbox import notification_log
+from worker.store.inbox.notification_log import Which
+from worker.store.inbox.sync_requests import MANUAL
+from worker.store.jobs.job_rows import Job, Jobs
 from worker.sync import replay
 from worker.sync.jobs import run_jobs
 from worker.sync.replay import KIND, Replay, parameters, preview
@@ -120,7 +121,7 @@ def test_other_sources_stay_out_of_it(store: Store) -> None:
 def test_every_notification_comes_once_whatever_the_step(
     store: Store, media: int, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(recorded, "_LAST", recorded._LAST.offset(window - 1))
+    monkeypatch.setattr(notification_log, "_LAST", notification_log._LAST.offset(window - 1))
     monkeypatch.setattr(replay, "_MEDIA", media)
     ids = [f"m{number}" for number in range(9)]
     told(store, *ids)

@@ -9,7 +9,7 @@ from tests.builders import NOON, SECOND, claimed, request
 from worker.core.errors import StoreUnavailable
 from worker.core.reprocess import Priority, Reprocess
 from worker.store import Store
-from worker.store.inbox import BACKFILL, LIVE, MANUAL
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.tables import sync_request
 from worker.sync.reprocess import reprocess
 

@@ -11,9 +11,9 @@ from sqlalchemy import insert, select, update
 
 from tests.builders import NOON, SECOND, claimed, notify, request
 from worker.store import Store, tables
-from worker.store.inbox import Inbox
-from worker.store.jobs import CANCELLED, DONE, Jobs
-from worker.store.told import Told
+from worker.store.inbox.history import Told
+from worker.store.inbox.sync_requests import Inbox
+from worker.store.jobs.job_rows import CANCELLED, DONE, Jobs
 from worker.sync import retention
 from worker.sync.retention import Keep, Pruner
 

@@ -9,9 +9,10 @@ import pytest
 
 from tests.builders import NOON, SECOND, clip, element, typed
 from worker.core.media import Media
-from worker.store import Store, selection
-from worker.store.catalogue import MISSING, Catalogue
-from worker.store.selection import Selection, selected
+from worker.store import Store
+from worker.store.catalogue import media_filter
+from worker.store.catalogue.assets import MISSING, Catalogue
+from worker.store.catalogue.media_filter import Selection, selected
 
 
 def save(store: Store, *medias: Media, at: Any = NOON, source: str = "default") -> None:
@@ -67,7 +68,7 @@ def test_media_with_unreadable_fields_can_be_chosen(store: Store) -> None:
 
 @pytest.mark.parametrize("window", [1, 2, 3, 7, 8, 100])
 def test_every_medium_comes_once_whatever_the_window(store: Store, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_LAST", selection._LAST.offset(window - 1))
+    monkeypatch.setattr(media_filter, "_LAST", media_filter._LAST.offset(window - 1))
     ids = ["A", "a", "B", "b", "_1", "-2", "Z9"]
     save(store, *(clip(each) for each in ids), clip("other", Title="Other"))
 
@@ -77,7 +78,7 @@ def test_every_medium_comes_once_whatever_the_window(store: Store, window: int, 
 
 
 def test_media_that_stop_passing_meanwhile_pass_over_no_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_LAST", selection._LAST.offset(9))
+    monkeypatch.setattr(media_filter, "_LAST", media_filter._LAST.offset(9))
     ids = [f"m{number:02}" for number in range(35)]
     save(store, *(clip(each) for each in ids))
 

@@ -14,10 +14,10 @@ from tests.builders import NOON, SECOND, element, notify, request
 from worker import runtime
 from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
 from worker.store import Store
-from worker.store.inbox import BACKFILL, LIVE, MANUAL
-from worker.store.quota import Quota, Slot
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
+from worker.store.inbox.video_info_queue import Later, VideoInfos
+from worker.store.rate_limit import Quota, Slot
 from worker.store.tables import media, video_info
-from worker.store.video_infos import Later, VideoInfos
 from worker.sync.batch import sync_batch
 from worker.sync.policy import Policy
 from worker.sync.video_info import LookedUp, look_up

@@ -15,9 +15,9 @@ from worker.cli.waiting import Awaited, wait
 from worker.runtime import Runtime
 from worker.settings import load
 from worker.store import Store
-from worker.store.catalogue import MISSING, Catalogue
-from worker.store.inbox import MANUAL, Claim, Inbox
-from worker.store.progress import Outcome
+from worker.store.catalogue.assets import MISSING, Catalogue
+from worker.store.inbox.outcomes import Outcome
+from worker.store.inbox.sync_requests import MANUAL, Claim, Inbox
 from worker.sync.batch import sync_batch
 from worker.vod.testing import FakeVod
 

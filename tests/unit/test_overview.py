@@ -7,11 +7,11 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from worker.store.changes import Waiting
-from worker.store.jobs import Job
-from worker.store.overview import Backlog, Overview
-from worker.store.quota import Held
-from worker.store.workers import Heartbeat
+from worker.store.heartbeats import Heartbeat
+from worker.store.installation_health import Backlog, Overview
+from worker.store.jobs.job_rows import Job
+from worker.store.outbox import Waiting
+from worker.store.rate_limit import Held
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)

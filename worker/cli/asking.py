@@ -17,11 +17,11 @@ from worker.core.ids import reference_key
 from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import DEFAULT_SOURCE
-from worker.store import records
-from worker.store.catalogue import FORBIDDEN, OK
-from worker.store.overview import Overview, overview
+from worker.store.catalogue import media_view
+from worker.store.catalogue.assets import FORBIDDEN, OK
+from worker.store.heartbeats import Heartbeat
+from worker.store.installation_health import Overview, overview
 from worker.store.spool import Spooled
-from worker.store.workers import Heartbeat
 from worker.sync.live import look_live
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
@@ -109,7 +109,7 @@ def show(
         _show_live(here, source, media_id, as_json=as_json)
         return
     with here.store.reading() as connection:
-        record = records.find(connection, source, media_id) or records.find(connection, source, reference_key(media_id))
+        record = media_view.find(connection, source, media_id) or media_view.find(connection, source, reference_key(media_id))
     if record is None:
         raise typer.Exit(complain(f"nothing is stored for {media_id}; fetch it with: vodsync sync {media_id}", Exit.FAILED))
     if as_json:

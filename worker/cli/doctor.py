@@ -21,7 +21,7 @@ from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
 from worker.store import Rollback, schema, tables
-from worker.store.overview import NO_WORKER, overview
+from worker.store.installation_health import NO_WORKER, overview
 
 #: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
 _SKEW = timedelta(minutes=1)

@@ -19,8 +19,8 @@ from worker import runtime
 from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
 from worker.cli.ready import ready, trouble
 from worker.core.errors import StoreUnavailable
-from worker.store.jobs import DONE, FAILED, OVER, PAUSED, Job, Jobs
-from worker.store.library import Library
+from worker.store.jobs.inventory import Library
+from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs
 
 app = typer.Typer(help="Look at long runs (backfill, reconcile ...), pause, resume or cancel them.", no_args_is_help=True)
 

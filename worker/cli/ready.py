@@ -6,7 +6,7 @@ from worker import runtime
 from worker.core.errors import ConfigurationError, SchemaStale
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store import schema
-from worker.store.overview import NO_WORKER, overview
+from worker.store.installation_health import NO_WORKER, overview
 
 
 def ready(source: str | None = None) -> runtime.Runtime:

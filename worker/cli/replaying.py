@@ -9,7 +9,7 @@ import typer
 from worker.cli import jobs
 from worker.cli.ready import ready
 from worker.settings import DEFAULT_SOURCE
-from worker.store.recorded import Which
+from worker.store.inbox.notification_log import Which
 from worker.sync.replay import KIND, parameters, preview
 
 

@@ -20,10 +20,10 @@ from worker.cli.ready import ready
 from worker.cli.waiting import Awaited, wait
 from worker.core import ids as core_ids
 from worker.settings import DEFAULT_SOURCE
-from worker.store import catalogue
-from worker.store.inbox import BACKFILL, LIVE, MANUAL, Inbox, Request
-from worker.store.progress import Outcome
-from worker.store.selection import FIELDS, NUMBERS, Selection, selected
+from worker.store.catalogue import assets
+from worker.store.catalogue.media_filter import FIELDS, NUMBERS, Selection, selected
+from worker.store.inbox.outcomes import Outcome
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
 
 #: Ids requested in one transaction.
 _CHUNK = 1000
@@ -31,7 +31,7 @@ _CHUNK = 1000
 #: Ids that are none, or did not arrive, and are named.
 _NAMED = 20
 
-_STATES = (catalogue.OK, catalogue.MISSING, catalogue.FORBIDDEN, catalogue.DELETED)
+_STATES = (assets.OK, assets.MISSING, assets.FORBIDDEN, assets.DELETED)
 
 
 class Priority(enum.StrEnum):

@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 from worker import runtime
 from worker.cli.output import Bar, say
 from worker.cli.ready import trouble
-from worker.store.progress import Ended, Outcome, outcomes
+from worker.store.inbox.outcomes import Ended, Outcome, outcomes
 
 #: Ids that are looked up at once; failures that are kept to be named.
 _CHUNK, _KEPT = 1000, 10_000

@@ -17,7 +17,7 @@ from worker import logs, runtime
 from worker.core.errors import BrokerRefused, StoreUnavailable
 from worker.queue.brokers import ANSWER, CONNECT, declare_exchange
 from worker.queue.celery_app import app
-from worker.store.changes import Change
+from worker.store.outbox import Change
 from worker.sync.announce import announce, drop_old
 
 log = logs.get(__name__)

@@ -16,8 +16,8 @@ from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue import tasks
 from worker.queue.celery_app import app
-from worker.store.quota import CREDENTIALS, Quota
-from worker.store.workers import Heartbeat, Workers
+from worker.store.heartbeats import Heartbeat, Workers
+from worker.store.rate_limit import CREDENTIALS, Quota
 from worker.sync.work import gates
 
 log = logs.get(__name__)

@@ -6,7 +6,7 @@ from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
 from worker.queue.doorbell import doorbell
-from worker.store.overview import backlog
+from worker.store.installation_health import backlog
 from worker.sync.work import Worked, look_up_all, work_off
 
 log = logs.get(__name__)

@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.util import immutabledict
 
 from worker.core.errors import ConfigurationError
-from worker.store.patient import connector
+from worker.store.driver_timeouts import connector
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",

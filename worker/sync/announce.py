@@ -11,8 +11,8 @@ from sqlalchemy import Connection
 
 from worker import logs
 from worker.store import Rollback, Store
-from worker.store.changes import Change, Changes
 from worker.store.leases import Leases
+from worker.store.outbox import Change, Changes
 
 log = logs.get(__name__)
 

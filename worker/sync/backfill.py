@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.store.jobs import Job
-from worker.store.library import Library
-from worker.store.notes import Notes
+from worker.store.jobs.inventory import Library
+from worker.store.jobs.job_rows import Job
+from worker.store.jobs.seen_media import Notes
 from worker.sync.jobs import Step
 from worker.sync.listing import TYPES, Listing
 from worker.sync.walk import Position, Seen, begin

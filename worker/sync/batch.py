@@ -15,11 +15,11 @@ from worker.core.ids import reference_key
 from worker.core.media import Media
 from worker.core.urls import storable
 from worker.store import Rollback, Store
-from worker.store.catalogue import DELETED, FORBIDDEN, MISSING, OK, Catalogue
-from worker.store.inbox import Claim, Inbox, Postponement, SyncRequest
-from worker.store.quota import Quota, Slot
-from worker.store.told import Deletion, Told
-from worker.store.video_infos import VideoInfos
+from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
+from worker.store.inbox.history import Deletion, Told
+from worker.store.inbox.sync_requests import Claim, Inbox, Postponement, SyncRequest
+from worker.store.inbox.video_info_queue import VideoInfos
+from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import OPERATION, Fetch, Fetched
 from worker.sync.policy import STANDARD, Policy
 from worker.vod import Vod

@@ -14,8 +14,8 @@ from worker.core.ids import split
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
-from worker.store.inbox import Claim
-from worker.store.quota import BATCH, Quota, Slot
+from worker.store.inbox.sync_requests import Claim
+from worker.store.rate_limit import BATCH, Quota, Slot
 from worker.sync.policy import Policy
 from worker.sync.slots import next_slot
 from worker.vod import Vod

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled
 from worker.store import Rollback, Store
-from worker.store.jobs import DONE, FAILED, Job, Jobs
+from worker.store.jobs.job_rows import DONE, FAILED, Job, Jobs
 
 log = logs.get(__name__)
 

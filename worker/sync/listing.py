@@ -12,8 +12,8 @@ from worker import logs
 from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnreadable
 from worker.core.listing import Page, read_page
 from worker.store import Store
-from worker.store.library import Library
-from worker.store.quota import Quota, Slot
+from worker.store.jobs.inventory import Library
+from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import hold_back
 from worker.sync.jobs import JobRefused, Step
 from worker.sync.policy import STANDARD

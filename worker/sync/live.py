@@ -9,10 +9,11 @@ from datetime import timedelta
 
 from worker.core.errors import VodError, VodRefused, VodUnavailable, VodUnreadable
 from worker.core.media import Answer, Media
-from worker.store import Store, records
-from worker.store.catalogue import DELETED, FORBIDDEN, MISSING, OK
-from worker.store.quota import BATCH, Quota
-from worker.store.records import Difference
+from worker.store import Store
+from worker.store.catalogue import media_view
+from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
+from worker.store.catalogue.media_view import Difference
+from worker.store.rate_limit import BATCH, Quota
 from worker.sync.fetch import call
 from worker.sync.policy import Policy
 from worker.sync.slots import next_slot
@@ -71,15 +72,15 @@ def look_live(
 
 def _compare(store: Store, source: str, media: Media, added: dict[str, str | None]) -> Live:
     with store.reading() as connection:
-        record = records.find(connection, source, media.media_id) or {}
+        record = media_view.find(connection, source, media.media_id) or {}
     stored = record.get("state")
-    said = records.answered(media) | added | {"state": OK}
-    return Live(source, media.media_id, stored, OK, records.differences(record if stored else {}, said))
+    said = media_view.answered(media) | added | {"state": OK}
+    return Live(source, media.media_id, stored, OK, media_view.differences(record if stored else {}, said))
 
 
 def _absent(store: Store, source: str, media_id: str, at_vod: str) -> Live:
     with store.reading() as connection:
-        record = records.find(connection, source, media_id) or {}
+        record = media_view.find(connection, source, media_id) or {}
     stored = record.get("state")
     # What is deleted is unknown to VOD from then on.
     same = stored in (at_vod, None) or (at_vod == MISSING and stored == DELETED)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.core.media import BATCH_LIMIT, Media
-from worker.store.inbox import BACKFILL, LIVE, MANUAL, Postponement, SyncRequest
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Postponement, SyncRequest
 
 #: VOD is still at work on a medium in these states (vod-protocol 9.2).
 _UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from worker.core.events import Notification
 from worker.store import Store
-from worker.store.inbox import LIVE, Delivery, Inbox, Request
+from worker.store.inbox.sync_requests import LIVE, Delivery, Inbox, Request
 
 #: The reason of a sync request names the event; the column holds this many characters.
 _REASON_LENGTH = 64

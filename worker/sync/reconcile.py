@@ -10,10 +10,10 @@ from sqlalchemy import Connection
 
 from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnavailable
 from worker.core.media import BATCH_LIMIT, Answer
-from worker.store.jobs import Job, Jobs
-from worker.store.library import Library
-from worker.store.notes import Notes
-from worker.store.quota import Quota, Slot
+from worker.store.jobs.inventory import Library
+from worker.store.jobs.job_rows import Job, Jobs
+from worker.store.jobs.seen_media import Notes
+from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import OPERATION, call, departing, hold_back
 from worker.sync.jobs import JobRefused, Step
 from worker.sync.listing import TYPES, Listing

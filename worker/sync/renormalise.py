@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.core.errors import StoreUnavailable
 from worker.store import Store
-from worker.store.derivation import Compared, Derivation, count_answers
-from worker.store.jobs import Job
+from worker.store.catalogue.rederive import Compared, Derivation, count_answers
+from worker.store.jobs.job_rows import Job
 from worker.sync.jobs import Step
 
 log = logs.get(__name__)

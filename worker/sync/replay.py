@@ -12,9 +12,9 @@ from sqlalchemy import Connection
 from worker.core.errors import RejectedNotification
 from worker.core.events import parse
 from worker.store import Store
-from worker.store.inbox import MANUAL, Inbox, Request
-from worker.store.jobs import Job
-from worker.store.recorded import Recorded, Which
+from worker.store.inbox.notification_log import Recorded, Which
+from worker.store.inbox.sync_requests import MANUAL, Inbox, Request
+from worker.store.jobs.job_rows import Job
 from worker.sync.jobs import Step
 
 KIND = "replay"

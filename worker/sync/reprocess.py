@@ -7,7 +7,7 @@ from datetime import datetime
 
 from worker.core.reprocess import Reprocess
 from worker.store import Store
-from worker.store.inbox import BACKFILL, LIVE, MANUAL, Inbox, Request
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
 
 _PRIORITIES = {"live": LIVE, "manual": MANUAL, "backfill": BACKFILL}
 

@@ -13,8 +13,8 @@ from sqlalchemy import Connection
 
 from worker import logs
 from worker.store import Store
-from worker.store.jobs import Jobs
-from worker.store.notes import Notes
+from worker.store.jobs.job_rows import Jobs
+from worker.store.jobs.seen_media import Notes
 from worker.store.retention import Forgotten, Retention
 
 log = logs.get(__name__)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from worker.store import Store
-from worker.store.quota import Quota, Slot
+from worker.store.rate_limit import Quota, Slot
 
 
 def next_slot(

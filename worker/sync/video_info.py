@@ -20,10 +20,10 @@ from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRe
 from worker.core.media import VideoInfo
 from worker.core.normalise import read_video_info
 from worker.store import Rollback, Store
-from worker.store.catalogue import Catalogue
-from worker.store.inbox import BACKFILL
-from worker.store.quota import Quota, Slot
-from worker.store.video_infos import Later, LookUps, Owed, VideoInfos
+from worker.store.catalogue.assets import Catalogue
+from worker.store.inbox.sync_requests import BACKFILL
+from worker.store.inbox.video_info_queue import Later, LookUps, Owed, VideoInfos
+from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import hold_back
 from worker.sync.policy import STANDARD, Policy
 from worker.vod import Vod

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from worker import __version__
 from worker.core.errors import SchemaStale, StoreUnavailable
 from worker.store import Store, schema
-from worker.store.overview import Overview, overview
+from worker.store.installation_health import Overview, overview
 from worker.store.spool import Spool, Spooled
 from worker.web import answers
 

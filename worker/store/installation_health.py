@@ -9,11 +9,11 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
-from worker.store.changes import Changes, Waiting
-from worker.store.jobs import FAILED, Job, Jobs
-from worker.store.quota import BATCH, Held, Quota
+from worker.store.heartbeats import Heartbeat, Workers
+from worker.store.jobs.job_rows import FAILED, Job, Jobs
+from worker.store.outbox import Changes, Waiting
+from worker.store.rate_limit import BATCH, Held, Quota
 from worker.store.tables import media, notification, sync_request
-from worker.store.workers import Heartbeat, Workers
 
 #: A worker that did not speak for so long is called silent; work that is due for so long is not being done.
 _SILENT = timedelta(minutes=1)

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, delete, func, or_, select, update
 
-from worker.store.inbox import MANUAL
+from worker.store.inbox.sync_requests import MANUAL
 from worker.store.tables import sync_request
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
 from worker.core.listing import Listed
-from worker.store.jobs import OVER
+from worker.store.jobs.job_rows import OVER
 from worker.store.tables import job, listed
 
 

@@ -8,8 +8,8 @@ from datetime import datetime
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
 from worker.core.listing import Listed
-from worker.store.catalogue import FORBIDDEN, OK, Catalogue
-from worker.store.inbox import BACKFILL, Inbox, Request
+from worker.store.catalogue.assets import FORBIDDEN, OK, Catalogue
+from worker.store.inbox.sync_requests import BACKFILL, Inbox, Request
 from worker.store.tables import listed, media, suspect, sync_request
 
 

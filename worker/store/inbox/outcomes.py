@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, bindparam, select
 
-from worker.store.catalogue import DELETED, FORBIDDEN, MISSING
-from worker.store.inbox import BACKFILL
+from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING
+from worker.store.inbox.sync_requests import BACKFILL
 from worker.store.tables import media, sync_request
 
 

@@ -12,9 +12,9 @@ from sqlalchemy import Column, Connection, Table, bindparam, delete, insert, sel
 
 from worker.core.media import Media, VideoInfo
 from worker.core.normalise import content_hash
-from worker.store import changes, tables
-from worker.store.changes import Changes
-from worker.store.differences import Before
+from worker.store import outbox, tables
+from worker.store.catalogue.change_detection import Before
+from worker.store.outbox import Changes
 
 #: What VOD says of a medium: known, unknown to it, not ours to see, or deleted (by its own event).
 OK, MISSING, FORBIDDEN, DELETED = "ok", "missing", "forbidden", "deleted"
@@ -86,8 +86,8 @@ class Catalogue:
                     created[media_id] = fields
                 elif fields:
                     updated[media_id] = fields
-            self._changes.add(source, changes.CREATED, created, changed_at=observed_at)
-            self._changes.add(source, changes.UPDATED, updated, changed_at=observed_at)
+            self._changes.add(source, outbox.CREATED, created, changed_at=observed_at)
+            self._changes.add(source, outbox.UPDATED, updated, changed_at=observed_at)
         return saved
 
     def states(self, source: str, media_ids: Collection[str]) -> dict[str, str]:
@@ -152,7 +152,7 @@ class Catalogue:
             self._connection.execute(UPDATE_MEDIA, rows)
         if self._changes:
             fields = {row["m"]: [name for name, value in said[row["m"]].items() if stored[row["m"]][name] != value] for row in rows}
-            self._changes.add(source, changes.UPDATED, fields, changed_at=observed_at)
+            self._changes.add(source, outbox.UPDATED, fields, changed_at=observed_at)
 
     def _stored(self, source: str, media_ids: Collection[str]) -> dict[str, Any]:
         if not media_ids:
@@ -174,7 +174,7 @@ class Catalogue:
             for row in stored
             if row.content_hash is not None or row.media_id in known
         }
-        self._changes.add(source, changes.DELETED if state == DELETED else changes.UPDATED, fields, changed_at=observed_at)
+        self._changes.add(source, outbox.DELETED if state == DELETED else outbox.UPDATED, fields, changed_at=observed_at)
 
     def _observe(self, source: str, media_ids: Sequence[str], observed_at: datetime) -> None:
         if media_ids:

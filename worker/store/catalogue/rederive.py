@@ -14,9 +14,9 @@ from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table, and_, 
 from worker.core.media import Media
 from worker.core.normalise import content_hash, read_media
 from worker.store import tables
-from worker.store.catalogue import DELETE_RAW, INSERT_RAW, MEDIA_FIELDS, PARTS, UPDATE_MEDIA, Part, media_columns, raw_row
-from worker.store.changes import UPDATED, Changes
-from worker.store.differences import Before
+from worker.store.catalogue.assets import DELETE_RAW, INSERT_RAW, MEDIA_FIELDS, PARTS, UPDATE_MEDIA, Part, media_columns, raw_row
+from worker.store.catalogue.change_detection import Before
+from worker.store.outbox import UPDATED, Changes
 from worker.store.types import ExactDecimal, as_sqlite
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, and_, bindparam, case, literal_column, null, 
 
 from worker.core.media import VideoInfo
 from worker.store.dialects import Upsert, in_index_order
-from worker.store.inbox import LANES
+from worker.store.inbox.sync_requests import LANES
 from worker.store.tables import video_info
 
 

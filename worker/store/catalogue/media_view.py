@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Table, select
 from worker.core import lenient_json
 from worker.core.media import Media
 from worker.store import tables
-from worker.store.catalogue import MEDIA_FIELDS
+from worker.store.catalogue.assets import MEDIA_FIELDS
 
 #: Notifications shown as a medium's history, newest first.
 _HISTORY = 20
