@@ -13,7 +13,7 @@ from benchmarks.installation import ServerMissing
 from benchmarks.library import find, run, start, unchanged, unlimited
 from benchmarks.report import Measure, at_most
 from worker.store.jobs.job_rows import OVER
-from worker.sync import backfill
+from worker.sync.jobs import backfill
 
 _PART = "large"
 

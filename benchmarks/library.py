@@ -17,7 +17,7 @@ from benchmarks.report import Measure, Wanted, at_least, at_most
 from worker.store.heartbeats import Workers
 from worker.store.jobs.job_rows import OVER, Job, Jobs
 from worker.store.tables import media, sync_request
-from worker.sync import backfill, reconcile, renormalise
+from worker.sync.jobs import backfill, reconcile, renormalise
 
 _PART = "library"
 

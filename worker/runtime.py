@@ -16,16 +16,16 @@ from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
-from worker.sync import backfill, reconcile, renormalise, replay
-from worker.sync.backfill import Backfill
-from worker.sync.jobs import Kind, Kinds
-from worker.sync.listing import Listing
-from worker.sync.policy import Policy
-from worker.sync.reconcile import Reconcile
-from worker.sync.renormalise import Renormalise
-from worker.sync.replay import Replay
+from worker.sync.drain import Gates, Lane
+from worker.sync.jobs import backfill, reconcile, renormalise, replay
+from worker.sync.jobs.backfill import Backfill
+from worker.sync.jobs.listing import Listing
+from worker.sync.jobs.reconcile import Reconcile
+from worker.sync.jobs.renormalise import Renormalise
+from worker.sync.jobs.replay import Replay
+from worker.sync.jobs.run import Kind, Kinds
 from worker.sync.retention import Keep
-from worker.sync.work import Gates, Lane
+from worker.sync.retry_policy import Policy
 
 log = logs.get(__name__)
 

@@ -13,7 +13,7 @@ from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.leases import Leases
 from worker.store.outbox import Change, Changes
-from worker.sync.announce import announce, drop_old
+from worker.sync.publish_changes import announce, drop_old
 
 SECOND = timedelta(seconds=1)
 
@@ -204,7 +204,7 @@ def test_what_nobody_took_in_time_is_dropped(store: Store) -> None:
 
 
 def test_one_that_is_asked_to_stop_drops_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sync.announce._OLD", 1)
+    monkeypatch.setattr("worker.sync.publish_changes._OLD", 1)
     save(store, "a", "b")
 
     class Soon(threading.Event):

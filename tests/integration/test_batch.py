@@ -29,8 +29,8 @@ from worker.store.installation_health import overview
 from worker.store.rate_limit import Quota
 from worker.store.tables import media, quota, sync_request
 from worker.sync.batch import Report, sync_batch
-from worker.sync.policy import Policy
-from worker.sync.work import Lane, gates, work_off
+from worker.sync.drain import Lane, gates, work_off
+from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)

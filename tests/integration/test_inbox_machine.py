@@ -34,8 +34,8 @@ from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Inbox, Req
 from worker.store.rate_limit import Slot
 from worker.sync import batch
 from worker.sync.fetch import Fetch, Fetched
-from worker.sync.policy import Policy
 from worker.sync.receive import delivery, receive
+from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
 
 #: Batches overlap, letters die and patience ends within a few steps. The quota has the database's own clock, so it never says wait.

@@ -17,14 +17,14 @@ from worker.store.inbox.sync_requests import LIVE
 from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
 from worker.store.rate_limit import BATCH, Quota
 from worker.store.tables import media, suspect, sync_request
-from worker.sync.backfill import Backfill
 from worker.sync.batch import sync_batch
-from worker.sync.jobs import run_jobs
-from worker.sync.listing import Listing
-from worker.sync.policy import Policy
-from worker.sync.reconcile import Reconcile
-from worker.sync.schedule import start_due
-from worker.sync.walk import Position, Seen
+from worker.sync.jobs.backfill import Backfill
+from worker.sync.jobs.listing import Listing
+from worker.sync.jobs.paging import Position, Seen
+from worker.sync.jobs.reconcile import Reconcile
+from worker.sync.jobs.run import run_jobs
+from worker.sync.jobs.schedule import start_due
+from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=10_000)
@@ -309,7 +309,7 @@ def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Wor
 
 
 def test_a_backfill_rests_while_enough_is_waiting(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sync.listing._ENOUGH", 150)
+    monkeypatch.setattr("worker.sync.jobs.listing._ENOUGH", 150)
     workers.library(500)
     job = workers.start("backfill")
     most = 0

@@ -14,8 +14,8 @@ from worker.store import Store
 from worker.store.rate_limit import BATCH, Quota
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
-from worker.sync.live import Live, look_live
-from worker.sync.policy import Policy
+from worker.sync.retry_policy import Policy
+from worker.sync.verify import Live, look_live
 from worker.sync.video_info import look_up
 from worker.vod.testing import FakeVod
 

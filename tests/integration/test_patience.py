@@ -14,10 +14,10 @@ from worker.core.errors import VodRefused
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.tables import media, mezzanine, sync_request
-from worker.sync import backfill, reconcile
 from worker.sync.batch import sync_batch
-from worker.sync.policy import Policy
+from worker.sync.jobs import backfill, reconcile
 from worker.sync.receive import delivery, receive
+from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)

@@ -20,9 +20,9 @@ from worker.store.catalogue.assets import MISSING, Catalogue
 from worker.store.catalogue.rederive import Derivation
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.outbox import Changes
-from worker.sync import renormalise
-from worker.sync.jobs import run_jobs
-from worker.sync.renormalise import KIND, Renormalise, preview
+from worker.sync.jobs import renormalise
+from worker.sync.jobs.renormalise import KIND, Renormalise, preview
+from worker.sync.jobs.run import run_jobs
 
 LATER = NOON + timedelta(days=1)
 TABLES = (tables.media, tables.mezzanine, tables.audio_stream, tables.video_stream, tables.play_info, tables.raw)

@@ -15,9 +15,9 @@ from worker.store.inbox import notification_log
 from worker.store.inbox.notification_log import Which
 from worker.store.inbox.sync_requests import MANUAL
 from worker.store.jobs.job_rows import Job, Jobs
-from worker.sync import replay
-from worker.sync.jobs import run_jobs
-from worker.sync.replay import KIND, Replay, parameters, preview
+from worker.sync.jobs import replay
+from worker.sync.jobs.replay import KIND, Replay, parameters, preview
+from worker.sync.jobs.run import run_jobs
 
 LATER = NOON + timedelta(days=1)
 

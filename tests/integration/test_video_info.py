@@ -19,9 +19,9 @@ from worker.store.inbox.video_info_queue import Later, VideoInfos
 from worker.store.rate_limit import Quota, Slot
 from worker.store.tables import media, video_info
 from worker.sync.batch import sync_batch
-from worker.sync.policy import Policy
+from worker.sync.drain import Lane, look_up_all, work_off
+from worker.sync.retry_policy import Policy
 from worker.sync.video_info import LookedUp, look_up
-from worker.sync.work import Lane, look_up_all, work_off
 from worker.vod.testing import FakeVod
 
 POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0, video_info=True)

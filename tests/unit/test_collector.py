@@ -10,7 +10,7 @@ import pytest
 
 from worker import runtime, settings
 from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused, VodUnavailable, VodUnreadable
-from worker.sync.collect import Collected
+from worker.sync.poll_smq import Collected
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.listing import PAGE_ROWS, WALL, Listed, Page
-from worker.sync.walk import INDEXED, Position, WalkRefused, advance, begin, match, restart
+from worker.sync.jobs.paging import INDEXED, Position, WalkRefused, advance, begin, match, restart
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 

@@ -22,7 +22,7 @@ from worker.store.catalogue.assets import FORBIDDEN, OK
 from worker.store.heartbeats import Heartbeat
 from worker.store.installation_health import Overview, overview
 from worker.store.spool import Spooled
-from worker.sync.live import look_live
+from worker.sync.verify import look_live
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
 _SOURCE = typer.Option(help="The account + region, as named in vodsync.toml.")

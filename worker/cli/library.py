@@ -10,8 +10,8 @@ import typer
 from worker.cli import jobs
 from worker.cli.output import Exit, complain
 from worker.settings import DEFAULT_SOURCE
-from worker.sync import backfill as backfilling
-from worker.sync import reconcile as reconciling
+from worker.sync.jobs import backfill as backfilling
+from worker.sync.jobs import reconcile as reconciling
 
 
 class MediaType(enum.StrEnum):

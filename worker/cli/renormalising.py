@@ -9,7 +9,7 @@ import typer
 from worker.cli import jobs
 from worker.cli.ready import ready
 from worker.settings import DEFAULT_SOURCE
-from worker.sync.renormalise import KIND, preview
+from worker.sync.jobs.renormalise import KIND, preview
 
 
 def renormalise(

@@ -10,7 +10,7 @@ from worker.cli import jobs
 from worker.cli.ready import ready
 from worker.settings import DEFAULT_SOURCE
 from worker.store.inbox.notification_log import Which
-from worker.sync.replay import KIND, parameters, preview
+from worker.sync.jobs.replay import KIND, parameters, preview
 
 
 def replay(

@@ -18,7 +18,7 @@ from worker.core.errors import BrokerRefused, StoreUnavailable
 from worker.queue.brokers import ANSWER, CONNECT, declare_exchange
 from worker.queue.celery_app import app
 from worker.store.outbox import Change
-from worker.sync.announce import announce, drop_old
+from worker.sync.publish_changes import announce, drop_old
 
 log = logs.get(__name__)
 

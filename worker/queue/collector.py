@@ -15,7 +15,7 @@ from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRe
 from worker.queue.celery_app import app
 from worker.queue.doorbell import doorbell
 from worker.runtime import Runtime
-from worker.sync.collect import Memory, collect
+from worker.sync.poll_smq import Memory, collect
 
 if TYPE_CHECKING:
     from worker.vod.smq import Queue

@@ -13,9 +13,9 @@ from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
 from worker.queue.doorbell import doorbell
-from worker.sync.jobs import run_jobs
+from worker.sync.jobs.run import run_jobs
+from worker.sync.jobs.schedule import start_due
 from worker.sync.retention import Pruner
-from worker.sync.schedule import start_due
 
 log = logs.get(__name__)
 

@@ -18,7 +18,7 @@ from worker.queue import tasks
 from worker.queue.celery_app import app
 from worker.store.heartbeats import Heartbeat, Workers
 from worker.store.rate_limit import CREDENTIALS, Quota
-from worker.sync.work import gates
+from worker.sync.drain import gates
 
 log = logs.get(__name__)
 

@@ -7,7 +7,7 @@ from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
 from worker.queue.doorbell import doorbell
 from worker.store.installation_health import backlog
-from worker.sync.work import Worked, look_up_all, work_off
+from worker.sync.drain import Worked, look_up_all, work_off
 
 log = logs.get(__name__)
 

@@ -21,7 +21,7 @@ from worker.store.inbox.sync_requests import Claim, Inbox, Postponement, SyncReq
 from worker.store.inbox.video_info_queue import VideoInfos
 from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import OPERATION, Fetch, Fetched
-from worker.sync.policy import STANDARD, Policy
+from worker.sync.retry_policy import STANDARD, Policy
 from worker.vod import Vod
 
 log = logs.get(__name__)

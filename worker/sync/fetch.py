@@ -16,8 +16,8 @@ from worker.core.normalise import read_answer
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
 from worker.store.rate_limit import BATCH, Quota, Slot
-from worker.sync.policy import Policy
-from worker.sync.slots import next_slot
+from worker.sync.rate_limit import next_slot
+from worker.sync.retry_policy import Policy
 from worker.vod import Vod
 
 log = logs.get(__name__)

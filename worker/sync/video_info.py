@@ -25,7 +25,7 @@ from worker.store.inbox.sync_requests import BACKFILL
 from worker.store.inbox.video_info_queue import Later, LookUps, Owed, VideoInfos
 from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import hold_back
-from worker.sync.policy import STANDARD, Policy
+from worker.sync.retry_policy import STANDARD, Policy
 from worker.vod import Vod
 
 log = logs.get(__name__)

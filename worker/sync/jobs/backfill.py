@@ -10,9 +10,9 @@ from sqlalchemy import Connection
 from worker.store.jobs.inventory import Library
 from worker.store.jobs.job_rows import Job
 from worker.store.jobs.seen_media import Notes
-from worker.sync.jobs import Step
-from worker.sync.listing import TYPES, Listing
-from worker.sync.walk import Position, Seen, begin
+from worker.sync.jobs.listing import TYPES, Listing
+from worker.sync.jobs.paging import Position, Seen, begin
+from worker.sync.jobs.run import Step
 
 KIND = "backfill"
 

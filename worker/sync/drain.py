@@ -11,7 +11,7 @@ from types import MappingProxyType
 
 from worker.store import Store
 from worker.sync.batch import Report, sync_batch
-from worker.sync.policy import Policy
+from worker.sync.retry_policy import Policy
 from worker.sync.video_info import look_up
 from worker.vod import Vod
 

@@ -15,10 +15,10 @@ from worker.store import Store
 from worker.store.jobs.inventory import Library
 from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import hold_back
-from worker.sync.jobs import JobRefused, Step
-from worker.sync.policy import STANDARD
-from worker.sync.slots import next_slot
-from worker.sync.walk import Position, Seen, WalkRefused, advance, match, restart
+from worker.sync.jobs.paging import Position, Seen, WalkRefused, advance, match, restart
+from worker.sync.jobs.run import JobRefused, Step
+from worker.sync.rate_limit import next_slot
+from worker.sync.retry_policy import STANDARD
 from worker.vod import Vod
 
 log = logs.get(__name__)

@@ -12,7 +12,7 @@ from worker.core.errors import StoreUnavailable
 from worker.store import Store
 from worker.store.catalogue.rederive import Compared, Derivation, count_answers
 from worker.store.jobs.job_rows import Job
-from worker.sync.jobs import Step
+from worker.sync.jobs.run import Step
 
 log = logs.get(__name__)
 

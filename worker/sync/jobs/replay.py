@@ -15,7 +15,7 @@ from worker.store import Store
 from worker.store.inbox.notification_log import Recorded, Which
 from worker.store.inbox.sync_requests import MANUAL, Inbox, Request
 from worker.store.jobs.job_rows import Job
-from worker.sync.jobs import Step
+from worker.sync.jobs.run import Step
 
 KIND = "replay"
 

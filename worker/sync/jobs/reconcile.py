@@ -15,11 +15,11 @@ from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.jobs.seen_media import Notes
 from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import OPERATION, call, departing, hold_back
-from worker.sync.jobs import JobRefused, Step
-from worker.sync.listing import TYPES, Listing
-from worker.sync.policy import Policy
-from worker.sync.slots import next_slot
-from worker.sync.walk import Position, Seen, begin
+from worker.sync.jobs.listing import TYPES, Listing
+from worker.sync.jobs.paging import Position, Seen, begin
+from worker.sync.jobs.run import JobRefused, Step
+from worker.sync.rate_limit import next_slot
+from worker.sync.retry_policy import Policy
 
 KIND = "reconcile"
 

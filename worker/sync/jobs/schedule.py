@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Rollback, Store
 from worker.store.jobs.job_rows import Jobs
-from worker.sync import reconcile
+from worker.sync.jobs import reconcile
 
 log = logs.get(__name__)
 

@@ -15,8 +15,8 @@ from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
 from worker.store.catalogue.media_view import Difference
 from worker.store.rate_limit import BATCH, Quota
 from worker.sync.fetch import call
-from worker.sync.policy import Policy
-from worker.sync.slots import next_slot
+from worker.sync.rate_limit import next_slot
+from worker.sync.retry_policy import Policy
 from worker.sync.video_info import CALLS_PER_SECOND, OPERATION, get_video_info
 from worker.vod import Vod
 

@@ -1,0 +1,1 @@
+"""Long runs over a library or the notification log: backfill, reconcile, renormalise, replay, and the paging they share."""
