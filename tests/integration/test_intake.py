@@ -82,14 +82,14 @@ def house(
     request: pytest.FixtureRequest, tmp_path: Path, store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[House]:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
-    from worker.queue import reprocess
+    from worker.queue.services import reprocess_consumer
 
     broker = Broker(require(request.param), tmp_path)
     broker.open().release()
-    made = House(broker, store, reprocess, log)
-    monkeypatch.setattr(reprocess, "REPROCESS_QUEUE", broker.queue)
-    monkeypatch.setattr(reprocess, "REJECTED_QUEUE", kombu.Queue(made.rejected, durable=True))
-    monkeypatch.setattr(reprocess, "log", log)
+    made = House(broker, store, reprocess_consumer, log)
+    monkeypatch.setattr(reprocess_consumer, "REPROCESS_QUEUE", broker.queue)
+    monkeypatch.setattr(reprocess_consumer, "REJECTED_QUEUE", kombu.Queue(made.rejected, durable=True))
+    monkeypatch.setattr(reprocess_consumer, "log", log)
     yield made
     made.close()
     broker.close()

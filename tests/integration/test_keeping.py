@@ -20,9 +20,9 @@ import redis
 
 from tests.conftest import require
 from worker.core.errors import BrokerRefused
-from worker.queue import keeping, kept_files, kept_lists
+from worker.queue import reliable_filesystem, reliable_redis, reliable_transport
 from worker.queue.brokers import broker_options, declare, declare_exchange, keeping_connection
-from worker.queue.keeping import payload
+from worker.queue.reliable_transport import payload
 
 ASKED = b'{"media_ids": ["a"]}'
 
@@ -101,8 +101,8 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given back after seconds is given back at once."""
-    monkeypatch.setattr(keeping, "TEND", 0.2)
-    monkeypatch.setattr(kept_lists, "LEASE", 2)
+    monkeypatch.setattr(reliable_transport, "TEND", 0.2)
+    monkeypatch.setattr(reliable_redis, "LEASE", 2)
 
 
 def test_whoever_pushes_it_a_message_arrives_once(broker: Broker) -> None:
@@ -198,7 +198,7 @@ ODD = [
 
 @pytest.mark.parametrize("broker", ["embedded", "redis"], indirect=True)
 def test_no_message_breaks_the_one_who_takes_it(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kept_files, "_WRITING", 0)
+    monkeypatch.setattr(reliable_filesystem, "_WRITING", 0)
     for body in ODD:
         broker.push(body)
     taken: list[Any] = []

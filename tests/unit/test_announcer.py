@@ -28,7 +28,7 @@ class Stop:
 @pytest.mark.parametrize("feed", ["on", "off"])
 def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.MonkeyPatch, feed: str) -> None:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": feed})))
-    from worker.queue import announcer
+    from worker.queue.services import change_relay
 
     tries: list[bool] = []
 
@@ -36,10 +36,10 @@ def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.Mo
         tries.append(True)
         raise ZeroDivisionError
 
-    made = announcer.Announcer(SimpleNamespace())
-    monkeypatch.setattr(announcer, "drop_old", drop_old)
-    monkeypatch.setattr(announcer, "announce", lambda *_, **__: 0)
-    monkeypatch.setattr(announcer, "_TIDY", 0)
+    made = change_relay.Announcer(SimpleNamespace())
+    monkeypatch.setattr(change_relay, "drop_old", drop_old)
+    monkeypatch.setattr(change_relay, "announce", lambda *_, **__: 0)
+    monkeypatch.setattr(change_relay, "_TIDY", 0)
     monkeypatch.setattr(made, "_stopped", Stop(3))
 
     made._run()
@@ -49,7 +49,7 @@ def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.Mo
 
 def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": "on"})))
-    from worker.queue import announcer
+    from worker.queue.services import change_relay
 
     outcomes: list[Any] = [ConnectionError(), BrokerRefused("of another type"), BrokerRefused("of another type"), 3]
 
@@ -60,9 +60,9 @@ def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pyt
         return int(outcome)
 
     log = Log()
-    made = announcer.Announcer(SimpleNamespace())
-    monkeypatch.setattr(announcer, "announce", announce)
-    monkeypatch.setattr(announcer, "log", log)
+    made = change_relay.Announcer(SimpleNamespace())
+    monkeypatch.setattr(change_relay, "announce", announce)
+    monkeypatch.setattr(change_relay, "log", log)
 
     sent = [made._announce() for _ in range(4)]
 

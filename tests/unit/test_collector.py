@@ -16,9 +16,9 @@ from worker.sync.poll_smq import Collected
 @pytest.fixture
 def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
-    from worker.queue import collector
+    from worker.queue.services import smq_poller
 
-    monkeypatch.setattr(collector, "doorbell", lambda: SimpleNamespace(ring=lambda: None))
+    monkeypatch.setattr(smq_poller, "doorbell", lambda: SimpleNamespace(ring=lambda: None))
     return smq_poller
 
 

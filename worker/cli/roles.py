@@ -110,8 +110,8 @@ def work(
     from celery.beat import EmbeddedService
 
     from worker.queue import app
-    from worker.queue.clock import Scheduler
-    from worker.queue.stopping import Worker
+    from worker.queue.beat import Scheduler
+    from worker.queue.worker_process import Worker
 
     if len(here.lanes) > 1:
         # One thread could wait for one source's VOD while the others have work.

@@ -175,7 +175,7 @@ def _request(here: runtime.Runtime, source: str, keys: list[str], priority: int)
 
 def ring() -> None:
     """Wake the workers, where a broker takes it; they find the work anyway."""
-    from worker.queue.doorbell import doorbell
+    from worker.queue.wakeups import doorbell
 
     bell = doorbell()
     bell.ring()

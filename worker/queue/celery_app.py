@@ -52,7 +52,7 @@ def _create() -> Celery:
         worker_redirect_stdouts=False,
         enable_utc=True,
         timezone="UTC",
-        beat_scheduler="worker.queue.clock:Scheduler",
+        beat_scheduler="worker.queue.beat:Scheduler",
         beat_schedule={"sweep": {"task": "vodsync.sweep", "schedule": 10.0, "options": {"expires": 10}}},
     )
     return created

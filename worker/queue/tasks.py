@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
-from worker.queue.doorbell import doorbell
+from worker.queue.wakeups import doorbell
 from worker.store.installation_health import backlog
 from worker.sync.drain import Worked, look_up_all, work_off
 

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker import logs, runtime
 from worker.core.errors import VodsyncError
-from worker.queue.doorbell import doorbell
+from worker.queue.wakeups import doorbell
 from worker.store.inbox.sync_requests import Delivery
 from worker.sync import receive as receiving
 from worker.web import answers

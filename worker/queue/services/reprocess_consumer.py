@@ -21,7 +21,7 @@ from worker.core.errors import RejectedMessage, StoreUnavailable
 from worker.core.reprocess import MOST, Reprocess, is_json, read
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, keeping_connection
 from worker.queue.celery_app import app
-from worker.queue.doorbell import doorbell
+from worker.queue.wakeups import doorbell
 from worker.settings import DEFAULT_SOURCE
 from worker.sync.reprocess import reprocess
 

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from kombu.transport import redis
 
-from worker.queue.keeping import Keeping
+from worker.queue.reliable_transport import Keeping
 
 #: Seconds without a word from the taker of a message after which somebody else gets it.
 LEASE = 20

@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from worker import embedded_broker, logs
 from worker.core.reprocess import is_json
-from worker.queue.keeping import Keeping
+from worker.queue.reliable_transport import Keeping
 
 log = logs.get(__name__)
 

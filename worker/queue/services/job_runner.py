@@ -12,7 +12,7 @@ from celery import bootsteps
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable
 from worker.queue.celery_app import app
-from worker.queue.doorbell import doorbell
+from worker.queue.wakeups import doorbell
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
 from worker.sync.retention import Pruner

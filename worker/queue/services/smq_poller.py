@@ -13,7 +13,7 @@ from sqlalchemy import select
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused
 from worker.queue.celery_app import app
-from worker.queue.doorbell import doorbell
+from worker.queue.wakeups import doorbell
 from worker.runtime import Runtime
 from worker.sync.poll_smq import Memory, collect
 
