@@ -19,11 +19,11 @@ from worker.core.errors import VodsyncError
 from worker.queue.wakeups import doorbell
 from worker.store.inbox.sync_requests import Delivery
 from worker.sync import receive as receiving
-from worker.web import answers
-from worker.web.forwarder import Forwarder
+from worker.web import responses
 from worker.web.group_commit import GroupCommit
 from worker.web.health import Health
 from worker.web.receiver import Receiver
+from worker.web.spool_drainer import Forwarder
 
 log = logs.get(__name__)
 
@@ -104,7 +104,7 @@ def create() -> Starlette:
             Route("/readyz", health.readyz),
             Route("/statusz", health.statusz),
         ],
-        exception_handlers={HTTPException: answers.not_routed, Exception: answers.failed},
+        exception_handlers={HTTPException: responses.not_routed, Exception: responses.failed},
         lifespan=lifespan,
     )
     # A redirect counts as a failed delivery (vod-protocol 1.1), and is no error in our shape.

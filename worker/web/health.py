@@ -16,7 +16,7 @@ from worker.core.errors import SchemaStale, StoreUnavailable
 from worker.store import Store, schema
 from worker.store.installation_health import Overview, overview
 from worker.store.spool import Spool, Spooled
-from worker.web import answers
+from worker.web import responses
 
 #: Seconds: an answer about health that takes longer is an answer too.
 _PATIENCE = 3.0
@@ -81,7 +81,7 @@ class Health:
         body: dict[str, Any] = {"ready": not down, "parts": parts}
         if down:
             body |= {"error": f"{down[0]}: {parts[down[0]]['error']}", "reason": down[0]}
-        return answers.json(body, 503 if down else 200)
+        return responses.json(body, 503 if down else 200)
 
     async def statusz(self, _request: Request) -> Response:
         spool = await self._spool_state()
@@ -91,10 +91,10 @@ class Health:
         try:
             revision, seen = await self._aside(self._look)
         except StoreUnavailable as error:
-            return answers.json(body | {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]})
+            return responses.json(body | {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]})
         schema_state = {"revision": revision, "expected": schema.REVISION}
         body |= {"database": self._database("degraded"), "schema": schema_state} | seen.as_json()
-        return answers.json(body | {"problems": [*problems, *seen.problems]})
+        return responses.json(body | {"problems": [*problems, *seen.problems]})
 
     def close(self) -> None:
         self._threads.shutdown(wait=False)

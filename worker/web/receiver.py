@@ -17,7 +17,7 @@ from worker.core.errors import RejectedNotification, StoreUnavailable
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store.inbox.sync_requests import Delivery
 from worker.sync.receive import delivery
-from worker.web import answers
+from worker.web import responses
 from worker.web.group_commit import BufferFull, GroupCommit
 
 log = logs.get(__name__)
@@ -97,7 +97,7 @@ class Receiver:
         source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
         check = self._checks.get(source)
         if check is None:
-            return answers.error(404, "no source has this name; it stands in vodsync.toml as [sources.NAME]", "source")
+            return responses.error(404, "no source has this name; it stands in vodsync.toml as [sources.NAME]", "source")
         now = self._now()
         try:
             headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
@@ -115,23 +115,23 @@ class Receiver:
             await self._group.submit(delivery(source, notification, received_at=now), len(body))
         except RejectedNotification as error:
             log.info("notification rejected", source=source, reason=error.reason)
-            return answers.error(_STATUS.get(error.reason, 401), str(error), error.reason)
+            return responses.error(_STATUS.get(error.reason, 401), str(error), error.reason)
         except TooLarge:
-            return answers.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
+            return responses.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
         except TimeoutError:
-            return answers.error(
+            return responses.error(
                 408, f"the body did not come within {_BODY_TIME:g} s; send it again", "slow", {"Connection": "close"}
             )
         except BufferFull as error:
-            return answers.error(503, f"{error}; send it again", "buffer", _RETRY)
+            return responses.error(503, f"{error}; send it again", "buffer", _RETRY)
         except StoreUnavailable as error:
             log.error("notification not stored", source=source, error=str(error))
-            return answers.error(503, "the database did not take the notification; send it again", "store", _RETRY)
+            return responses.error(503, "the database did not take the notification; send it again", "store", _RETRY)
         except (Disconnected, asyncio.CancelledError):
             raise
         except Exception as error:
             log.error("notification not handled", source=source, error=type(error).__name__)
-            return answers.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
+            return responses.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
         return None
 
     def _refuse(self, source: str, error: RejectedNotification, now: datetime) -> None:
