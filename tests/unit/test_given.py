@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 import typer
 
-from worker.cli.given import read_ids
+from worker.cli.id_input import read_ids
 
 
 @pytest.mark.parametrize("text", ["a b,c", "a\nb\r\nc\n", "\ufeffa,\n,b\t c,,", "  a\n\n b\fc"])

@@ -12,20 +12,20 @@ import typer
 
 from worker import __version__
 from worker.cli import (
-    asking,
+    config,
     demo,
     doctor,
-    effective,
     emulate,
     failures,
     jobs,
     library,
-    notifying,
-    renormalising,
-    replaying,
+    migrate,
+    notify,
+    renormalise,
+    replay,
     roles,
-    schema,
-    syncing,
+    show,
+    sync,
 )
 from worker.cli.output import Exit, complain
 from worker.core.errors import (
@@ -73,20 +73,20 @@ app.command()(demo.demo)
 app.command()(roles.up)
 app.command()(roles.serve)
 app.command()(roles.work)
-app.add_typer(schema.app, name="migrate")
-app.command()(asking.status)
-app.command()(asking.show)
-app.command()(syncing.sync)
-app.command()(renormalising.renormalise)
-app.command()(replaying.replay)
+app.add_typer(migrate.app, name="migrate")
+app.command()(show.status)
+app.command()(show.show)
+app.command()(sync.sync)
+app.command()(renormalise.renormalise)
+app.command()(replay.replay)
 app.add_typer(failures.app, name="failures")
 app.command()(library.backfill)
 app.command()(library.reconcile)
 app.add_typer(jobs.app, name="jobs")
 app.command()(doctor.doctor)
-app.command()(notifying.notify)
+app.command()(notify.notify)
 app.command()(emulate.emulate)
-app.command(name="config")(effective.config)
+app.command(name="config")(config.config)
 
 
 def main() -> None:

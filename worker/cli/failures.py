@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from worker import runtime
+from worker.cli.context import ready
 from worker.cli.output import Exit, cell, complain, counted, print_json, say, stdout, table
-from worker.cli.ready import ready
-from worker.cli.syncing import ring
+from worker.cli.sync import ring
 from worker.store.inbox.dead_letters import Choice, Failures
 
 app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)

@@ -16,8 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worker import runtime
+from worker.cli.context import ready, trouble
 from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
-from worker.cli.ready import ready, trouble
 from worker.core.errors import StoreUnavailable
 from worker.store.jobs.inventory import Library
 from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs

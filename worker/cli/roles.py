@@ -13,8 +13,8 @@ from typing import Annotated, Any
 import typer
 
 from worker import logs, runtime
+from worker.cli.context import callback_path
 from worker.cli.output import Exit, say
-from worker.cli.ready import callback_path
 from worker.cli.supervisor import Supervisor, end_with_parent
 from worker.core.errors import ConfigurationError, StoreUnavailable
 from worker.store import schema

@@ -14,10 +14,10 @@ from typing import Annotated, Any
 import typer
 
 from worker import runtime
-from worker.cli.given import read_ids
+from worker.cli.context import ready
+from worker.cli.id_input import read_ids
 from worker.cli.output import Bar, Exit, cell, complain, print_json, say
-from worker.cli.ready import ready
-from worker.cli.waiting import Awaited, wait
+from worker.cli.progress import Awaited, wait
 from worker.core import ids as core_ids
 from worker.settings import DEFAULT_SOURCE
 from worker.store.catalogue import assets

@@ -10,8 +10,8 @@ from itertools import islice
 from tempfile import SpooledTemporaryFile
 
 from worker import runtime
+from worker.cli.context import trouble
 from worker.cli.output import Bar, say
-from worker.cli.ready import trouble
 from worker.store.inbox.outcomes import Ended, Outcome, outcomes
 
 #: Ids that are looked up at once; failures that are kept to be named.

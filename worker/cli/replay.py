@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import jobs
-from worker.cli.ready import ready
+from worker.cli.context import ready
 from worker.settings import DEFAULT_SOURCE
 from worker.store.inbox.notification_log import Which
 from worker.sync.jobs.replay import KIND, parameters, preview

@@ -10,8 +10,8 @@ import typer
 from rich.table import Table
 
 from worker import runtime
+from worker.cli.context import ready
 from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
-from worker.cli.ready import ready
 from worker.core.errors import StoreUnavailable
 from worker.core.ids import reference_key
 from worker.logs import redactor

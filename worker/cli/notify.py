@@ -10,8 +10,8 @@ import msgspec
 import typer
 
 from worker import runtime
+from worker.cli.context import callback_path, named
 from worker.cli.output import Exit, cell, complain, say
-from worker.cli.ready import callback_path, named
 from worker.core import signature
 from worker.core.ids import usable
 from worker.settings import DEFAULT_SOURCE
