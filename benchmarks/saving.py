@@ -22,7 +22,7 @@ from benchmarks.installation import ServerMissing, database, folder
 from benchmarks.report import Measure, at_least
 from worker.core.media import BATCH_LIMIT, Media
 from worker.core.normalise import read_media
-from worker.emulator.library import Library
+from worker.emulator.library.library import Library
 from worker.store import Store, tables
 from worker.store.catalogue.assets import Catalogue
 

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.server import running
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.server.server import running
 
 KEY = "Demo1Key"
 

@@ -14,7 +14,7 @@ from sqlalchemy import bindparam, select, text, update
 from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media
 from worker.core.normalise import read_media
-from worker.emulator.library import Library
+from worker.emulator.library.library import Library
 from worker.store import Store, tables
 from worker.store.catalogue.assets import MISSING, Catalogue
 from worker.store.catalogue.rederive import Derivation

@@ -16,8 +16,8 @@ import pytest
 from tests import pace
 from worker.core import events
 from worker.core.errors import VodCredentials, VodRefused, VodUnavailable
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.server import running
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.server.server import running
 from worker.settings import Source
 from worker.vod import credentials
 from worker.vod.smq import Queue

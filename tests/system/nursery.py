@@ -38,7 +38,7 @@ _COMMON = (
     "typer",
     "uvicorn.protocols.http.httptools_impl",
     "worker.cli",
-    "worker.emulator.app",
+    "worker.emulator.server.app",
     "worker.vod.client",
 )
 

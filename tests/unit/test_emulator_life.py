@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from worker.emulator.account import Life
-from worker.emulator.library import Library
+from worker.emulator.library.account import Life
+from worker.emulator.library.library import Library
 
 START = 1_764_000_000.0
 

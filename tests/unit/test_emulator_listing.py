@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.clock import iso
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.faults import Faults, Mischief
-from worker.emulator.library import Library
-from worker.emulator.listing import Listing
-from worker.emulator.refusal import Refusal
-from worker.emulator.scroll import Scroll
-from worker.emulator.search import Search
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.faults import Faults, Mischief
+from worker.emulator.api.listing import Listing
+from worker.emulator.api.scroll import Scroll
+from worker.emulator.api.search import Search
+from worker.emulator.library.clock import iso
+from worker.emulator.library.library import Library
+from worker.emulator.server.config import EmulatorConfig
 
 NOW = 1_764_000_000.0
 EVERYTHING = {"PageSize": "100", "SortBy": "CreationTime:Asc"}

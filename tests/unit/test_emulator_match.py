@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.match import parse
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.match import parse
 
 #: 2025-11-24T00:00:00Z
 MIDNIGHT = 1_763_942_400

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.emulator.identity import Identities
-from worker.emulator.library import Library
-from worker.emulator.links import Signer
+from worker.emulator.library.library import Library
+from worker.emulator.library.links import Signer
+from worker.emulator.library.media_ids import Identities
 
 NOW = 1_764_000_000.0
 Element = dict[str, Any]

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.faults import Faults, Mischief, Rule
-from worker.emulator.library import Library
-from worker.emulator.operations import Operations
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.faults import Faults, Mischief, Rule
+from worker.emulator.api.operations import Operations
+from worker.emulator.library.library import Library
 
 NOW = 1_764_000_000.0
 UNKNOWN = "dead0000000000000000000000000001"

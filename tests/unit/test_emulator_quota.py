@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from worker.emulator.calls import Calls
-from worker.emulator.quota import Quota
+from worker.emulator.api.call_stats import Calls
+from worker.emulator.api.rate_limit import Quota
 
 
 def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:

@@ -8,9 +8,9 @@ from urllib.parse import urlencode
 
 import pytest
 
-from worker.emulator import signature
-from worker.emulator.refusal import Refusal
-from worker.emulator.signature import Gatekeeper, canonical_request, sign_v1, sign_v3
+from worker.emulator.api import signature
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.signature import Gatekeeper, canonical_request, sign_v1, sign_v3
 
 NOON = datetime(2025, 11, 24, 16, 0, tzinfo=UTC).timestamp()
 

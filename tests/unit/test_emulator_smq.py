@@ -8,9 +8,9 @@ from email.utils import formatdate
 
 import pytest
 
-from worker.emulator.mailbox import Mailbox
-from worker.emulator.refusal import Refusal
-from worker.emulator.smq_signature import Porter, signature
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.smq.signature import Porter, signature
+from worker.emulator.smq.smq_queue import Mailbox
 
 NOON = 1_764_000_000.0
 TARGET = "/queues/vod-events/messages?numOfMessages=16&waitseconds=20"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from worker.emulator.config import EmulatorConfig
+from worker.emulator.server.config import EmulatorConfig
 
 # A stand-in's secret, which the documentation prints.
 _SECRET = "demoSecret"  # noqa: S105
@@ -82,7 +82,7 @@ def emulate(
 
         curl -X PUT http://127.0.0.1:9000/emulator/faults -d '{"lost_notifications": {"probability": 0.1}}'
     """
-    from worker.emulator.server import serve
+    from worker.emulator.server.server import serve
 
     config = EmulatorConfig(
         host=host,

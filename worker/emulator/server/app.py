@@ -10,11 +10,11 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from worker.emulator.account import Account
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.control import Control, Mistake, explain
-from worker.emulator.gateway import Gateway
-from worker.emulator.smq import Smq
+from worker.emulator.api.gateway import Gateway
+from worker.emulator.library.account import Account
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.server.control import Control, Mistake, explain
+from worker.emulator.smq.api import Smq
 
 
 def make_app(config: EmulatorConfig) -> Starlette:

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
 
 #: How far a call's clock may be off, in seconds.
 TOLERANCE = 15 * 60

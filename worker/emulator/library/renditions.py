@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from worker.emulator.clock import iso
-from worker.emulator.dice import Dice
-from worker.emulator.links import CDN, OPEN
-from worker.emulator.streams import Source, kbps
+from worker.emulator.library.clock import iso
+from worker.emulator.library.links import CDN, OPEN
+from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.streams import Source, kbps
 
 #: definition, lines, bits per second, specification
 _LADDER = (

@@ -6,12 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.core.media import BATCH_LIMIT
-from worker.emulator import quirks
-from worker.emulator.faults import Mischief
-from worker.emulator.library import Library
-from worker.emulator.links import Signer, unsigned
-from worker.emulator.refusal import Refusal, missing_parameter
-from worker.emulator.turns import Turns
+from worker.emulator.api.api_errors import Refusal, missing_parameter
+from worker.emulator.api.faults import Mischief
+from worker.emulator.library import quirks
+from worker.emulator.library.library import Library
+from worker.emulator.library.links import Signer, unsigned
+from worker.emulator.server.cooperative_yield import Turns
 
 #: Operation -> the parameters that name media.
 ID_PARAMETERS = {"BatchGetMediaInfos": ("MediaIds", "ReferenceIds"), "GetVideoInfo": ("VideoId", "ReferenceId")}

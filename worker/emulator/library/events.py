@@ -10,10 +10,10 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from worker.emulator.clock import iso
-from worker.emulator.dice import Dice
-from worker.emulator.footage import Outline
-from worker.emulator.life import Step
+from worker.emulator.library.clock import iso
+from worker.emulator.library.lifecycle import Step
+from worker.emulator.library.media_factory import Outline
+from worker.emulator.library.seeded_random import Dice
 
 Body = dict[str, Any]
 

@@ -15,11 +15,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from worker.emulator.account import Account
-from worker.emulator.faults import Rule
-from worker.emulator.operations import ID_PARAMETERS, split
-from worker.emulator.refusal import Refusal, missing_parameter, not_permitted, throttled
-from worker.emulator.wire import hang_up, send_half
+from worker.emulator.api.api_errors import Refusal, missing_parameter, not_permitted, throttled
+from worker.emulator.api.faults import Rule
+from worker.emulator.api.operations import ID_PARAMETERS, split
+from worker.emulator.library.account import Account
+from worker.emulator.server.broken_connections import hang_up, send_half
 
 _JSON = "application/json;charset=utf-8"
 _HTML_PAGE = b"<html>\r\n<head><title>502 Bad Gateway</title></head>\r\n<body><h1>502 Bad Gateway</h1></body>\r\n</html>\r\n"

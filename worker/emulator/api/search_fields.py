@@ -6,12 +6,12 @@ from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
-from worker.emulator import life
-from worker.emulator.clock import iso
-from worker.emulator.footage import Sketch, is_video
-from worker.emulator.library import Change, Library
-from worker.emulator.match import IDS, TIMES
-from worker.emulator.timeline import LIBRARY_LIFE
+from worker.emulator.api.match import IDS, TIMES
+from worker.emulator.library import lifecycle
+from worker.emulator.library.clock import iso
+from worker.emulator.library.library import Change, Library
+from worker.emulator.library.media_factory import Sketch, is_video
+from worker.emulator.library.timeline import LIBRARY_LIFE
 
 #: Optional fields of Video and Audio (vod-protocol 6.1) that stand in MediaInfo too.
 _OF_MEDIA_INFO = frozenset(
@@ -51,7 +51,7 @@ class MediaFacts:
         self.seen_at = seen_at
         self._album = album
         self._change = change
-        self._standing: life.Standing | None = None
+        self._standing: lifecycle.Standing | None = None
         self._since: float | None = None
         self._media_id = ""
         self._created_at: int | None = None
@@ -117,7 +117,7 @@ class MediaFacts:
             return float(self._album.sketch(self.index).mezzanine[name]) if self._look().analysed else None
         return _ALWAYS.get(name)
 
-    def _look(self) -> life.Standing:
+    def _look(self) -> lifecycle.Standing:
         if self._standing is None:
             self._standing, self._since = self._album.library.standing(self.index, self.seen_at)
         return self._standing

@@ -9,7 +9,7 @@ from __future__ import annotations
 from bisect import bisect_left, bisect_right
 from dataclasses import dataclass
 
-from worker.emulator.dice import roll
+from worker.emulator.library.seeded_random import roll
 
 #: The first medium of an old library: 2022-01-01T00:00:00Z. One more every minute; 2,500,000 reach into autumn 2026.
 LIBRARY_BEGINS = 1_640_995_200

@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from itertools import accumulate
 
-from worker.emulator.facts import Album
-from worker.emulator.faults import Mischief
-from worker.emulator.library import Library
-from worker.emulator.match import IDS, Condition, Named, Within
-from worker.emulator.selection import Indices, Selections
-from worker.emulator.timeline import LIBRARY_LIFE
-from worker.emulator.turns import Turns
+from worker.emulator.api.faults import Mischief
+from worker.emulator.api.match import IDS, Condition, Named, Within
+from worker.emulator.api.search_fields import Album
+from worker.emulator.api.selection import Indices, Selections
+from worker.emulator.library.library import Library
+from worker.emulator.library.timeline import LIBRARY_LIFE
+from worker.emulator.server.cooperative_yield import Turns
 
 #: Answers at hand, so that the pages of one listing are cut from one answer: up to 10 KB each, and the media that were changed.
 _AT_HAND = 8

@@ -10,10 +10,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from worker.emulator.account import Account
-from worker.emulator.faults import Faults
-from worker.emulator.library import CHANGEABLE
-from worker.emulator.operations import split
+from worker.emulator.api.faults import Faults
+from worker.emulator.api.operations import split
+from worker.emulator.library.account import Account
+from worker.emulator.library.library import CHANGEABLE
 
 T = TypeVar("T")
 

@@ -14,9 +14,9 @@ import uvloop
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
-from worker.emulator.app import make_app
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.wire import BreakableProtocol
+from worker.emulator.server.app import make_app
+from worker.emulator.server.broken_connections import BreakableProtocol
+from worker.emulator.server.config import EmulatorConfig
 
 
 def serve(config: EmulatorConfig, *, on_listening: Callable[[str], None] = lambda url: None) -> None:

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.dice import Dice
-from worker.emulator.faults import Mischief
-from worker.emulator.mailbox import Mailbox
+from worker.emulator.api.faults import Mischief
+from worker.emulator.library.seeded_random import Dice
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.smq.smq_queue import Mailbox
 
 log = logging.getLogger(__name__)
 

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any
 
-from worker.emulator import life, quirks
-from worker.emulator.clock import iso
-from worker.emulator.dice import Dice, roll
-from worker.emulator.footage import Outline, Sketch, outline, shoot, sketch
-from worker.emulator.identity import Identities
-from worker.emulator.links import unsigned
-from worker.emulator.timeline import LIBRARY_LIFE, Timeline, Upload
+from worker.emulator.library import lifecycle, quirks
+from worker.emulator.library.clock import iso
+from worker.emulator.library.links import unsigned
+from worker.emulator.library.media_factory import Outline, Sketch, outline, shoot, sketch
+from worker.emulator.library.media_ids import Identities
+from worker.emulator.library.seeded_random import Dice, roll
+from worker.emulator.library.timeline import LIBRARY_LIFE, Timeline, Upload
 
 #: Finished elements that are kept at hand, about 20 KB each.
 _AT_HAND = 2_000
@@ -116,10 +116,10 @@ class Library:
         """The finished element before any quirk; treat it as read-only."""
         return self._documented(index)
 
-    def steps(self, index: int) -> tuple[life.Step, ...]:
+    def steps(self, index: int) -> tuple[lifecycle.Step, ...]:
         """What happens, or happened, to an upload."""
         upload = self.upload(index)
-        return life.steps(self.outline(index), upload is not None and upload.damaged)
+        return lifecycle.steps(self.outline(index), upload is not None and upload.damaged)
 
     def element(self, index: int, now: float, sign: Callable[[str], str] = unsigned) -> dict[str, Any]:
         """The element of MediaInfos that the API would send at `now` (unix seconds), with its URLs passed through `sign`."""
@@ -142,7 +142,7 @@ class Library:
             **info,
             "Snapshots": {"Snapshot": urls},
             "RegionId": dice.pick(("cn-shanghai", "cn-shanghai", "cn-beijing")),
-            "AuditStatus": "Blocked" if blocked else "Normal" if standing == life.FINISHED else "Init",
+            "AuditStatus": "Blocked" if blocked else "Normal" if standing == lifecycle.FINISHED else "Init",
         }
         if "Size" in mezzanine:
             video["Size"] = mezzanine["Size"]
@@ -183,22 +183,22 @@ class Library:
             life_seconds=life_seconds,
         )
 
-    def standing(self, index: int, now: float) -> tuple[life.Standing, float | None]:
+    def standing(self, index: int, now: float) -> tuple[lifecycle.Standing, float | None]:
         """How far a medium has come by `now`, and since when (unix seconds); None where it was always there."""
         upload = self.upload(index)
         if upload is None:
-            return life.RESTING_PLACES[roll(len(life.RESTING_PLACES), self.seed, index, "rest")], None
-        standing, after = life.standing_after(self.steps(index), now - upload.started_at, upload.life_seconds)
+            return lifecycle.RESTING_PLACES[roll(len(lifecycle.RESTING_PLACES), self.seed, index, "rest")], None
+        standing, after = lifecycle.standing_after(self.steps(index), now - upload.started_at, upload.life_seconds)
         return standing, upload.started_at + after
 
     def _record(self, index: int, change: Change) -> None:
         self._changes[index] = change
         self.version += 1
 
-    def _seen(self, finished: dict[str, Any], index: int, now: float) -> tuple[dict[str, Any], life.Standing]:
+    def _seen(self, finished: dict[str, Any], index: int, now: float) -> tuple[dict[str, Any], lifecycle.Standing]:
         """What is there to be seen of a finished element at `now`, in fresh outer dicts, and why."""
         standing, modified_at = self.standing(index, now)
-        element = life.visible(finished, standing, terse=self._quirks and quirks.terse(finished["MediaId"]))
+        element = lifecycle.visible(finished, standing, terse=self._quirks and quirks.terse(finished["MediaId"]))
         if modified_at is not None:
             element["MediaInfo"]["ModificationTime"] = iso(modified_at)
         if (change := self._changes.get(index)) is not None:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from worker.emulator.footage import Outline, stream_shares
+from worker.emulator.library.media_factory import Outline, stream_shares
 
 _ALL = 1_000_000
 

@@ -10,10 +10,10 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from typing import TypeAlias
 
-from worker.emulator.facts import Album
-from worker.emulator.footage import videos_among
-from worker.emulator.match import Condition
-from worker.emulator.turns import Turns
+from worker.emulator.api.match import Condition
+from worker.emulator.api.search_fields import Album
+from worker.emulator.library.media_factory import videos_among
+from worker.emulator.server.cooperative_yield import Turns
 
 CHUNK = 512
 

@@ -11,11 +11,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from worker.emulator.clock import iso
-from worker.emulator.dice import SCALE, Dice, roll
-from worker.emulator.links import BUCKET, CDN, OPEN
-from worker.emulator.renditions import play_infos
-from worker.emulator.streams import Source, audio_source, video_source
+from worker.emulator.library.clock import iso
+from worker.emulator.library.links import BUCKET, CDN, OPEN
+from worker.emulator.library.renditions import play_infos
+from worker.emulator.library.seeded_random import SCALE, Dice, roll
+from worker.emulator.library.streams import Source, audio_source, video_source
 
 _TITLES = (
     "Product launch",

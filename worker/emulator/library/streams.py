@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from worker.emulator.dice import Dice
+from worker.emulator.library.seeded_random import Dice
 
 FRAMES = (
     (640, 360),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from worker.emulator.dice import Dice
+from worker.emulator.library.seeded_random import Dice
 
 _FRACTIONS = {"29.970030": "30000/1001", "23.976024": "24000/1001", "59.940060": "60000/1001"}
 #: What VOD words as a string or as a number, depending on who asks (7.1).

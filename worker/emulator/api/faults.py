@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from worker.emulator.dice import Dice
+from worker.emulator.library.seeded_random import Dice
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from worker.emulator.clock import iso
-from worker.emulator.facts import MediaFacts
-from worker.emulator.links import Signer, unsigned
-from worker.emulator.match import parse
-from worker.emulator.refusal import Refusal
-from worker.emulator.scroll import Scroll
-from worker.emulator.search import Query, Search
-from worker.emulator.turns import Turns
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.match import parse
+from worker.emulator.api.scroll import Scroll
+from worker.emulator.api.search import Query, Search
+from worker.emulator.api.search_fields import MediaFacts
+from worker.emulator.library.clock import iso
+from worker.emulator.library.links import Signer, unsigned
+from worker.emulator.server.cooperative_yield import Turns
 
 #: Fields of the Video or Audio object that are listed on request.
 FIELDS = (

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _CHECK_BYTES = 6

@@ -16,12 +16,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.faults import Mischief, Rule
-from worker.emulator.mailbox import Letter, Mailbox
-from worker.emulator.refusal import Refusal
-from worker.emulator.smq_signature import Porter
-from worker.emulator.wire import hang_up, send_half
+from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.faults import Mischief, Rule
+from worker.emulator.server.broken_connections import hang_up, send_half
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.smq.signature import Porter
+from worker.emulator.smq.smq_queue import Letter, Mailbox
 
 _NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 _XML = "text/xml;charset=utf-8"

@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.emulator import events
-from worker.emulator.calls import Calls
-from worker.emulator.config import EmulatorConfig
-from worker.emulator.faults import Mischief
-from worker.emulator.library import Library
-from worker.emulator.listing import Listing
-from worker.emulator.mailbox import Mailbox
-from worker.emulator.notifier import Notifier
-from worker.emulator.operations import Operations
-from worker.emulator.quota import Quota
-from worker.emulator.scroll import Scroll
-from worker.emulator.search import Search
-from worker.emulator.signature import Gatekeeper
-from worker.emulator.timeline import Upload
+from worker.emulator.api.call_stats import Calls
+from worker.emulator.api.faults import Mischief
+from worker.emulator.api.listing import Listing
+from worker.emulator.api.operations import Operations
+from worker.emulator.api.rate_limit import Quota
+from worker.emulator.api.scroll import Scroll
+from worker.emulator.api.search import Search
+from worker.emulator.api.signature import Gatekeeper
+from worker.emulator.library import events
+from worker.emulator.library.library import Library
+from worker.emulator.library.timeline import Upload
+from worker.emulator.server.config import EmulatorConfig
+from worker.emulator.server.notifier import Notifier
+from worker.emulator.smq.smq_queue import Mailbox
 
 
 class Account:

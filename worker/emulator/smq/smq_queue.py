@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
 
 
 @dataclass(slots=True)

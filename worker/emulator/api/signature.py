@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from urllib.parse import parse_qsl, quote
 
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 #: How far a call's clock may be off, in seconds.

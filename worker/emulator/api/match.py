@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import strptime
 from typing import NoReturn, Protocol
 
-from worker.emulator.refusal import Refusal
+from worker.emulator.api.api_errors import Refusal
 
 #: Values that one `in` may name.
 LONGEST_IN = 100

@@ -1,0 +1,1 @@
+"""The emulated VOD API: signatures, rate limits, faults, operations and search."""

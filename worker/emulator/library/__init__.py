@@ -1,0 +1,1 @@
+"""The emulated media library: assets invented from a seed, their life cycle and their events."""

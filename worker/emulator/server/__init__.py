@@ -1,0 +1,1 @@
+"""The emulator's process: HTTP server, control API, notifier and configuration."""
