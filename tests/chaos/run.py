@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from tests.chaos import plan, promise
+from tests.chaos import delivery_check, plan
 from tests.chaos.roles import Role, answers
 from tests.chaos.senders import Ledger, Sender
 from tests.system.installation import PAIRS, Installation, installed
@@ -129,10 +129,10 @@ class Scene:
         outcome.stops = sum(role.struck["stop"] for role in self.roles.values())
         outcome.drained_seconds = self._drain(outcome.pair)
         outcome.complaints += [complaint for role in self.roles.values() for complaint in role.complaints]
-        outcome.dead = len(promise.dead_letters(self.installation.database))
+        outcome.dead = len(delivery_check.dead_letters(self.installation.database))
         if outcome.drained_seconds is None:
             outcome.lost.append(f"after {_DRAIN:g} s there is still due: {self._what_is_due()}")
-        outcome.lost += promise.broken(self.installation, ledger)
+        outcome.lost += delivery_check.broken(self.installation, ledger)
 
     def _senders(self, seed: int, per_second: float) -> list[Sender]:
         library = self.installation.emulator.get(f"/media?limit={_LIBRARY}").json()["media_ids"]
@@ -207,13 +207,16 @@ class Scene:
         """Seconds until nothing is due and nothing is spooled; None where that did not come."""
         began = said_at = time.monotonic()
         while (now := time.monotonic()) - began < _DRAIN:
-            if not promise.due(self.installation.database) and not self._spooled():
+            if not delivery_check.due(self.installation.database) and not self._spooled():
                 return now - began
             for role in self.roles.values():
                 role.look_after()
             if now - said_at > _PROGRESS:
                 said_at = now
-                print(f"chaos {pair}  draining {now - began:.0f} s  due {promise.due(self.installation.database)}", file=sys.stderr)
+                print(
+                    f"chaos {pair}  draining {now - began:.0f} s  due {delivery_check.due(self.installation.database)}",
+                    file=sys.stderr,
+                )
             time.sleep(0.1)
         return None
 
@@ -234,7 +237,7 @@ class Scene:
         away = [name for name, role in self.roles.items() if not role.running]
         print(
             f"chaos {outcome.pair}  {elapsed:.0f} of {outcome.minutes * 60:.0f} s  sent {sent}  answered 200: {answered}  "
-            f"kills {kills}  faults {outcome.faults.total()}  due {promise.due(self.installation.database)}"
+            f"kills {kills}  faults {outcome.faults.total()}  due {delivery_check.due(self.installation.database)}"
             + (f"  away {', '.join(away)}" if away else ""),
             file=sys.stderr,
         )

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from tests.builders import Log
 from tests.conftest import require
-from tests.integration.test_keeping import Broker
+from tests.integration.test_reliable_transport import Broker
 from worker import runtime, settings
 from worker.store import Store
 from worker.store.tables import sync_request

@@ -10,7 +10,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.system.house import House, housed
+from tests.system.fault_harness import House, housed
 from tests.system.installation import PAIRS, Installation, installed
 
 

@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
-from tests import pace
+from tests import monotonic_clock
 
 T = TypeVar("T")
 
@@ -33,12 +33,12 @@ _SLOWER = 8
 
 def eventually(look: Callable[[], T], *, within: float, missing: str | Callable[[], str], pause: float = 0.05) -> T:
     """The first true answer of `look`. Long after `within` seconds the test fails and says what was `missing`."""
-    deadline = pace.seconds() + within * _SLOWER
+    deadline = monotonic_clock.seconds() + within * _SLOWER
     while True:
         answer = look()
         if answer:
             return answer
-        if pace.seconds() > deadline:
+        if monotonic_clock.seconds() > deadline:
             said = missing if isinstance(missing, str) else missing()
             raise AssertionError(f"after {within * _SLOWER:g} s still missing: {said}")
         time.sleep(pause)
@@ -167,7 +167,7 @@ class Nursery:
     def __init__(self) -> None:
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
-            command = [sys.executable, "-m", "tests.system.nursery", str(theirs.fileno())]
+            command = [sys.executable, "-m", "tests.system.fork_server", str(theirs.fileno())]
             self._process = subprocess.Popen(
                 command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )

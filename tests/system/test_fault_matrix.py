@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.system.house import KINDS, LEASE, House, break_, with_servers
+from tests.system.fault_harness import KINDS, LEASE, House, break_, with_servers
 from tests.system.installation import analysed
 from tests.system.processes import eventually
 

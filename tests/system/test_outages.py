@@ -11,7 +11,7 @@ import httpx
 import pytest
 import sqlalchemy as sa
 
-from tests import pace
+from tests import monotonic_clock
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import eventually
 from tests.system.proxy import Proxy, proxied
@@ -41,9 +41,9 @@ class Fragile:
         """Tell of `count` more media; gives id, answer and seconds of each."""
         told = []
         for media_id in self.media_ids[self._told : self._told + count]:
-            began = pace.seconds()
+            began = monotonic_clock.seconds()
             answer = self.installation.notify(analysed(media_id))
-            told.append((media_id, answer, pace.seconds() - began))
+            told.append((media_id, answer, monotonic_clock.seconds() - began))
         self._told += count
         return told
 

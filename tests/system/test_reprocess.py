@@ -23,7 +23,7 @@ import redis
 import sqlalchemy as sa
 
 from tests.conftest import require_program
-from tests.system.house import KINDS, House, break_, with_servers
+from tests.system.fault_harness import KINDS, House, break_, with_servers
 from tests.system.installation import Installation
 from tests.system.processes import eventually, free_port
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import pace
+from tests import monotonic_clock
 from tests.system.installation import PAIRS, Installation, installed, signed
 from tests.system.processes import eventually
 
@@ -131,10 +131,10 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, pair: str) -> None:
         burst(installation, media_ids)
         eventually(lambda: installation.calls()["calls"] >= 4, within=10, missing="the first calls")
         installation.processes["worker-1"].kill()
-        killed_at = pace.seconds()
+        killed_at = monotonic_clock.seconds()
         owing = installation.database.count("vod_sync_request")
         assert_all_arrived(installation, media_ids, within=20)
 
         assert owing > 0, "the kill came too late to prove anything"
-        assert pace.seconds() - killed_at < 3 + 5, "redelivery takes the lease and a few seconds"
+        assert monotonic_clock.seconds() - killed_at < 3 + 5, "redelivery takes the lease and a few seconds"
         assert installation.calls()["repeated_in_call"] == 0

@@ -15,7 +15,7 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.system.house import KINDS, House, break_, housed, with_servers
+from tests.system.fault_harness import KINDS, House, break_, housed, with_servers
 from tests.system.installation import PAIRS, analysed
 from tests.system.listener import Listener
 from tests.system.processes import eventually

@@ -13,8 +13,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests import pace
-from tests.chaos.promise import broken
+from tests import monotonic_clock
+from tests.chaos.delivery_check import broken
 from tests.chaos.senders import Ledger, Told
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import VODSYNC, Process, eventually
@@ -103,12 +103,12 @@ class House:
 
     def send(self, body: dict[str, Any]) -> int | None:
         """The status; None where no answer came. What was answered 200 is promised from now on."""
-        began = pace.seconds()
+        began = monotonic_clock.seconds()
         try:
             status = self.installation.notify(body).status_code
         except httpx.TransportError:
             return None
-        assert pace.seconds() - began < PATIENCE
+        assert monotonic_clock.seconds() - began < PATIENCE
         if status == 200:
             self.promise(body)
         return status

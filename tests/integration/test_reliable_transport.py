@@ -141,7 +141,7 @@ def test_what_a_killed_process_held_comes_back(broker: Broker) -> None:
         broker.push(body)
     code = f"""
 import os, pathlib, signal, sys
-from tests.integration.test_keeping import Broker, Taker
+from tests.integration.test_reliable_transport import Broker, Taker
 broker = Broker({broker.url!r}, pathlib.Path({str(broker.folder)!r}))
 broker.queue.name = broker.name = {broker.name!r}
 taker = Taker(broker)
