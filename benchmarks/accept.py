@@ -15,7 +15,7 @@ from kombu import Connection
 
 from benchmarks import load
 from benchmarks.baselines import QUEUE
-from benchmarks.installation import POSTGRESQL, SQLITE, Installation, Pair, ServerMissing, installed, server_url, wait_for_port
+from benchmarks.installation import POSTGRESQL, SQLITE, Installation, Pair, ServerMissingError, installed, server_url, wait_for_port
 from benchmarks.notices import TEMPLATE
 from benchmarks.report import Measure, Wanted, at_least, at_most
 
@@ -61,7 +61,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         for pair in _WANTED:
             try:
                 installation = stack.enter_context(installed(pair))
-            except ServerMissing as error:
+            except ServerMissingError as error:
                 missing[pair] = str(error)
             else:
                 installation.start("serve")
@@ -69,7 +69,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
                 ours[pair] = _Candidate(installation)
         try:
             publishing = _Candidate(stack.enter_context(_publishing()))
-        except ServerMissing as error:
+        except ServerMissingError as error:
             missing_broker = str(error)
         candidates = [*ours.values(), *([publishing] if publishing else [])]
         for each in (empty, *candidates):

@@ -10,7 +10,7 @@ import httpx
 from sqlalchemy import Table, func, select
 
 from benchmarks import load, notices
-from benchmarks.installation import POSTGRESQL, SQLITE, Installation, Pair, ServerMissing, installed, wait_until
+from benchmarks.installation import POSTGRESQL, SQLITE, Installation, Pair, ServerMissingError, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_most
 from worker.store import tables
 
@@ -29,7 +29,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         try:
             with installed(pair) as installation:
                 yield from _bursts(pair, installation, shuffled=not quick)
-        except ServerMissing as error:
+        except ServerMissingError as error:
             yield Measure(_PART, f"{pair}: calls", wanted=_CALLS, note=str(error))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import select
 
 from benchmarks.installation import SQLITE, Installation, installed, wait_until
 from benchmarks.report import Measure, at_most
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store import tables
 
 _PART = "idle"
@@ -57,7 +57,7 @@ def _worker_heard(installation: Installation) -> bool:
     try:
         with installation.store.reading() as connection:
             return connection.execute(select(tables.worker.c.name)).first() is not None
-    except StoreUnavailable:
+    except StoreUnavailableError:
         return False
 
 

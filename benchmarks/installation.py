@@ -40,11 +40,11 @@ _PATIENCE = 30.0
 _SECRET = "benchmark"
 
 
-class ServerMissing(Exception):
+class ServerMissingError(Exception):
     """A server that this part needs does not run here; the message names it."""
 
 
-class DidNotHappen(Exception):
+class WaitTimeoutError(Exception):
     """Something that had to happen did not in time; the message names it."""
 
 
@@ -70,7 +70,7 @@ def server_url(name: str) -> str:
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=2).close()
     except OSError:
-        raise ServerMissing(f"{name} does not answer at {parts.hostname}:{parts.port}") from None
+        raise ServerMissingError(f"{name} does not answer at {parts.hostname}:{parts.port}") from None
     return url
 
 
@@ -154,7 +154,7 @@ class Installation:
         process = self.start("emulate", "--port", "0", *arguments)
         line = process.stdout.readline() if process.stdout else ""
         if "http://" not in line:
-            raise DidNotHappen("the emulator did not start")
+            raise WaitTimeoutError("the emulator did not start")
         self.environment["VODSYNC_ENDPOINT"] = line.split()[-1]
         return self._stack.enter_context(httpx.Client(base_url=line.split()[-1], timeout=30))
 
@@ -204,7 +204,7 @@ def wait_until(happened: Callable[[], object], what: str, *, patience: float = _
     deadline = time.monotonic() + patience
     while not happened():
         if time.monotonic() > deadline:
-            raise DidNotHappen(f"waited {patience:g} s in vain until {what}")
+            raise WaitTimeoutError(f"waited {patience:g} s in vain until {what}")
         time.sleep(pause)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from benchmarks.idle import family
-from benchmarks.installation import ServerMissing
+from benchmarks.installation import ServerMissingError
 from benchmarks.library import find, run, start, unchanged, unlimited
 from benchmarks.report import Measure, at_most
 from worker.store.jobs.job_rows import OVER
@@ -32,7 +32,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
             note = f"{before[role] / 1024:.0f} MB beside {after[role] / 1024:.0f} MB; {seconds:.0f} s for the larger"
             name = f"{role} with {large:,} beside {small:,} media"
             yield Measure(_PART, name, [after[role] / before[role]], "x", _GROWTH, note=note)
-    except ServerMissing as error:
+    except ServerMissingError as error:
         yield Measure(_PART, "a large library on PostgreSQL", wanted=_GROWTH, note=str(error))
 
 

@@ -15,7 +15,7 @@ import httpx
 from sqlalchemy import bindparam, select
 
 from benchmarks import notices
-from benchmarks.installation import MARIADB, POSTGRESQL, SQLITE, DidNotHappen, Installation, Pair, ServerMissing, installed
+from benchmarks.installation import MARIADB, POSTGRESQL, SQLITE, Installation, Pair, ServerMissingError, WaitTimeoutError, installed
 from benchmarks.report import Measure, at_most
 from worker.settings import Settings
 from worker.store import tables
@@ -43,7 +43,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         for pair in (SQLITE, POSTGRESQL, MARIADB):
             try:
                 installation = stack.enter_context(installed(pair))
-            except ServerMissing as error:
+            except ServerMissingError as error:
                 missing[pair] = str(error)
                 continue
             vod = installation.start_emulator("--media", "100", "--latency", str(_API))
@@ -84,4 +84,4 @@ def _until_stored(installation: Installation, media_id: str, since: float) -> fl
             if connection.execute(_STORED, {"m": media_id}).first():
                 return time.perf_counter()
         time.sleep(_LOOK)
-    raise DidNotHappen(f"{media_id} was not stored within {_PATIENCE:g} s")
+    raise WaitTimeoutError(f"{media_id} was not stored within {_PATIENCE:g} s")

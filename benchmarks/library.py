@@ -12,7 +12,7 @@ import httpx
 import sqlalchemy as sa
 
 from benchmarks import notices
-from benchmarks.installation import POSTGRESQL, Installation, ServerMissing, installed, wait_until
+from benchmarks.installation import POSTGRESQL, Installation, ServerMissingError, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_least, at_most
 from worker.store.heartbeats import Workers
 from worker.store.jobs.job_rows import OVER, Job, Jobs
@@ -33,7 +33,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
     try:
         yield from _loaded(5_000 if quick else 20_000)
         yield from _within_quota(4_000 if quick else 40_000)
-    except ServerMissing as error:
+    except ServerMissingError as error:
         yield Measure(_PART, "backfill on PostgreSQL", wanted=_RATE, note=str(error))
 
 

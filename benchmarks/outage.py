@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import httpx
 
 from benchmarks import load, notices
-from benchmarks.installation import MARIADB, POSTGRESQL, Installation, Pair, ServerMissing, installed
+from benchmarks.installation import MARIADB, POSTGRESQL, Installation, Pair, ServerMissingError, installed
 from benchmarks.report import Measure, at_most
 from tests.system.proxy import Proxy
 
@@ -28,7 +28,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
     for pair in (POSTGRESQL, MARIADB):
         try:
             yield from _measure(pair, outage=10.0 if quick else 60.0)
-        except ServerMissing as error:
+        except ServerMissingError as error:
             yield Measure(_PART, f"{pair}: p99 while frozen", wanted=_P99_MS, note=str(error))
             yield Measure(_PART, f"{pair}: drained after", wanted=_DRAIN_SECONDS, note=str(error))
 

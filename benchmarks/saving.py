@@ -18,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, Insert, Table, event, insert
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 
-from benchmarks.installation import ServerMissing, database, folder
+from benchmarks.installation import ServerMissingError, database, folder
 from benchmarks.report import Measure, at_least
 from worker.core.media import BATCH_LIMIT, Media
 from worker.core.normalise import read_media
@@ -63,7 +63,7 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         for name, kind in (("SQLite", "sqlite"), ("PostgreSQL", "postgresql"), ("MariaDB", "mariadb")):
             try:
                 ours, bare = (Store.open(stack.enter_context(database(kind, place))) for _ in range(2))
-            except ServerMissing as error:
+            except ServerMissingError as error:
                 yield Measure(_PART, f"{name}: first write beside the bare loop", wanted=_BESIDE_BARE, note=str(error))
                 yield Measure(_PART, f"{name}: unchanged beside the first write", wanted=_UNCHANGED, note=str(error))
                 continue

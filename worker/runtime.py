@@ -12,7 +12,7 @@ from functools import cached_property
 from urllib.parse import unquote
 
 from worker import logs, settings
-from worker.core.errors import ConfigurationError, StoreUnavailable
+from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
@@ -121,7 +121,7 @@ class Runtime:
         while True:
             try:
                 schema.check(self.store)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 if self.spool is None:
                     raise
                 if time.monotonic() - told_at > _REMIND:

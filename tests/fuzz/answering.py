@@ -21,7 +21,7 @@ from sqlalchemy.sql.type_api import TypeEngine
 from tests.fuzz import mutation, seeds
 from tests.fuzz.database import Database
 from tests.fuzz.notifications import SLOW, deep, well_formed
-from worker.core.errors import VodUnreadable
+from worker.core.errors import VodUnreadableError
 from worker.core.media import Answer, Media
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
 from worker.core.urls import MAX_LEVELS
@@ -168,7 +168,7 @@ def decoded(body: bytes) -> dict[str, Any] | None:
     """None where it cannot be read; nothing else may be raised."""
     try:
         return client._decode("BatchGetMediaInfos", body)
-    except VodUnreadable:
+    except VodUnreadableError:
         return None
 
 

@@ -13,8 +13,8 @@ from typing import Any, NoReturn
 
 from tests.fuzz import mutation, seeds
 from worker.core import events
-from worker.core.errors import RejectedNotification
-from worker.core.ids import usable
+from worker.core.errors import NotificationRejectedError
+from worker.core.ids import is_valid_id
 
 #: Seconds of the processor that no body may take.
 SLOW = 1.0
@@ -63,7 +63,7 @@ def read(body: bytes) -> events.Notification | None:
     """None where it is refused; nothing but a refusal as malformed may be raised."""
     try:
         return events.parse(body)
-    except RejectedNotification as refused:
+    except NotificationRejectedError as refused:
         if refused.reason != "malformed":
             raise
         return None
@@ -82,7 +82,7 @@ def complaints(body: bytes, found: events.Notification | None) -> Iterator[str]:
         yield "NUL in the stored body"
     if len(found.event_type) > events.EVENT_TYPE_LENGTH or len(found.status or "") > events.STATUS_LENGTH:
         yield "too long for its column"
-    if not all(map(usable, found.media_ids)) or len(found.media_ids) > events.MEDIA_IDS_LIMIT:
+    if not all(map(is_valid_id, found.media_ids)) or len(found.media_ids) > events.MEDIA_IDS_LIMIT:
         yield "an id that cannot be asked for"
     if any(not well_formed(said) for said in (found.event_type, found.status or "")):
         yield "a text that no database takes"

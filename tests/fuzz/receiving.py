@@ -22,7 +22,7 @@ from starlette.routing import Route
 from tests.fuzz import grammar, mutation, notifications, seeds
 from tests.fuzz.database import Database
 from worker.core import events
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.settings import Source
 from worker.store import tables
 from worker.store.inbox.sync_requests import Delivery
@@ -160,7 +160,7 @@ class Receiving:
 
     def _commit(self, deliveries: Sequence[Delivery]) -> None:
         if self._down:
-            raise StoreUnavailable("the database is away")
+            raise StoreUnavailableError("the database is away")
         receive(self._database.store, deliveries, now=NOW)
 
     def _stored(self, first: Case, accepted: list[tuple[Case, events.Notification]]) -> Iterator[tuple[Case, str]]:

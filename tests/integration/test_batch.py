@@ -13,13 +13,13 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, announced, claim, element, notify, request
 from worker import runtime
 from worker.core.errors import (
-    StoreUnavailable,
-    VodCredentials,
+    StoreUnavailableError,
+    VodCredentialsError,
     VodError,
-    VodRefused,
-    VodThrottled,
-    VodUnavailable,
-    VodUnreadable,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    VodUnreadableError,
 )
 from worker.core.ids import reference_key
 from worker.store import Store
@@ -97,11 +97,11 @@ def test_an_outage_postpones_with_growing_pauses_and_ends_in_a_dead_letter(store
     pauses = []
     at = NOON + SECOND
     for _ in range(3):
-        vod.fail(VodUnavailable("503"))
+        vod.fail(VodUnavailableError("503"))
         run(store, vod, now=at, policy=Policy(calls_per_second=1000, jitter=lambda: 1.0, max_attempts=4))
         pauses.append((owing(store)["a"].available_at - at).total_seconds())
         at = owing(store)["a"].available_at + SECOND
-    vod.fail(VodUnavailable("503"))
+    vod.fail(VodUnavailableError("503"))
     report = run(store, vod, now=at, policy=Policy(calls_per_second=1000, max_attempts=4))
 
     assert pauses == [1, 2, 4]
@@ -111,7 +111,7 @@ def test_an_outage_postpones_with_growing_pauses_and_ends_in_a_dead_letter(store
 
 def test_throttling_holds_everybody_back_and_counts_as_no_attempt(store: Store, vod: FakeVod) -> None:
     notify(store, "a")
-    vod.fail(VodThrottled("Throttling.User", retry_after=30))
+    vod.fail(VodThrottledError("Throttling.User", retry_after=30))
 
     run(store, vod)
     next_report = run(store, vod, now=NOON + 2 * SECOND)
@@ -124,7 +124,7 @@ def test_throttling_holds_everybody_back_and_counts_as_no_attempt(store: Store, 
 
 def test_bad_credentials_stop_the_source_for_a_while_and_cost_no_attempt(store: Store, vod: FakeVod) -> None:
     notify(store, "a")
-    vod.fail(VodCredentials("InvalidAccessKeyId.NotFound"))
+    vod.fail(VodCredentialsError("InvalidAccessKeyId.NotFound"))
 
     run(store, vod)
     next_report = run(store, vod, now=NOON + 2 * SECOND)
@@ -142,9 +142,9 @@ def held(store: Store) -> list[str]:
 @pytest.mark.parametrize(
     ("then", "said"),
     [
-        (VodUnavailable("502"), ["502"]),
-        (VodThrottled("Throttling.User"), ["Throttling.User"]),
-        (VodRefused("no such medium", code="InvalidParameter"), []),
+        (VodUnavailableError("502"), ["502"]),
+        (VodThrottledError("Throttling.User"), ["Throttling.User"]),
+        (VodRefusedError("no such medium", code="InvalidParameter"), []),
         (None, []),
     ],
     ids=str,
@@ -154,7 +154,7 @@ def test_what_holds_a_source_back_is_the_last_thing_that_vod_said(
 ) -> None:
     vod.put(element("a"))
     notify(store, "a")
-    vod.fail(VodThrottled("Throttling.Api", retry_after=0.01))
+    vod.fail(VodThrottledError("Throttling.Api", retry_after=0.01))
     run(store, vod)
     throttled = held(store)
     time.sleep(0.1)
@@ -183,7 +183,7 @@ def test_one_poisonous_id_sinks_only_itself(store: Store) -> None:
         def batch_get_media_infos(self, media_ids: Any, reference_ids: Any = ()) -> dict[str, Any]:
             if "poison" in media_ids:
                 self.calls.append(list(media_ids))
-                raise VodRefused("InvalidParameter", code="InvalidParameter", status=400)
+                raise VodRefusedError("InvalidParameter", code="InvalidParameter", status=400)
             return super().batch_get_media_infos(media_ids, reference_ids)
 
     vod = Picky()
@@ -198,7 +198,7 @@ def test_one_poisonous_id_sinks_only_itself(store: Store) -> None:
     assert (owing(store)["poison"].state, owing(store)["poison"].last_error) == ("dead", "InvalidParameter")
 
 
-@pytest.mark.parametrize("error", [VodUnreadable("nested too deep"), RecursionError("a fault of ours")])
+@pytest.mark.parametrize("error", [VodUnreadableError("nested too deep"), RecursionError("a fault of ours")])
 def test_an_answer_that_nobody_can_read_is_halved_the_second_time(store: Store, error: Exception) -> None:
     class Garbled(FakeVod):
         def batch_get_media_infos(self, media_ids: Any, reference_ids: Any = ()) -> dict[str, Any]:
@@ -227,7 +227,7 @@ class Fragile(FakeVod):
     def batch_get_media_infos(self, media_ids: Any, reference_ids: Any = ()) -> dict[str, Any]:
         if self.deadly & set(media_ids):
             self.calls.append(list(media_ids))
-            raise VodUnavailable("connection reset")
+            raise VodUnavailableError("connection reset")
         return super().batch_get_media_infos(media_ids, reference_ids)
 
 
@@ -300,7 +300,7 @@ def test_a_fault_of_ours_counts_as_an_attempt_and_shows_no_values(
     store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     vod.put(element("a"))
-    vod.fail(*([VodThrottled("Throttling.User")] if where[0] is Quota else []))
+    vod.fail(*([VodThrottledError("Throttling.User")] if where[0] is Quota else []))
     notify(store, "a")
 
     def stumble(*_: Any, **__: Any) -> None:
@@ -316,7 +316,7 @@ def test_a_fault_of_ours_counts_as_an_attempt_and_shows_no_values(
 
 def test_a_404_for_the_whole_batch_means_that_all_are_missing(store: Store, vod: FakeVod) -> None:
     notify(store, "a", "b")
-    vod.fail(VodRefused("not found", code="InvalidVideo.NotFound", status=404))
+    vod.fail(VodRefusedError("not found", code="InvalidVideo.NotFound", status=404))
 
     report = run(store, vod)
 
@@ -546,8 +546,8 @@ def test_a_gate_is_open_again_after_a_failure(store: Store, vod: FakeVod, monkey
     vod.put(element("m"))
     request(store, "m", source="a", now=runtime.now() - SECOND)
     with monkeypatch.context() as patched:
-        patched.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailable("gone")))
-        with pytest.raises(StoreUnavailable):
+        patched.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone")))
+        with pytest.raises(StoreUnavailableError):
             work_off(store, lanes, now=runtime.now, stopping=threading.Event(), narrow=narrow)
 
     worked = work_off(store, lanes, now=runtime.now, stopping=threading.Event(), narrow=narrow)
@@ -558,9 +558,11 @@ def test_a_gate_is_open_again_after_a_failure(store: Store, vod: FakeVod, monkey
 def test_a_failing_database_leaves_the_batch_to_the_lease(store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch) -> None:
     notify(store, "a")
     transact = store.transact
-    vod.during_call = lambda: monkeypatch.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailable("gone")))
+    vod.during_call = lambda: monkeypatch.setattr(
+        store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone"))
+    )
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         run(store, vod)
 
     monkeypatch.setattr(store, "transact", transact)

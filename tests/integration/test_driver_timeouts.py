@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, announced, body, element, notify, request
 from worker.core import events
-from worker.core.errors import VodRefused
+from worker.core.errors import VodRefusedError
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.tables import media, mezzanine, sync_request
@@ -233,7 +233,7 @@ def test_a_new_notification_starts_the_patience_again(here: Installation) -> Non
 
 def test_a_medium_that_is_not_in_the_state_that_vod_wants_is_asked_for_later(here: Installation) -> None:
     notify(here.store, "a")
-    here.vod.fail(VodRefused("not yet", code="Forbidden.IllegalStatus", status=403))
+    here.vod.fail(VodRefusedError("not yet", code="Forbidden.IllegalStatus", status=403))
 
     here.run()
 

@@ -28,7 +28,7 @@ from sqlalchemy import and_, select
 
 from tests.builders import NOON, SECOND, announced, body, element
 from worker.core import events
-from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store, tables
 from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Inbox, Request
 from worker.store.rate_limit import Slot
@@ -65,12 +65,15 @@ EVENTS: dict[str, dict[str, str]] = {
     "DeleteMediaComplete": {"DeleteType": "all", "MediaType": "video"},
 }
 TROUBLES: dict[str, list[VodError]] = {
-    "unavailable": [VodUnavailable("503")],
-    "throttled": [VodThrottled("Throttling.User")],
-    "credentials": [VodCredentials("InvalidAccessKeyId.NotFound")],
-    "one id refused": [VodRefused("InvalidParameter"), VodRefused("InvalidParameter")],
-    "batch refused": [VodRefused("InvalidParameter")],
-    "not yet": [VodRefused("not yet", code="Forbidden.IllegalStatus"), VodRefused("not yet", code="Forbidden.IllegalStatus")],
+    "unavailable": [VodUnavailableError("503")],
+    "throttled": [VodThrottledError("Throttling.User")],
+    "credentials": [VodCredentialsError("InvalidAccessKeyId.NotFound")],
+    "one id refused": [VodRefusedError("InvalidParameter"), VodRefusedError("InvalidParameter")],
+    "batch refused": [VodRefusedError("InvalidParameter")],
+    "not yet": [
+        VodRefusedError("not yet", code="Forbidden.IllegalStatus"),
+        VodRefusedError("not yet", code="Forbidden.IllegalStatus"),
+    ],
 }
 
 

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, update
 
 from tests.builders import NOON, SECOND, element, notify
-from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
 from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
@@ -240,7 +240,7 @@ def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers
 
 
 @pytest.mark.parametrize(
-    "error", [VodUnavailable("away"), VodThrottled("slow", code="Throttling.User"), VodCredentials("no right")]
+    "error", [VodUnavailableError("away"), VodThrottledError("slow", code="Throttling.User"), VodCredentialsError("no right")]
 )
 def test_a_failing_search_is_asked_again_from_the_same_page(workers: Workers, error: Exception) -> None:
     workers.library(150)
@@ -278,7 +278,7 @@ def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Workers, an
 def test_a_token_that_has_expired_begins_its_window_again(workers: Workers) -> None:
     listing = Listing(workers.store, workers.vod, "default", "default", 10_000, sleep=lambda seconds: None)
     position = Position(low=NOON - timedelta(days=1), high=NOON, page=61, scrolling=True, token="old")
-    workers.vod.fail(VodRefused("too old", code="InvalidScrollToken.Expired", status=400))
+    workers.vod.fail(VodRefusedError("too old", code="InvalidScrollToken.Expired", status=400))
 
     seen = listing.page("video", position)
 
@@ -288,7 +288,7 @@ def test_a_token_that_has_expired_begins_its_window_again(workers: Workers) -> N
 
 
 def test_a_refused_search_fails_the_job_and_says_why(workers: Workers) -> None:
-    workers.vod.fail(VodRefused("the filter is wrong", code="ErrorMatchSyntax", status=400))
+    workers.vod.fail(VodRefusedError("the filter is wrong", code="ErrorMatchSyntax", status=400))
 
     job = workers.finish(workers.start("backfill"))
 
@@ -450,7 +450,7 @@ def test_media_of_one_second_and_of_both_types_count_once(workers: Workers) -> N
 
 
 @pytest.mark.parametrize(
-    "error", [VodRefused("not this one", code="Forbidden.IllegalStatus", status=403), VodUnavailable("internal error")]
+    "error", [VodRefusedError("not this one", code="Forbidden.IllegalStatus", status=403), VodUnavailableError("internal error")]
 )
 def test_a_suspect_at_which_vod_fails_keeps_nobody_else(workers: Workers, error: Exception) -> None:
     videos = workers.library(100)
@@ -486,7 +486,7 @@ def test_an_outage_in_which_suspects_are_asked_for_leaves_none_out(workers: Work
 
     def away(media_ids: list[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         if NOON + timedelta(minutes=19) < workers.now < until:
-            raise VodUnavailable("away")
+            raise VodUnavailableError("away")
         return fetch(media_ids, reference_ids)
 
     workers.vod.batch_get_media_infos = away  # type: ignore[method-assign,assignment]
@@ -545,7 +545,7 @@ def test_a_medium_without_a_time_of_creation_can_be_found_gone(workers: Workers)
 
 def test_dead_letters_are_not_counted_as_fetched(workers: Workers) -> None:
     workers.library(30)
-    error = VodRefused("no", code="InvalidParameter", status=400)
+    error = VodRefusedError("no", code="InvalidParameter", status=400)
 
     def refuse(_media_ids: list[str], _reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         raise error

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import event, select
 
 from tests.builders import NOON, body, notify
-from worker.core.errors import StoreUnavailable, VodRefused
+from worker.core.errors import StoreUnavailableError, VodRefusedError
 from worker.store import Store
 from worker.store.tables import notification, sync_request
 from worker.sync.poll_smq import Collected, Memory, collect
@@ -126,7 +126,7 @@ def test_nothing_is_deleted_before_the_commit(house: House, monkeypatch: pytest.
 
 def test_a_message_that_could_not_be_deleted_comes_back_and_is_recognised(house: House) -> None:
     shelf = Shelf(text("a"))
-    fault = shelf.fault = VodRefused("no")
+    fault = shelf.fault = VodRefusedError("no")
     first = house.collect(shelf)
     shelf.fault = None
 
@@ -238,7 +238,7 @@ def test_a_notification_that_does_not_fit_its_digest_is_taken_and_told_once(
     house: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shelf = Shelf(text("a"), intact=False)
-    shelf.fault = VodRefused("no")
+    shelf.fault = VodRefusedError("no")
 
     collected = [house.collect(shelf).new for _ in range(ATTEMPTS)]
 
@@ -275,13 +275,13 @@ class Refusing:
 
     def _refuse(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if self._word in statement + str(parameters):
-            raise StoreUnavailable("refused")
+            raise StoreUnavailableError("refused")
 
 
 def test_without_a_database_nothing_is_deleted_and_everything_comes_back(house: House) -> None:
     shelf = Shelf(text("a"), text("b"), "no JSON")
 
-    with Refusing(house.store, ""), pytest.raises(StoreUnavailable):
+    with Refusing(house.store, ""), pytest.raises(StoreUnavailableError):
         house.collect(shelf)
     away = list(shelf.waiting)
     house.collect(shelf)
@@ -295,7 +295,7 @@ def test_a_database_that_only_reads_keeps_everything_in_the_queue(house: House) 
 
     with Refusing(house.store, "INSERT"):
         for _ in range(ATTEMPTS + 1):
-            with pytest.raises(StoreUnavailable):
+            with pytest.raises(StoreUnavailableError):
                 house.collect(shelf)
 
     assert shelf.deletes == []
@@ -311,7 +311,7 @@ def test_one_notification_that_the_database_does_not_take_sinks_nobody_and_is_fe
     with Refusing(house.store, "🎬"):
         first = house.collect(shelf)
         # Alone it looks as if the database took nothing at all.
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             house.collect(shelf)
         house.collect(shelf)
 

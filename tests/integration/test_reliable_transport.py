@@ -19,7 +19,7 @@ import pytest
 import redis
 
 from tests.conftest import require
-from worker.core.errors import BrokerRefused
+from worker.core.errors import BrokerMismatchError
 from worker.queue import reliable_filesystem, reliable_redis, reliable_transport
 from worker.queue.brokers import broker_options, declare, declare_exchange, keeping_connection
 from worker.queue.reliable_transport import payload
@@ -273,7 +273,9 @@ def test_an_exchange_of_another_type_is_refused_in_a_sentence(broker: Broker, ex
     with broker.open() as connection:
         connection.default_channel.exchange_declare(broker.name, type="direct", durable=False)
 
-        with pytest.raises(BrokerRefused, match=f"the exchange {broker.name} was declared by another program, and not as topic"):
+        with pytest.raises(
+            BrokerMismatchError, match=f"the exchange {broker.name} was declared by another program, and not as topic"
+        ):
             declare_exchange(connection, exchange)
 
 

@@ -6,16 +6,16 @@ import pytest
 import sqlalchemy as sa
 
 from tests.builders import NOON, SECOND, claimed, request
-from worker.core.errors import StoreUnavailable
-from worker.core.reprocess import Priority, Reprocess
+from worker.core.errors import StoreUnavailableError
+from worker.core.reprocess import Priority, ReprocessRequest
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.tables import sync_request
 from worker.sync.reprocess import reprocess
 
 
-def asked(*keys: str, reason: str = "re-encoded", priority: Priority = "manual", source: str = "default") -> Reprocess:
-    return Reprocess(source, keys, reason, priority)
+def asked(*keys: str, reason: str = "re-encoded", priority: Priority = "manual", source: str = "default") -> ReprocessRequest:
+    return ReprocessRequest(source, keys, reason, priority)
 
 
 def due(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
@@ -66,5 +66,5 @@ def test_a_full_message_becomes_requests_in_one_transaction(store: Store) -> Non
 def test_a_database_that_is_away_takes_nothing_and_says_so() -> None:
     nowhere = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         reprocess(nowhere, [asked("a")], now=NOON)

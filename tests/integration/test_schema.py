@@ -12,7 +12,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from tests.conftest import own_database
-from worker.core.errors import SchemaStale
+from worker.core.errors import StaleSchemaError
 from worker.store import Store, schema
 from worker.store.engine import open_engine
 from worker.store.tables import metadata
@@ -75,10 +75,10 @@ def test_all_tables_begin_with_vod(empty_url: str) -> None:
 def test_an_empty_database_is_stale_and_the_message_names_the_command(empty_url: str) -> None:
     store = Store.open(empty_url)
 
-    with pytest.raises(SchemaStale, match="vodsync migrate"):
+    with pytest.raises(StaleSchemaError, match="vodsync migrate"):
         schema.check(store)
     schema.upgrade(empty_url, revision="0001")
-    with pytest.raises(SchemaStale, match=r"0001.*vodsync migrate"):
+    with pytest.raises(StaleSchemaError, match=r"0001.*vodsync migrate"):
         schema.check(store)
     store.close()
 

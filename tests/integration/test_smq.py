@@ -15,7 +15,7 @@ import pytest
 
 from tests import monotonic_clock
 from worker.core import events
-from worker.core.errors import VodCredentials, VodRefused, VodUnavailable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError
 from worker.emulator.server.config import EmulatorConfig
 from worker.emulator.server.server import running
 from worker.settings import Source
@@ -210,7 +210,7 @@ def test_an_answer_that_does_not_come_is_worth_asking_for_again(desk: Desk, faul
     desk.write("a")
     desk.break_(**{fault: {"next": 1}})
 
-    with pytest.raises(VodUnavailable):
+    with pytest.raises(VodUnavailableError):
         queue.receive(wait=0)
 
     assert bodies(queue.receive(wait=5)) == ["a"]
@@ -221,17 +221,17 @@ def test_nobody_listens() -> None:
         {"access_key_id": "id", "access_key_secret": "s", "smq_endpoint": "http://127.0.0.1:9", "smq_queue": NAME}
     )
 
-    with pytest.raises(VodUnavailable, match="no answer"):
+    with pytest.raises(VodUnavailableError, match="no answer"):
         Queue(source).receive(wait=0)
 
 
 @pytest.mark.parametrize(
     ("settings", "kind", "code"),
     [
-        ({"access_key_secret": "wrong"}, VodCredentials, "SignatureDoesNotMatch"),
-        ({"access_key_id": "wrong"}, VodCredentials, "InvalidAccessKeyId"),
-        ({"security_token": "sts"}, VodCredentials, "AccessDenied"),
-        ({"smq_queue": "another"}, VodRefused, "QueueNotExist"),
+        ({"access_key_secret": "wrong"}, VodCredentialsError, "SignatureDoesNotMatch"),
+        ({"access_key_id": "wrong"}, VodCredentialsError, "InvalidAccessKeyId"),
+        ({"security_token": "sts"}, VodCredentialsError, "AccessDenied"),
+        ({"smq_queue": "another"}, VodRefusedError, "QueueNotExist"),
     ],
 )
 def test_wrong_settings_are_named(desk: Desk, settings: dict[str, str], kind: type[Exception], code: str) -> None:
@@ -249,7 +249,7 @@ def test_rights_that_are_missing_for_deleting_are_named(desk: Desk) -> None:
     taken = receipts(queue.receive(wait=0))
     desk.break_(credentials={"next": 1, "operation": "DeleteMessage", "code": "AccessDenied"})
 
-    with pytest.raises(VodCredentials, match="mns:DeleteMessage"):
+    with pytest.raises(VodCredentialsError, match="mns:DeleteMessage"):
         queue.delete(taken)
 
 
@@ -265,7 +265,7 @@ def test_keys_of_the_vendors_chain_are_asked_for_at_each_call(monkeypatch: pytes
     monkeypatch.setattr(credentials, "CredentialChain", Chain)
     with emulated(security_token="second") as desk:
         queue = Queue(Source.model_validate({"smq_endpoint": desk.url, "smq_queue": NAME}))
-        with pytest.raises(VodCredentials):
+        with pytest.raises(VodCredentialsError):
             queue.receive(wait=0)
         current.security_token = "second"
 
@@ -281,7 +281,7 @@ def test_a_chain_without_keys_is_worth_asking_again(monkeypatch: pytest.MonkeyPa
 
     monkeypatch.setattr(credentials, "CredentialChain", Chain)
 
-    with pytest.raises(VodUnavailable, match="credential chain"):
+    with pytest.raises(VodUnavailableError, match="credential chain"):
         Queue(Source.model_validate({"smq_endpoint": "http://127.0.0.1:9", "smq_queue": NAME})).receive(wait=0)
 
 

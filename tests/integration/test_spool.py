@@ -10,7 +10,7 @@ from sqlalchemy import select, text
 
 from tests.builders import NOON, SECOND, body
 from worker.core import events
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store import spool as spool_module
 from worker.store.inbox.sync_requests import Delivery
@@ -54,9 +54,9 @@ def test_what_could_not_be_moved_stays(spool: Spool) -> None:
     spool.put(deliveries("a"))
 
     def refuse(_: Sequence[Delivery]) -> None:
-        raise StoreUnavailable("gone")
+        raise StoreUnavailableError("gone")
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         spool.drain(refuse)
 
     assert spool.waiting().count == 1
@@ -85,12 +85,12 @@ def test_a_full_disk_is_said_before_and_refused_after(spool: Spool, monkeypatch:
     spool.check()
     monkeypatch.setattr(spool_module, "_ROOM", 2**62)
 
-    with pytest.raises(StoreUnavailable, match="MB are free"):
+    with pytest.raises(StoreUnavailableError, match="MB are free"):
         spool.check()
 
 
 def test_a_spool_that_cannot_be_opened_is_a_sentence_with_its_path(tmp_path: Path) -> None:
     (tmp_path / "spool.db").mkdir()
 
-    with pytest.raises(StoreUnavailable, match=r"the spool .*spool\.db"):
+    with pytest.raises(StoreUnavailableError, match=r"the spool .*spool\.db"):
         Spool(tmp_path / "spool.db").put(deliveries("a"))

@@ -9,7 +9,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, element, notify
-from worker.core.errors import VodCredentials, VodRefused, VodUnavailable, VodUnreadable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.store import Store
 from worker.store.rate_limit import BATCH, Quota
 from worker.store.tables import media, raw, video_info
@@ -111,14 +111,14 @@ def test_a_right_that_is_missing_for_the_single_video_operation_matters_only_whe
     stored(store, vod, element("a"))
 
     def refuse(media_id: str) -> dict[str, Any]:
-        raise VodCredentials("Forbidden.RAM")
+        raise VodCredentialsError("Forbidden.RAM")
 
     vod.get_video_info = refuse  # type: ignore[method-assign]
 
     found = live(store, vod, policy=POLICY)
 
     assert (found.error, found.at_vod) == ("Forbidden.RAM", "ok")
-    with pytest.raises(VodCredentials):
+    with pytest.raises(VodCredentialsError):
         live(store, vod)
 
 
@@ -130,7 +130,7 @@ def test_a_medium_that_vod_no_longer_knows_differs_in_its_state(store: Store, vo
     vod.forbidden = {"a"}
     forbidden = live(store, vod)
     vod.forbidden = set()
-    vod.fail(VodRefused("404", code="InvalidVideo.NotFound", status=404))
+    vod.fail(VodRefusedError("404", code="InvalidVideo.NotFound", status=404))
     refused = live(store, vod)
 
     assert differing(gone) == differing(refused) == {"state": ("ok", "missing")}
@@ -180,7 +180,7 @@ def test_a_source_that_is_held_back_is_not_asked(store: Store, vod: FakeVod) -> 
 
     store.transact(hold)
 
-    with pytest.raises(VodUnavailable, match=r"held back for another \d+ s: wrong keys"):
+    with pytest.raises(VodUnavailableError, match=r"held back for another \d+ s: wrong keys"):
         live(store, vod)
 
     assert vod.calls == []
@@ -190,5 +190,5 @@ def test_an_answer_that_passes_over_the_id_cannot_be_compared(store: Store, vod:
     vod.put(element("a"))
     vod.silent = {"a"}
 
-    with pytest.raises(VodUnreadable):
+    with pytest.raises(VodUnreadableError):
         live(store, vod)

@@ -12,7 +12,14 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, element, notify, request
 from worker import runtime
-from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import (
+    StoreUnavailableError,
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+)
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.inbox.video_info_queue import Later, VideoInfos
@@ -186,11 +193,11 @@ def test_an_outage_makes_the_pauses_longer_and_ends_after_days(store: Store, vod
     pauses = []
     at = NOON + 2 * SECOND
     for _ in range(12):
-        vod.fail(VodUnavailable("503"))
+        vod.fail(VodUnavailableError("503"))
         look(store, vod, now=at)
         pauses.append((owed(store)["a"].available_at - at).total_seconds())
         at = owed(store)["a"].available_at
-    vod.fail(VodUnavailable("503"))
+    vod.fail(VodUnavailableError("503"))
     last = look(store, vod, now=NOON + timedelta(days=4))
 
     assert pauses == [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]
@@ -238,8 +245,8 @@ def test_what_a_backfill_asked_for_is_no_news(store: Store, vod: FakeVod) -> Non
 @pytest.mark.parametrize(
     ("fault", "pause"),
     [
-        (VodThrottled("Throttling.User", retry_after=30), 30),
-        (VodCredentials("Forbidden.RAM"), 60),
+        (VodThrottledError("Throttling.User", retry_after=30), 30),
+        (VodCredentialsError("Forbidden.RAM"), 60),
     ],
 )
 def test_what_concerns_the_account_holds_back_this_operation_alone_and_counts_as_no_attempt(
@@ -273,7 +280,7 @@ def test_what_concerns_the_account_holds_back_this_operation_alone_and_counts_as
 
 def test_an_answer_lets_calls_through_again(store: Store, vod: FakeVod) -> None:
     synced(store, vod, "a")
-    vod.fail(VodCredentials("Forbidden.RAM"))
+    vod.fail(VodCredentialsError("Forbidden.RAM"))
     look(store, vod)
 
     look(store, vod)
@@ -299,9 +306,11 @@ def test_a_database_that_goes_away_meanwhile_leaves_the_look_up_to_the_lease(
 ) -> None:
     synced(store, vod, "a")
     transact = store.transact
-    vod.during_call = lambda: monkeypatch.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailable("gone")))
+    vod.during_call = lambda: monkeypatch.setattr(
+        store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone"))
+    )
 
-    with pytest.raises(StoreUnavailable):
+    with pytest.raises(StoreUnavailableError):
         look(store, vod)
 
     monkeypatch.setattr(store, "transact", transact)
@@ -333,6 +342,6 @@ def test_look_ups_of_several_workers_keep_the_pace_together(store: Store) -> Non
 
 def test_a_refusal_for_the_moment_is_asked_again(store: Store, vod: FakeVod) -> None:
     synced(store, vod, "a")
-    vod.fail(VodRefused("not now", code="Forbidden.IllegalStatus", status=403))
+    vod.fail(VodRefusedError("not now", code="Forbidden.IllegalStatus", status=403))
 
     assert look(store, vod).postponed == 1

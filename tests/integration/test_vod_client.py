@@ -19,7 +19,15 @@ import pytest
 from pydantic import SecretStr
 
 from worker import settings
-from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.errors import (
+    ConfigurationError,
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    VodUnreadableError,
+)
 from worker.core.listing import read_page
 from worker.runtime import Runtime
 from worker.settings import Source
@@ -139,7 +147,7 @@ def test_what_vod_says_of_an_error_can_be_stored(server: Server, vod: Client) ->
     server.status = 400
     server.body = b'{"RequestId": "R\\ud800\\u0000", "Code": "Invalid\\ud800\\u0000' + b"X" * 5000 + b'", "Message": "words"}'
 
-    with pytest.raises(VodRefused) as raised:
+    with pytest.raises(VodRefusedError) as raised:
         vod.batch_get_media_infos(["a"])
 
     for said in (str(raised.value), raised.value.code, raised.value.request_id):
@@ -153,7 +161,7 @@ def test_vod_cannot_ask_for_more_than_five_minutes_of_rest(server: Server, vod: 
     server.status, server.body = 400, refusal("Throttling.User")
     server.headers["x-acs-retry-after"] = after
 
-    with pytest.raises(VodThrottled) as raised:
+    with pytest.raises(VodThrottledError) as raised:
         vod.batch_get_media_infos(["a"])
 
     assert raised.value.retry_after == seconds
@@ -162,27 +170,27 @@ def test_vod_cannot_ask_for_more_than_five_minutes_of_rest(server: Server, vod: 
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (400, "Throttling.User", VodThrottled),
-        (503, "Throttling", VodThrottled),
-        (429, "TooMany", VodThrottled),
-        (503, "ServiceUnavailable", VodUnavailable),
-        (503, "ServiceUnAvailable", VodUnavailable),
-        (500, "InternalError", VodUnavailable),
-        (500, "SomethingNew", VodUnavailable),
-        (400, "SignatureNonceUsed", VodUnavailable),
-        (400, "InvalidTimeStamp.Expired", VodCredentials),
-        (400, "SignatureDoesNotMatch", VodCredentials),
-        (403, "SignatureDoesNotMatch", VodCredentials),
-        (404, "InvalidAccessKeyId.NotFound", VodCredentials),
-        (400, "InvalidAccessKeyId.Inactive", VodCredentials),
-        (403, "InvalidSecurityToken.Expired", VodCredentials),
-        (403, "Forbidden.RAM", VodCredentials),
-        (403, "Forbidden", VodCredentials),
-        (403, "OperationDenied.Suspended", VodCredentials),
-        (403, "Forbidden.IllegalStatus", VodRefused),
-        (404, "InvalidVideo.NotFound", VodRefused),
-        (400, "InvalidParameter", VodRefused),
-        (400, "VideoListExceededMax", VodRefused),
+        (400, "Throttling.User", VodThrottledError),
+        (503, "Throttling", VodThrottledError),
+        (429, "TooMany", VodThrottledError),
+        (503, "ServiceUnavailable", VodUnavailableError),
+        (503, "ServiceUnAvailable", VodUnavailableError),
+        (500, "InternalError", VodUnavailableError),
+        (500, "SomethingNew", VodUnavailableError),
+        (400, "SignatureNonceUsed", VodUnavailableError),
+        (400, "InvalidTimeStamp.Expired", VodCredentialsError),
+        (400, "SignatureDoesNotMatch", VodCredentialsError),
+        (403, "SignatureDoesNotMatch", VodCredentialsError),
+        (404, "InvalidAccessKeyId.NotFound", VodCredentialsError),
+        (400, "InvalidAccessKeyId.Inactive", VodCredentialsError),
+        (403, "InvalidSecurityToken.Expired", VodCredentialsError),
+        (403, "Forbidden.RAM", VodCredentialsError),
+        (403, "Forbidden", VodCredentialsError),
+        (403, "OperationDenied.Suspended", VodCredentialsError),
+        (403, "Forbidden.IllegalStatus", VodRefusedError),
+        (404, "InvalidVideo.NotFound", VodRefusedError),
+        (400, "InvalidParameter", VodRefusedError),
+        (400, "VideoListExceededMax", VodRefusedError),
     ],
 )
 def test_errors_are_sorted_by_code_before_status(server: Server, vod: Client, status: int, code: str, kind: type[VodError]) -> None:
@@ -198,7 +206,7 @@ def test_errors_are_sorted_by_code_before_status(server: Server, vod: Client, st
 def test_throttling_says_how_long_where_vod_does(server: Server, vod: Client) -> None:
     server.status, server.body, server.headers = 503, refusal("Throttling.User"), {"x-acs-retry-after": "1500"}
 
-    with pytest.raises(VodThrottled) as caught:
+    with pytest.raises(VodThrottledError) as caught:
         vod.batch_get_media_infos(["a"])
 
     assert caught.value.retry_after == 1.5
@@ -219,7 +227,7 @@ def cut_off(handler: Handler) -> bool:
 def test_what_is_no_answer_of_vods_is_an_outage(server: Server, vod: Client, status: int, body: bytes) -> None:
     server.status, server.body = status, body
 
-    with pytest.raises(VodUnavailable):
+    with pytest.raises(VodUnavailableError):
         vod.batch_get_media_infos(["a"])
 
 
@@ -227,14 +235,14 @@ def test_what_is_no_answer_of_vods_is_an_outage(server: Server, vod: Client, sta
 def test_a_broken_connection_is_an_outage(server: Server, vod: Client, before: Callable[[Handler], bool]) -> None:
     server.before = before
 
-    with pytest.raises(VodUnavailable):
+    with pytest.raises(VodUnavailableError):
         vod.batch_get_media_infos(["a"])
 
 
 def test_a_gateways_page_is_told_as_what_it_is(server: Server, vod: Client) -> None:
     server.status, server.body = 502, b"<html>Bad Gateway</html>"
 
-    with pytest.raises(VodUnavailable) as caught:
+    with pytest.raises(VodUnavailableError) as caught:
         vod.batch_get_media_infos(["a"])
 
     assert "Expecting value" in str(caught.value) or "502" in str(caught.value)
@@ -253,7 +261,7 @@ def test_a_refused_connection_is_an_outage(server: Server, vod: Client) -> None:
     server.shutdown()
     server.server_close()
 
-    with pytest.raises(VodUnavailable):
+    with pytest.raises(VodUnavailableError):
         vod.batch_get_media_infos(["a"])
 
 
@@ -265,7 +273,7 @@ def test_a_silent_server_is_an_outage_after_the_time_out(
     released = threading.Event()
     server.before = lambda _handler: released.wait(5) and False
 
-    with pytest.raises(VodUnavailable):
+    with pytest.raises(VodUnavailableError):
         vod.batch_get_media_infos(["a"])
     released.set()
 
@@ -301,7 +309,7 @@ def test_a_value_that_is_not_quite_json_costs_nothing_else(server: Server, vod: 
 def test_an_answer_nested_without_end_is_unreadable(server: Server, vod: Client) -> None:
     server.body = b'{"MediaInfos":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
-    with pytest.raises(VodUnreadable):
+    with pytest.raises(VodUnreadableError):
         vod.batch_get_media_infos(["a"])
 
 

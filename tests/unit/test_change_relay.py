@@ -9,7 +9,7 @@ import pytest
 
 from tests.builders import Log
 from worker import runtime, settings
-from worker.core.errors import BrokerRefused
+from worker.core.errors import BrokerMismatchError
 
 
 class Stop:
@@ -51,7 +51,7 @@ def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pyt
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": "on"})))
     from worker.queue.services import change_relay
 
-    outcomes: list[Any] = [ConnectionError(), BrokerRefused("of another type"), BrokerRefused("of another type"), 3]
+    outcomes: list[Any] = [ConnectionError(), BrokerMismatchError("of another type"), BrokerMismatchError("of another type"), 3]
 
     def announce(*_: Any, **__: Any) -> int:
         outcome = outcomes.pop(0)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.faults import Faults, Mischief
 from worker.emulator.api.listing import Listing
 from worker.emulator.api.scroll import Scroll
@@ -42,7 +42,7 @@ class Desk:
         return [self.library.identities.media_id(index) for index in indices]
 
     def refused(self, now: float = NOW, **parameters: Any) -> tuple[str, int]:
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ApiError) as refused:
             self.search(now, **parameters)
         return refused.value.code, refused.value.status
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.match import parse
 
 #: 2025-11-24T00:00:00Z
@@ -126,7 +126,7 @@ def test_what_a_medium_lacks_is_in_no_range() -> None:
     ],
 )
 def test_anything_else_is_refused(expression: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         parse(expression)
 
     assert (refused.value.code, refused.value.status) == ("ErrorMatchSyntax", 400)
@@ -138,6 +138,6 @@ def test_a_hundred_values_may_be_listed_and_no_more() -> None:
         return f"MediaId in ({values})"
 
     assert matches(listed(100), MediaId="99")
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         parse(listed(101))
     assert refused.value.code == "ErrorMatchSyntax"

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.faults import Faults, Mischief, Rule
 from worker.emulator.api.operations import Operations
 from worker.emulator.library.library import Library
@@ -72,14 +72,14 @@ def test_more_than_twenty_ids_are_refused() -> None:
     desk = Desk()
     desk.batch(*map(desk.id, range(20)))
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         desk.batch(*map(desk.id, range(21)))
 
     assert (refused.value.code, refused.value.status) == ("VideoListExceededMax", 400)
 
 
 def test_a_call_without_ids_is_refused() -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         Desk().batch()
 
     assert refused.value.code == "MissingParameter"
@@ -104,7 +104,7 @@ def test_one_poisonous_id_spoils_its_batch() -> None:
     desk = Desk()
     desk.mischief.set(Faults(poisonous={desk.id(7)}))
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         desk.batch(desk.id(6), desk.id(7))
 
     assert (refused.value.code, refused.value.status) == ("InvalidParameter", 400)
@@ -146,7 +146,7 @@ def test_on_request_a_batch_of_unknown_ids_is_refused() -> None:
     desk = Desk()
     desk.mischief.set(Faults(refuse_all_unknown=True))
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         desk.batch(UNKNOWN)
 
     assert (refused.value.code, refused.value.status) == ("InvalidVideo.NotFound", 404)
@@ -166,7 +166,7 @@ def test_get_video_info_answers_one_or_refuses() -> None:
         ({"VideoId": desk.id(2)}, "Forbidden"),
         ({}, "MissingParameter"),
     ):
-        with pytest.raises(Refusal) as refused:
+        with pytest.raises(ApiError) as refused:
             desk.call("GetVideoInfo", parameters)
         assert refused.value.code == code
 

@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from worker.emulator.api import signature
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.signature import Gatekeeper, canonical_request, sign_v1, sign_v3
 
 NOON = datetime(2025, 11, 24, 16, 0, tzinfo=UTC).timestamp()
@@ -118,7 +118,7 @@ def v1_signature(**changes: str) -> dict[str, str]:
     ],
 )
 def test_a_flawed_v3_call_is_refused_with_vods_code(change: dict[str, str], code: str, status: int) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         call_v3(gatekeeper(), **change)  # type: ignore[arg-type]
 
     assert (refused.value.code, refused.value.status) == (code, status)
@@ -129,7 +129,7 @@ def test_a_header_of_the_gateway_that_is_not_signed_is_refused() -> None:
         "authorization": f"ACS3-HMAC-SHA256 Credential=demoKeyId,SignedHeaders=host;x-acs-date,Signature={V3_SIGNATURE}"
     }
 
-    with pytest.raises(Refusal, match="x-acs-action is not among the signed ones"):
+    with pytest.raises(ApiError, match="x-acs-action is not among the signed ones"):
         gatekeeper().admit(method="POST", query="", headers=headers, parameters={}, body=b"", now=NOON)
 
 
@@ -145,14 +145,14 @@ def test_a_header_of_the_gateway_that_is_not_signed_is_refused() -> None:
     ],
 )
 def test_a_flawed_v1_call_is_refused_with_vods_code(change: dict[str, str], code: str) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         call_v1(gatekeeper(), V1_PARAMETERS | v1_signature() | change)
 
     assert refused.value.code == code
 
 
 def test_an_unsigned_call_is_refused() -> None:
-    with pytest.raises(Refusal, match="neither an Authorization header"):
+    with pytest.raises(ApiError, match="neither an Authorization header"):
         call_v1(gatekeeper(), {"Action": "GetVideoInfo"})
 
 
@@ -160,7 +160,7 @@ def test_a_nonce_works_once() -> None:
     keeper = gatekeeper()
     call_v3(keeper)
 
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         call_v3(keeper, now=NOON + 60)
 
     assert refused.value.code == "SignatureNonceUsed"

@@ -8,7 +8,7 @@ from email.utils import formatdate
 
 import pytest
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.smq.signature import Porter, signature
 from worker.emulator.smq.smq_queue import Mailbox
 
@@ -55,7 +55,7 @@ def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
     ],
 )
 def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: str, status: int) -> None:
-    with pytest.raises(Refusal) as refused:
+    with pytest.raises(ApiError) as refused:
         call(Porter("demoKeyId", "demoSecret"), **changes)
 
     assert (refused.value.code, refused.value.status) == (code, status)
@@ -92,11 +92,11 @@ def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> No
     mailbox = Mailbox(visibility=30)
     mailbox.put("a", NOON)
     first = mailbox.take(1, NOON)[0].receipt
-    with pytest.raises(Refusal, match="receipt") as late:
+    with pytest.raises(ApiError, match="receipt") as late:
         mailbox.delete(first, NOON + 30)
     second = mailbox.take(1, NOON + 30)[0].receipt
 
-    with pytest.raises(Refusal) as old:
+    with pytest.raises(ApiError) as old:
         mailbox.delete(first, NOON + 31)
     mailbox.delete(second, NOON + 31)
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.web import group_commit
-from worker.web.group_commit import BufferFull, GroupCommit
+from worker.web.group_commit import BufferFullError, GroupCommit
 
 
 def test_whoever_comes_while_a_commit_runs_shares_the_next() -> None:
@@ -48,7 +48,7 @@ def test_nobody_is_told_ok_when_the_commit_failed_and_the_next_is_tried_afresh()
 
     async def scenario() -> None:
         group = GroupCommit(commit)
-        with pytest.raises(StoreUnavailable):
+        with pytest.raises(StoreUnavailableError):
             await group.submit(1, 1)
         await group.submit(2, 1)
         await group.close()
@@ -67,11 +67,11 @@ def test_the_buffer_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.Monkey
         group = GroupCommit(lambda _items: go_on.wait(5))
         running = asyncio.create_task(group.submit(0, 1))
         await asyncio.sleep(0.05)
-        with pytest.raises(BufferFull):
+        with pytest.raises(BufferFullError):
             await group.submit(1, 101)
         waiting = [asyncio.create_task(group.submit(number, 1)) for number in (1, 2)]
         await asyncio.sleep(0)
-        with pytest.raises(BufferFull):
+        with pytest.raises(BufferFullError):
             await group.submit(3, 1)
         go_on.set()
         await asyncio.gather(running, *waiting)
@@ -132,11 +132,11 @@ def test_the_standby_takes_what_the_database_does_not_take_in_time(monkeypatch: 
 
 def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told() -> None:
     def refuse(_items: Sequence[int]) -> None:
-        raise StoreUnavailable("gone")
+        raise StoreUnavailableError("gone")
 
     class Full(Shelter):
         def keep(self, items: Sequence[int], /) -> None:
-            raise StoreUnavailable("disk full")
+            raise StoreUnavailableError("disk full")
 
     shelter = Shelter()
 
@@ -145,7 +145,7 @@ def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told
         await group.submit(1, 1)
         await group.close()
         neither = GroupCommit(refuse, standby=Full())
-        with pytest.raises(StoreUnavailable, match="disk full"):
+        with pytest.raises(StoreUnavailableError, match="disk full"):
             await neither.submit(2, 1)
         await neither.close()
 

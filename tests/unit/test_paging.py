@@ -13,8 +13,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core.listing import PAGE_ROWS, WALL, Listed, Page
-from worker.sync.jobs.paging import INDEXED, Position, WalkRefused, advance, begin, match, restart
+from worker.core.listing import MAX_PAGED_ROWS, PAGE_ROWS, ListedMedia, Page
+from worker.sync.jobs.paging import INDEXED, PagingError, Position, advance, begin, match, restart
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -25,23 +25,23 @@ class Listing:
 
     seconds: list[int]
     #: None keeps the order that was asked for; otherwise rows are sorted by that.
-    order: Callable[[Listed], object] | None = None
+    order: Callable[[ListedMedia], object] | None = None
     tokens: bool = True
     #: What it says of a total.
     total: Callable[[int], int | None] = lambda total: total
     #: Rows that a page leaves out after it was cut.
     left_out: int = 0
     calls: int = 0
-    rows: list[Listed] = field(init=False)
+    rows: list[ListedMedia] = field(init=False)
     _window: object = None
-    _found: list[Listed] = field(default_factory=list)
+    _found: list[ListedMedia] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.rows = [Listed(f"m{index}", START + timedelta(seconds=second), None) for index, second in enumerate(self.seconds)]
+        self.rows = [ListedMedia(f"m{index}", START + timedelta(seconds=second), None) for index, second in enumerate(self.seconds)]
 
     def page(self, position: Position) -> Page:
         self.calls += 1
-        assert position.page * PAGE_ROWS <= WALL or position.token
+        assert position.page * PAGE_ROWS <= MAX_PAGED_ROWS or position.token
         assert (position.token is not None) <= position.scrolling
         if self._window != (window := (position.low, position.high, len(self.rows), self.rows[:1])):
             self._window = window
@@ -81,8 +81,8 @@ def test_every_row_comes_in_hardly_more_calls_than_there_are_pages(count: int) -
     ids = walk(listing)
 
     assert set(ids) == listing.ids
-    assert len(ids) <= count + count // WALL + 1
-    assert listing.calls <= count // PAGE_ROWS + 2 + count // WALL
+    assert len(ids) <= count + count // MAX_PAGED_ROWS + 1
+    assert listing.calls <= count // PAGE_ROWS + 2 + count // MAX_PAGED_ROWS
 
 
 def test_more_rows_in_a_second_than_a_page_and_than_the_wall() -> None:
@@ -92,7 +92,7 @@ def test_more_rows_in_a_second_than_a_page_and_than_the_wall() -> None:
 
 
 def test_a_full_second_without_tokens_is_refused() -> None:
-    with pytest.raises(WalkRefused, match="2025-01-01T00:00:09Z"):
+    with pytest.raises(PagingError, match="2025-01-01T00:00:09Z"):
         walk(Listing([9] * 6_000, tokens=False))
 
 
@@ -102,15 +102,15 @@ def test_a_full_second_without_tokens_is_refused() -> None:
     ids=["none", "by id", "the newest first"],
 )
 @pytest.mark.parametrize(
-    "total", [lambda total: total, lambda total: min(total, WALL), lambda _: None], ids=["right", "capped", "none"]
+    "total", [lambda total: total, lambda total: min(total, MAX_PAGED_ROWS), lambda _: None], ids=["right", "capped", "none"]
 )
-def test_a_listing_in_another_order_is_halved(order: Callable[[Listed], object], total: Callable[[int], int | None]) -> None:
+def test_a_listing_in_another_order_is_halved(order: Callable[[ListedMedia], object], total: Callable[[int], int | None]) -> None:
     listing = Listing([index % 1_000 for index in range(5_300)], order=order, total=total, tokens=False)
 
     assert set(walk(listing)) == listing.ids
 
 
-@pytest.mark.parametrize("total", [lambda total: min(total, WALL), lambda total: max(0, total - 130), lambda _: None])
+@pytest.mark.parametrize("total", [lambda total: min(total, MAX_PAGED_ROWS), lambda total: max(0, total - 130), lambda _: None])
 @pytest.mark.parametrize("count", [5_000, 5_230, 12_345])
 def test_a_total_that_is_too_low_does_not_end_the_walk(count: int, total: Callable[[int], int | None]) -> None:
     listing = Listing([index * 7 for index in range(count)], total=total)
@@ -149,7 +149,7 @@ def test_a_token_that_is_refused_begins_the_window_again_a_few_times() -> None:
         again = restart(again)
 
     assert (again.low, again.page, again.token, again.scrolling) == (START, 1, None, True)
-    with pytest.raises(WalkRefused, match="ScrollToken"):
+    with pytest.raises(PagingError, match="ScrollToken"):
         restart(again)
 
 
@@ -167,7 +167,7 @@ def test_rows_that_stay_are_never_missed_while_others_come_and_go(seed: int, cou
                     staying.discard(listing.rows.pop(dice.randrange(len(listing.rows))).media_id)
         if call < 60 and dice.random() < 0.3:
             for number in range(dice.randrange(50)):
-                listing.rows.append(Listed(f"new-{call}-{number}", START + timedelta(seconds=spread + call), None))
+                listing.rows.append(ListedMedia(f"new-{call}-{number}", START + timedelta(seconds=spread + call), None))
         # Popped and appended may be as many.
         listing._window = None
 

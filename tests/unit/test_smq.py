@@ -12,11 +12,11 @@ import httpx
 import pytest
 
 from tests import monotonic_clock
-from worker.core.errors import VodCredentials, VodRefused, VodUnavailable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.smq import Queue, sign
-from worker.vod.smq_xml import Fault, Unreadable
+from worker.vod.smq_xml import Fault, UnreadableError
 
 HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 SOURCE = Source(access_key_id="id", access_key_secret="secret", smq_endpoint="http://127.0.0.1:9", smq_queue="vod-events")
@@ -127,7 +127,7 @@ OUTSIDE = '<!DOCTYPE Messages [<!ENTITY f SYSTEM "file:///etc/hostname">]><Messa
 
 @pytest.mark.parametrize("document", [BOMB, OUTSIDE, "<!DOCTYPE Messages><Messages/>"])
 def test_a_document_type_is_refused_and_entities_with_it(document: str) -> None:
-    with pytest.raises(Unreadable, match="document type"):
+    with pytest.raises(UnreadableError, match="document type"):
         smq_xml.messages(document.encode())
 
 
@@ -138,7 +138,7 @@ def test_a_document_type_is_refused_and_entities_with_it(document: str) -> None:
 def test_anything_else_is_unreadable(content: bytes) -> None:
     began = monotonic_clock.seconds()
 
-    with pytest.raises(Unreadable):
+    with pytest.raises(UnreadableError):
         smq_xml.messages(content)
 
     assert monotonic_clock.seconds() - began < 1
@@ -159,16 +159,16 @@ def test_errors_are_read_alone_and_by_receipt() -> None:
 @pytest.mark.parametrize(
     ("status", "code", "kind", "says"),
     [
-        (404, "QueueNotExist", VodRefused, "VODSYNC_SMQ_QUEUE"),
-        (403, "AccessDenied", VodCredentials, "mns:ReceiveMessage"),
-        (403, "InvalidAccessKeyId", VodCredentials, "keys"),
-        (403, "SignatureDoesNotMatch", VodCredentials, "keys"),
-        (400, "InvalidDateHeader", VodCredentials, "clock"),
-        (400, "InvalidArgument", VodRefused, "InvalidArgument"),
-        (500, "InternalError", VodUnavailable, "not available"),
-        (503, "", VodUnavailable, "not available"),
-        (404, "", VodUnavailable, "not available"),
-        (429, "QpsLimitExceeded", VodUnavailable, "not available"),
+        (404, "QueueNotExist", VodRefusedError, "VODSYNC_SMQ_QUEUE"),
+        (403, "AccessDenied", VodCredentialsError, "mns:ReceiveMessage"),
+        (403, "InvalidAccessKeyId", VodCredentialsError, "keys"),
+        (403, "SignatureDoesNotMatch", VodCredentialsError, "keys"),
+        (400, "InvalidDateHeader", VodCredentialsError, "clock"),
+        (400, "InvalidArgument", VodRefusedError, "InvalidArgument"),
+        (500, "InternalError", VodUnavailableError, "not available"),
+        (503, "", VodUnavailableError, "not available"),
+        (404, "", VodUnavailableError, "not available"),
+        (429, "QpsLimitExceeded", VodUnavailableError, "not available"),
     ],
 )
 def test_an_error_says_whether_asking_again_helps(status: int, code: str, kind: type[Exception], says: str) -> None:
@@ -184,12 +184,12 @@ def test_an_error_says_whether_asking_again_helps(status: int, code: str, kind: 
 @pytest.mark.parametrize(
     ("status", "content", "kind", "code"),
     [
-        (404, b"MessageNotExist: Message not exist.", VodRefused, "MessageNotExist"),
-        (404, b'{"Code":"QueueNotExist"}', VodRefused, "QueueNotExist"),
-        (404, b"<Error><Code>MessageNotExist</Code><Mess", VodRefused, "MessageNotExist"),
-        (403, b"<html><br>AccessDenied</html>", VodCredentials, "AccessDenied"),
-        (404, b"QueueNotExistent", VodUnavailable, ""),
-        (502, b"AccessDenied", VodUnavailable, ""),
+        (404, b"MessageNotExist: Message not exist.", VodRefusedError, "MessageNotExist"),
+        (404, b'{"Code":"QueueNotExist"}', VodRefusedError, "QueueNotExist"),
+        (404, b"<Error><Code>MessageNotExist</Code><Mess", VodRefusedError, "MessageNotExist"),
+        (403, b"<html><br>AccessDenied</html>", VodCredentialsError, "AccessDenied"),
+        (404, b"QueueNotExistent", VodUnavailableError, ""),
+        (502, b"AccessDenied", VodUnavailableError, ""),
     ],
 )
 def test_a_known_code_counts_in_plain_text_too(status: int, content: bytes, kind: type[Exception], code: str) -> None:
@@ -220,7 +220,7 @@ def test_a_404_without_a_reason_is_an_empty_answer_and_a_doubt_for_whoever_looks
     queue, _ = answering(lambda _: (404, b"<html><br>not found"), lambda said, **_: told.append(said))
 
     assert [queue.receive(wait=20) for _ in range(2)] == [[], []]
-    with pytest.raises(VodUnavailable, match="HTTP 404"):
+    with pytest.raises(VodUnavailableError, match="HTTP 404"):
         queue.check()
     assert len(told) == 1
     assert "VODSYNC_SMQ_ENDPOINT" in told[0]
@@ -278,11 +278,11 @@ def test_a_receipt_that_expired_among_several_costs_the_others_nothing() -> None
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
-        (403, "AccessDenied", VodCredentials),
-        (400, "TimeExpired", VodCredentials),
-        (404, "QueueNotExist", VodRefused),
-        (429, "", VodUnavailable),
-        (503, "ServiceUnavailable", VodUnavailable),
+        (403, "AccessDenied", VodCredentialsError),
+        (400, "TimeExpired", VodCredentialsError),
+        (404, "QueueNotExist", VodRefusedError),
+        (429, "", VodUnavailableError),
+        (503, "ServiceUnavailable", VodUnavailableError),
     ],
 )
 def test_what_is_not_about_the_form_is_not_tried_one_by_one(status: int, code: str, kind: type[Exception]) -> None:
@@ -297,7 +297,7 @@ def test_what_is_not_about_the_form_is_not_tried_one_by_one(status: int, code: s
 def test_a_receipt_that_is_refused_keeps_no_other_one() -> None:
     queue, asked = answering(lambda request: (204, b"") if "=2" in str(request.url) else (400, ONE_BY_ONE))
 
-    with pytest.raises(VodRefused, match="InvalidArgument"):
+    with pytest.raises(VodRefusedError, match="InvalidArgument"):
         queue.delete(["1", "2", "3"])
 
     assert forms(asked) == "bsss"

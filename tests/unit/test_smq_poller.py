@@ -9,7 +9,14 @@ from typing import Any
 import pytest
 
 from worker import runtime, settings
-from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused, VodUnavailable, VodUnreadable
+from worker.core.errors import (
+    StoreUnavailableError,
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodUnavailableError,
+    VodUnreadableError,
+)
 from worker.sync.poll_smq import Collected
 
 
@@ -31,7 +38,7 @@ def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
         def __enter__(self) -> Any:
             database.asked += 1
             if database.away:
-                raise StoreUnavailable("away")
+                raise StoreUnavailableError("away")
             return SimpleNamespace(execute=lambda _: None)
 
         def __exit__(self, *_: object) -> None:
@@ -63,7 +70,9 @@ def test_an_empty_answer_that_came_early_costs_a_second(step: Callable[..., floa
     assert 0.4 < step(Collected()) <= 1
 
 
-@pytest.mark.parametrize("error", [VodUnavailable("gone"), VodUnreadable("HTML"), StoreUnavailable("away"), RuntimeError("ours")])
+@pytest.mark.parametrize(
+    "error", [VodUnavailableError("gone"), VodUnreadableError("HTML"), StoreUnavailableError("away"), RuntimeError("ours")]
+)
 def test_failures_make_it_wait_longer_and_never_longer_than_half_a_minute(step: Callable[..., float], error: Exception) -> None:
     pauses = [step(error) for _ in range(12)]
 
@@ -73,7 +82,7 @@ def test_failures_make_it_wait_longer_and_never_longer_than_half_a_minute(step: 
     assert step(error) <= 1
 
 
-@pytest.mark.parametrize("error", [VodRefused("no queue"), VodCredentials("wrong key")])
+@pytest.mark.parametrize("error", [VodRefusedError("no queue"), VodCredentialsError("wrong key")])
 def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(step: Callable[..., float], error: Exception) -> None:
     pauses = [step(error) for _ in range(6)]
 
@@ -82,7 +91,9 @@ def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(st
     assert step(error) == 5
 
 
-@pytest.mark.parametrize("error", [VodRefused("form", code="InvalidArgument"), VodCredentials("right"), VodUnavailable("gone")])
+@pytest.mark.parametrize(
+    "error", [VodRefusedError("form", code="InvalidArgument"), VodCredentialsError("right"), VodUnavailableError("gone")]
+)
 def test_messages_that_cannot_be_deleted_do_not_hold_up_those_that_come(
     step: Callable[..., float], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, error: VodError
 ) -> None:
@@ -95,7 +106,7 @@ def test_messages_that_cannot_be_deleted_do_not_hold_up_those_that_come(
 
 
 def test_nothing_is_received_until_the_database_is_back(step: Callable[..., float]) -> None:
-    step(StoreUnavailable("away"))
+    step(StoreUnavailableError("away"))
 
     pauses = [step(Collected(received=1), away=True) for _ in range(3)]
 

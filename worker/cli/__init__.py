@@ -30,12 +30,12 @@ from worker.cli import (
 from worker.cli.output import Exit, complain
 from worker.core.errors import (
     ConfigurationError,
-    SchemaStale,
-    StoreUnavailable,
-    VodCredentials,
+    StaleSchemaError,
+    StoreUnavailableError,
+    VodCredentialsError,
     VodsyncError,
-    VodThrottled,
-    VodUnavailable,
+    VodThrottledError,
+    VodUnavailableError,
 )
 
 app = typer.Typer(
@@ -97,11 +97,11 @@ def main() -> None:
             stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except (ConfigurationError, SchemaStale, VodCredentials) as error:
+    except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
         sys.exit(complain(error, Exit.CONFIGURATION))
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         sys.exit(complain(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
-    except (VodUnavailable, VodThrottled) as error:
+    except (VodUnavailableError, VodThrottledError) as error:
         sys.exit(complain(error, Exit.UNREACHABLE))
     except VodsyncError as error:
         sys.exit(complain(error, Exit.FAILED))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker import runtime
-from worker.core.errors import ConfigurationError, SchemaStale
+from worker.core.errors import ConfigurationError, StaleSchemaError
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, overview
@@ -16,9 +16,9 @@ def ready(source: str | None = None) -> runtime.Runtime:
         named(here, source)
     try:
         schema.check(here.store)
-    except SchemaStale as error:
+    except StaleSchemaError as error:
         # Whoever forgot to set VODSYNC_DATABASE_URL sees it here.
-        raise SchemaStale(f"{here.store.engine.url.render_as_string()}: {error}") from None
+        raise StaleSchemaError(f"{here.store.engine.url.render_as_string()}: {error}") from None
     return here
 
 

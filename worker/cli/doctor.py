@@ -16,7 +16,14 @@ import typer
 
 from worker import runtime
 from worker.cli.output import Exit, print_json
-from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodsyncError, VodThrottled, VodUnavailable
+from worker.core.errors import (
+    StoreUnavailableError,
+    VodCredentialsError,
+    VodError,
+    VodsyncError,
+    VodThrottledError,
+    VodUnavailableError,
+)
 from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
@@ -98,8 +105,8 @@ def _database(here: Runtime) -> str:
         if schema.current(here.store) is None:
             return "reachable"
         here.store.transact(_write)
-    except StoreUnavailable as error:
-        raise StoreUnavailable(f"{error}; check VODSYNC_DATABASE_URL and the rights of its user") from error
+    except StoreUnavailableError as error:
+        raise StoreUnavailableError(f"{error}; check VODSYNC_DATABASE_URL and the rights of its user") from error
     return f"{here.store.engine.dialect.name}, reachable and writable"
 
 
@@ -193,9 +200,9 @@ def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
     client = Client(source)
     try:
         client.batch_get_media_infos(["vodsyncdoctor"])
-    except VodThrottled as error:
+    except VodThrottledError as error:
         raise VodsyncError(f"{error}; other programs of this account may call too often. Workers wait and go on") from error
-    except VodUnavailable as error:
+    except VodUnavailableError as error:
         if error.code:
             raise VodsyncError(f"{error} (request {error.request_id}); workers ask again until it is") from error
         raise VodsyncError(f"{error}; check VODSYNC_REGION, VODSYNC_ENDPOINT and the network") from error
@@ -218,9 +225,9 @@ def _queue(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str
     queue = Queue(source)
     try:
         seen = queue.check()
-    except VodUnavailable as error:
+    except VodUnavailableError as error:
         raise VodsyncError(f"{error}; check VODSYNC_SMQ_ENDPOINT and the network") from error
-    except VodCredentials as error:
+    except VodCredentialsError as error:
         if error.code != "AccessDenied":
             raise
         # To look is a right of its own, which collecting does not need.
@@ -237,7 +244,7 @@ def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:
 
     try:
         said: dict[str, Any] = Client(source).get_message_callback().get("MessageCallback") or {}
-    except VodCredentials as error:
+    except VodCredentialsError as error:
         right = "; give the RAM user vod:GetMessageCallback to compare them" if error.code.startswith(_RIGHTS) else ""
         return Verdict.UNSURE, f"cannot be read ({error.code}){right}"
     except VodError as error:

@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from worker import runtime
 from worker.cli.context import ready, trouble
 from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store.jobs.inventory import Library
 from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs
 
@@ -172,7 +172,7 @@ def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
             try:
                 with here.store.reading() as connection:
                     job = Jobs(connection).find(job.id) or job
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 complain(error, Exit.UNREACHABLE)
                 time.sleep(5)
                 continue

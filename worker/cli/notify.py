@@ -13,7 +13,7 @@ from worker import runtime
 from worker.cli.context import callback_path, named
 from worker.cli.output import Exit, cell, complain, say
 from worker.core import signature
-from worker.core.ids import usable
+from worker.core.ids import is_valid_id
 from worker.settings import DEFAULT_SOURCE
 
 
@@ -27,7 +27,7 @@ def notify(
 
     Example: vodsync notify 0a1b2c3d4e5f60718293a4b5c6d7e8f9
     """
-    if not usable(media_id):
+    if not is_valid_id(media_id):
         raise typer.Exit(complain(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
     here = runtime.current()
     described = named(here, source)

@@ -16,7 +16,7 @@ from worker import logs, runtime
 from worker.cli.context import callback_path
 from worker.cli.output import Exit, say
 from worker.cli.supervisor import Supervisor, end_with_parent
-from worker.core.errors import ConfigurationError, StoreUnavailable
+from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.store import schema
 
 log = logs.get(__name__)
@@ -179,7 +179,7 @@ def _migrated(here: runtime.Runtime) -> bool:
     """Bring the schema up to date; False where the server is away. Raises StoreUnavailable where no spool could stand in."""
     try:
         schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         if here.spool is None:
             raise
         log.warning("database is away; it is migrated once it is there", error=str(error))

@@ -12,7 +12,7 @@ from rich.table import Table
 from worker import runtime
 from worker.cli.context import ready
 from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.core.ids import reference_key
 from worker.logs import redactor
 from worker.runtime import Runtime
@@ -41,7 +41,7 @@ def status(
         ready()
         with here.store.reading() as connection:
             seen = overview(connection, now=runtime.now(), sources=here.sources, feed=here.settings.changes == "on")
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         if as_json:
             down = {"state": "down", "error": str(error)}
             print_json({"database": down, "spool": asdict(spooled), "problems": [str(error), *_problems(spooled)]})

@@ -122,8 +122,8 @@ def _ask(here: runtime.Runtime, source: str, given: Iterator[str], *, lane: int,
     asked = _Asked()
     with Bar("counted" if dry_run else "requested") as bar:
         while chunk := list(islice(given, _CHUNK)):
-            good = list(dict.fromkeys(each for each in chunk if core_ids.usable(each)))
-            bad = [each for each in chunk if not core_ids.usable(each)]
+            good = list(dict.fromkeys(each for each in chunk if core_ids.is_valid_id(each)))
+            bad = [each for each in chunk if not core_ids.is_valid_id(each)]
             asked.not_an_id += len(bad)
             asked.bad += bad[: _NAMED - len(asked.bad)]
             asked.requested += len(good)

@@ -11,7 +11,7 @@ class ConfigurationError(VodsyncError):
     """A setting is missing, unknown or unsafe; nothing was started."""
 
 
-class RejectedNotification(VodsyncError):
+class NotificationRejectedError(VodsyncError):
     """The delivery was not accepted and nothing was written; `reason` is one word for metrics."""
 
     def __init__(self, message: str, *, reason: str) -> None:
@@ -19,19 +19,19 @@ class RejectedNotification(VodsyncError):
         self.reason = reason
 
 
-class RejectedMessage(VodsyncError):
+class MessageRejectedError(VodsyncError):
     """Another program's message asks for nothing that could be done; somebody has to send it differently."""
 
 
-class StoreUnavailable(VodsyncError):
+class StoreUnavailableError(VodsyncError):
     """The database did not take the write; asking again later is expected to work."""
 
 
-class BrokerRefused(VodsyncError):
+class BrokerMismatchError(VodsyncError):
     """The broker holds something of another kind than we need; somebody has to change that there."""
 
 
-class SchemaStale(VodsyncError):
+class StaleSchemaError(VodsyncError):
     """The database's schema is not the one this release needs; `vodsync migrate` changes that."""
 
 
@@ -52,15 +52,15 @@ class VodError(VodsyncError):
         self.request_id = request_id
 
 
-class VodUnavailable(VodError):
+class VodUnavailableError(VodError):
     """Asking again later is expected to work."""
 
 
-class VodUnreadable(VodUnavailable):
+class VodUnreadableError(VodUnavailableError):
     """VOD answered, and nobody can read it: a line that broke, or one medium of the batch."""
 
 
-class VodThrottled(VodError):
+class VodThrottledError(VodError):
     """The account called too often; every worker has to slow down. `retry_after` is in seconds."""
 
     def __init__(self, message: str, *, retry_after: float | None = None, **fields: object) -> None:
@@ -68,9 +68,9 @@ class VodThrottled(VodError):
         self.retry_after = retry_after
 
 
-class VodRefused(VodError):
+class VodRefusedError(VodError):
     """Asking again with the same ids will not help."""
 
 
-class VodCredentials(VodError):
+class VodCredentialsError(VodError):
     """No call of this source can work until somebody changes its keys, rights, bill or clock."""

@@ -12,8 +12,8 @@ from typing import Any, NoReturn
 import msgspec
 
 from worker.core import field_parsers, lenient_json
-from worker.core.errors import RejectedNotification
-from worker.core.ids import usable
+from worker.core.errors import NotificationRejectedError
+from worker.core.ids import is_valid_id
 from worker.core.urls import storable, strip_signature
 
 #: What the columns of vod_notification hold.
@@ -83,7 +83,7 @@ def parse(body: bytes) -> Notification:
     status = _STATUS.get(status.lower()) or storable(status)[:STATUS_LENGTH]
     try:
         event_time = field_parsers.instant(fields.get("EventTime"))
-    except field_parsers.Unreadable:
+    except field_parsers.UnreadableError:
         event_time = None
     return Notification(
         event_type=event_type,
@@ -122,13 +122,13 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 def _media_ids(fields: dict[str, Any], event_type: str) -> tuple[str, ...]:
     named = _text(fields, "VideoId")
-    if not usable(named):
+    if not is_valid_id(named):
         named = _text(fields, "MediaId")
-        if not usable(named):
+        if not is_valid_id(named):
             named = _workflow_media(fields) if event_type == "WorkflowTaskComplete" else ""
     if "MediaIds" not in fields:
         return (named,) if named else ()
-    listed = (part for part in _listed(fields["MediaIds"]) if usable(part))
+    listed = (part for part in _listed(fields["MediaIds"]) if is_valid_id(part))
     return tuple(dict.fromkeys([named, *listed] if named else listed))
 
 
@@ -140,7 +140,7 @@ def _workflow_media(fields: dict[str, Any]) -> str:
         except (ValueError, RecursionError):
             return ""
     named = _text(task_input, "Media") if isinstance(task_input, dict) else ""
-    return named if usable(named) else ""
+    return named if is_valid_id(named) else ""
 
 
 def _listed(value: object) -> Iterator[str]:
@@ -163,7 +163,9 @@ def _load(body: bytes) -> tuple[dict[str, Any], str]:
 
 
 def _refuse() -> NoReturn:
-    raise RejectedNotification("the body is not a JSON object: send one event as VOD does, in UTF-8", reason="malformed") from None
+    raise NotificationRejectedError(
+        "the body is not a JSON object: send one event as VOD does, in UTF-8", reason="malformed"
+    ) from None
 
 
 def _no_constant(name: str) -> NoReturn:

@@ -18,7 +18,7 @@ import msgspec
 from worker.core.urls import clean
 
 
-class Unreadable(ValueError):
+class UnreadableError(ValueError):
     """The value is of no form that we know."""
 
 
@@ -36,7 +36,7 @@ def text(value: object) -> str | None:
         return "true" if value else "false"
     if isinstance(value, int) or (isinstance(value, float) and math.isfinite(value)):
         return str(value)
-    raise Unreadable
+    raise UnreadableError
 
 
 def text_or_object(value: object) -> str | None:
@@ -62,7 +62,7 @@ _LONGEST = 100
 
 def _number(written: str) -> Decimal:
     if len(written) > _LONGEST or not _NUMBER.fullmatch(written):
-        raise Unreadable
+        raise UnreadableError
     return Decimal(written)
 
 
@@ -73,21 +73,21 @@ def _exact(value: object) -> Decimal | None:
     if value is None:
         return None
     if isinstance(value, bool):
-        raise Unreadable
+        raise UnreadableError
     if isinstance(value, int):
         return Decimal(value)
     if isinstance(value, float) and math.isfinite(value):
         # The shortest text that means this float is what VOD wrote.
         return Decimal(repr(value))
-    raise Unreadable
+    raise UnreadableError
 
 
 def _six_places(number: Decimal) -> Decimal:
     if not -_BEYOND < number < _BEYOND:
-        raise Unreadable
+        raise UnreadableError
     rounded = number.quantize(_PLACES, context=_CONTEXT)
     if not -_BEYOND < rounded < _BEYOND:
-        raise Unreadable
+        raise UnreadableError
     # There is one zero only, also for "-0.0".
     return rounded or _ZERO
 
@@ -106,7 +106,7 @@ def rate(value: object) -> Decimal | None:
     if below:
         return _six_places(_CONTEXT.divide(above, below))
     if above:
-        raise Unreadable
+        raise UnreadableError
     return None
 
 
@@ -123,12 +123,12 @@ def _integer(bits: int) -> Callable[[object], int | None]:
                 return None
             # The range comes first: "1e999" is cheap to compare and expensive to write out.
             if not lowest <= exact <= highest:
-                raise Unreadable
+                raise UnreadableError
             number = int(exact)
             if number != exact:
-                raise Unreadable
+                raise UnreadableError
         if not lowest <= number <= highest:
-            raise Unreadable
+            raise UnreadableError
         return number
 
     return read
@@ -146,7 +146,7 @@ def flag(value: object) -> bool | None:
     if written is None:
         return None
     if (said := _FLAGS.get(written.lower())) is None:
-        raise Unreadable
+        raise UnreadableError
     return said
 
 
@@ -167,13 +167,13 @@ def instant(value: object) -> datetime | None:
     if value is None:
         return None
     if not isinstance(value, str):
-        raise Unreadable
+        raise UnreadableError
     written = value.strip()
     if not written:
         return None
     match = _INSTANT.fullmatch(written)
     if match is None:
-        raise Unreadable
+        raise UnreadableError
     year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
     microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
     try:
@@ -182,9 +182,9 @@ def instant(value: object) -> datetime | None:
             offset = timedelta(hours=int(hours), minutes=int(minutes))
             found = found.replace(tzinfo=timezone(-offset if sign == "-" else offset)).astimezone(UTC)
     except (ValueError, OverflowError):
-        raise Unreadable from None
+        raise UnreadableError from None
     if found.year < _FIRST_YEAR:
-        raise Unreadable
+        raise UnreadableError
     return found
 
 
@@ -225,7 +225,7 @@ def _collect(value: Any, found: list[str], wrapper: str | None, commas: bool, le
         return whole
     try:
         written = text(value)
-    except Unreadable:
+    except UnreadableError:
         return False
     if written is None:
         return True

@@ -15,7 +15,7 @@ _PREFIX = "ref:"
 _USABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
-def usable(text: str) -> bool:
+def is_valid_id(text: str) -> bool:
     """Whether `text` can be asked for: a comma or a blank in it would turn one id into several."""
     return _USABLE.fullmatch(text) is not None
 

@@ -9,13 +9,13 @@ from typing import Any
 import msgspec
 
 from worker.core.field_parsers import instant, text
-from worker.core.ids import usable
+from worker.core.ids import is_valid_id
 
 #: Rows of a page, and rows that can be reached by page numbers alone.
-PAGE_ROWS, WALL = 100, 5_000
+PAGE_ROWS, MAX_PAGED_ROWS = 100, 5_000
 
 
-class Listed(msgspec.Struct, frozen=True):
+class ListedMedia(msgspec.Struct, frozen=True):
     """A row. Times are None where VOD did not say them."""
 
     media_id: str
@@ -26,7 +26,7 @@ class Listed(msgspec.Struct, frozen=True):
 class Page(msgspec.Struct, frozen=True):
     """`total` counts all rows that match, `token` leads on behind the wall; `length` counts rows, those without a usable id too."""
 
-    rows: tuple[Listed, ...]
+    rows: tuple[ListedMedia, ...]
     length: int
     total: int | None
     token: str | None
@@ -59,14 +59,14 @@ def _is_of_another(application: str, element: Any) -> bool:
     return any(each.strip() not in ("", application) for each in said)
 
 
-def _read(element: Mapping[str, Any]) -> Listed | None:
+def _read(element: Mapping[str, Any]) -> ListedMedia | None:
     inner = next((part for name in ("Video", "Audio") if isinstance(part := element.get(name), dict)), {})
     media_id = (
         text(element.get("MediaId")) or text(inner.get("VideoId")) or text(inner.get("AudioId")) or text(inner.get("MediaId"))
     )
-    if media_id is None or not usable(media_id):
+    if media_id is None or not is_valid_id(media_id):
         return None
-    return Listed(
+    return ListedMedia(
         media_id=media_id,
         created_at=instant(element.get("CreationTime")) or instant(inner.get("CreationTime")),
         modified_at=instant(element.get("ModificationTime")) or instant(inner.get("ModificationTime")),

@@ -9,7 +9,18 @@ from typing import Any
 import msgspec
 
 from worker.core import field_parsers
-from worker.core.field_parsers import Unreadable, decimal, flag, instant, integer32, integer64, rate, tags, text, text_or_object
+from worker.core.field_parsers import (
+    UnreadableError,
+    decimal,
+    flag,
+    instant,
+    integer32,
+    integer64,
+    rate,
+    tags,
+    text,
+    text_or_object,
+)
 from worker.core.media import (
     ID_LENGTH,
     JOB_ID_LENGTH,
@@ -166,7 +177,7 @@ def read_answer(body: object) -> Answer:
             chosen[media.media_id] = media
     try:
         request_id = text(clean(body.get("RequestId"))) or ""
-    except Unreadable:
+    except UnreadableError:
         request_id = ""
     return Answer(
         request_id=request_id,
@@ -264,7 +275,7 @@ def _typed(source: dict[str, Any], fields: Fields, path: str, unreadable: list[s
             continue
         try:
             value = read(said)
-        except Unreadable:
+        except UnreadableError:
             unreadable.append(path + name)
         else:
             if value is not None:
@@ -292,7 +303,7 @@ def _list(source: dict[str, Any], path: str, unreadable: list[str]) -> list[Any]
 def _id(source: object, name: str) -> str | None:
     try:
         return text(source.get(name)) if isinstance(source, dict) else None
-    except Unreadable:
+    except UnreadableError:
         return None
 
 

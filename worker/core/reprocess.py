@@ -7,8 +7,8 @@ from typing import Literal
 
 import msgspec
 
-from worker.core.errors import RejectedMessage
-from worker.core.ids import reference_key, usable
+from worker.core.errors import MessageRejectedError
+from worker.core.ids import is_valid_id, reference_key
 
 #: Bounds of one message: bytes, and media after repeated ones are left out.
 LONGEST, MOST = 2 * 1024 * 1024, 10_000
@@ -24,7 +24,7 @@ _BOM = b"\xef\xbb\xbf"
 Priority = Literal["live", "manual", "backfill"]
 
 
-class Reprocess(msgspec.Struct, frozen=True):
+class ReprocessRequest(msgspec.Struct, frozen=True):
     """Please fetch these again. `keys` are media ids, and reference ids as `ids.reference_key` writes them."""
 
     source: str
@@ -43,7 +43,7 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Priority | None = None
 
 
-def read(body: bytes, *, sources: Collection[str], default: str) -> Reprocess:
+def read(body: bytes, *, sources: Collection[str], default: str) -> ReprocessRequest:
     """All that the message asks for, of one of `sources`; of `default` where it names none.
 
     Raises RejectedMessage: one id that is none, and nothing of the message counts.
@@ -53,15 +53,15 @@ def read(body: bytes, *, sources: Collection[str], default: str) -> Reprocess:
     if source not in sources:
         known = ", ".join(sorted(sources))
         where = "names no source and there is none called" if said.source is None else "names the unknown source"
-        raise RejectedMessage(f"the message {where} {_shown(source)}; known are: {known}")
+        raise MessageRejectedError(f"the message {where} {_shown(source)}; known are: {known}")
     media_ids, reference_ids = said.media_ids or [], said.reference_ids or []
     _require_ids(media_ids, reference_ids)
     keys = tuple(dict.fromkeys([*media_ids, *map(reference_key, reference_ids)]))
     if not keys:
-        raise RejectedMessage("the message names no media; give media_ids, reference_ids or both")
+        raise MessageRejectedError("the message names no media; give media_ids, reference_ids or both")
     if len(keys) > MOST:
-        raise RejectedMessage(f"the message names {len(keys):,} media; at most {MOST:,} fit into one, so send several")
-    return Reprocess(source, keys, _one_line(said.reason or "", _REASON_LENGTH) or _REASON, said.priority or "manual")
+        raise MessageRejectedError(f"the message names {len(keys):,} media; at most {MOST:,} fit into one, so send several")
+    return ReprocessRequest(source, keys, _one_line(said.reason or "", _REASON_LENGTH) or _REASON, said.priority or "manual")
 
 
 def is_json(body: bytes) -> bool:
@@ -75,13 +75,13 @@ def is_json(body: bytes) -> bool:
 
 def _decode(body: bytes) -> _Message:
     if len(body) > LONGEST:
-        raise RejectedMessage(f"the message has {len(body):,} bytes; at most {LONGEST:,} are read, so send several")
+        raise MessageRejectedError(f"the message has {len(body):,} bytes; at most {LONGEST:,} are read, so send several")
     try:
         return _MESSAGE.decode(body.removeprefix(_BOM))
     except msgspec.ValidationError as error:
-        raise RejectedMessage(f"the message does not have the documented form: {_one_line(str(error), _SENTENCE)}") from None
+        raise MessageRejectedError(f"the message does not have the documented form: {_one_line(str(error), _SENTENCE)}") from None
     except (ValueError, RecursionError) as error:
-        raise RejectedMessage(f"the message is not a JSON text in UTF-8: {_one_line(str(error), _SENTENCE)}") from None
+        raise MessageRejectedError(f"the message is not a JSON text in UTF-8: {_one_line(str(error), _SENTENCE)}") from None
 
 
 _MESSAGE = msgspec.json.Decoder(_Message)
@@ -92,11 +92,11 @@ def _require_ids(media_ids: Iterable[str], reference_ids: Iterable[str]) -> None
         f"{name}[{index}] = {_shown(each)}"
         for name, ids in (("media_ids", media_ids), ("reference_ids", reference_ids))
         for index, each in enumerate(ids)
-        if not usable(each)
+        if not is_valid_id(each)
     ]
     if bad:
         named = ", ".join(bad[:_NAMED]) + (f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else "")
-        raise RejectedMessage(f"nothing was requested: not an id (1 to 64 of A-Z a-z 0-9 _ -) is {named}")
+        raise MessageRejectedError(f"nothing was requested: not an id (1 to 64 of A-Z a-z 0-9 _ -) is {named}")
 
 
 def _shown(said: str) -> str:

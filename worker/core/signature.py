@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 
 #: Ten digits in our time; the bound only keeps garbage away from the arithmetic.
 _SECONDS = re.compile(r"-?[0-9]{1,20}")
@@ -45,18 +45,18 @@ def verify(
     sent_at = (timestamp or "").strip()
     sent = (signature or "").strip().lower()
     if not sent_at or not sent:
-        raise RejectedNotification(
+        raise NotificationRejectedError(
             "the notification is not signed: switch authentication on in VOD's callback settings, "
             "or set VODSYNC_CALLBACK_UNSIGNED=accept",
             reason="unsigned",
         )
     if not _SECONDS.fullmatch(sent_at) or not _DIGEST.fullmatch(sent) or not _one_signs(url, keys, sent_at, sent):
-        raise RejectedNotification(
+        raise NotificationRejectedError(
             "the signature does not match: compare VODSYNC_CALLBACK_URL and VODSYNC_CALLBACK_KEYS with VOD's callback settings",
             reason="signature",
         )
     if abs(now.timestamp() - int(sent_at)) > tolerance.total_seconds():
-        raise RejectedNotification(
+        raise NotificationRejectedError(
             f"the signature is more than {tolerance.total_seconds():g} s away from our time: "
             "check this machine's clock, or raise VODSYNC_CALLBACK_TOLERANCE",
             reason="stale",

@@ -7,7 +7,7 @@ from typing import Any
 
 from kombu import Connection, Exchange, Queue
 
-from worker.core.errors import BrokerRefused
+from worker.core.errors import BrokerMismatchError
 
 #: Wake-ups carry no data: more of them than this in the queue wake nobody who is not awake already.
 ENOUGH_WAKE_UPS = 100
@@ -114,7 +114,7 @@ def declare_exchange(connection: Connection, exchange: Exchange) -> None:
     except connection.channel_errors as error:
         # RabbitMQ compares the type before anything else, and tells it in no other way.
         if "inequivalent arg 'type'" in str(error):
-            raise BrokerRefused(
+            raise BrokerMismatchError(
                 f"the exchange {exchange.name} was declared by another program, and not as {exchange.type};"
                 " delete it, and it is made anew"
             ) from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from worker import logs, runtime
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
 from worker.store.installation_health import backlog
@@ -26,7 +26,7 @@ def sweep() -> None:
     try:
         with here.store.reading() as connection:
             due = backlog(connection, now=runtime.now()).due
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         log.warning("sweep postponed", error=str(error))
         return
     if due:
@@ -42,7 +42,7 @@ def work(source: str | None = None) -> Worked:
     lanes, narrow = (here.lanes, here.gates) if source is None else ({source: here.lanes[source]}, {})
     try:
         worked = work_off(here.store, lanes, now=runtime.now, stopping=here.stopping, ring=doorbell().ring, narrow=narrow)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         log.warning("work postponed", error=str(error))
         return Worked()
     if worked.batches:
@@ -55,5 +55,5 @@ def look_up(source: str) -> None:
     here = runtime.current()
     try:
         look_up_all(here.store, here.lanes[source], now=runtime.now, stopping=here.stopping)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         log.warning("look-ups postponed", source=source, error=str(error))

@@ -11,7 +11,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store.dialects import worth_repeating
 from worker.store.engine import READ_ONLY, open_engine
 
@@ -54,10 +54,10 @@ class Store:
                 return rollback.result  # type: ignore[return-value]
             except DBAPIError as error:
                 if attempt == _TRIES or time.monotonic() - began > _PATIENCE or not worth_repeating(error):
-                    raise StoreUnavailable(describe(error)) from error
+                    raise StoreUnavailableError(describe(error)) from error
                 time.sleep(0.01 * 2**attempt)
             except SQLAlchemyError as error:
-                raise StoreUnavailable(describe(error)) from error
+                raise StoreUnavailableError(describe(error)) from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -67,7 +67,7 @@ class Store:
             with self.engine.connect().execution_options(**READ_ONLY) as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreUnavailable(describe(error)) from error
+            raise StoreUnavailableError(describe(error)) from error
 
     def lacks_file(self) -> bool:
         """True for a SQLite file that nobody made yet; to connect would make an empty one."""

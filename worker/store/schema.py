@@ -9,7 +9,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 
-from worker.core.errors import SchemaStale, StoreUnavailable
+from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, describe
 from worker.store.engine import open_engine
 
@@ -50,10 +50,10 @@ def check(store: Store) -> None:
     """Raises SchemaStale, naming the command to run, where the database has another schema than ours."""
     found = current(store)
     if found is None:
-        raise SchemaStale("the database has no vodsync tables yet; run: vodsync migrate")
+        raise StaleSchemaError("the database has no vodsync tables yet; run: vodsync migrate")
     # Migrations are safe while the previous release runs, so a newer schema is one that we can work with.
     if found < REVISION:
-        raise SchemaStale(f"the database has schema {found}, this release needs {REVISION}; run: vodsync migrate")
+        raise StaleSchemaError(f"the database has schema {found}, this release needs {REVISION}; run: vodsync migrate")
 
 
 def pending(store: Store) -> list[Migration]:
@@ -94,7 +94,7 @@ def _run(url: str, schema: str | None, command: str, revision: str) -> None:
             if engine.dialect.name in ("mysql", "mariadb"):
                 connection.execute(sa.text("SELECT RELEASE_LOCK('vodsync-migrate')"))
     except (OperationalError, InterfaceError) as error:
-        raise StoreUnavailable(describe(error)) from error
+        raise StoreUnavailableError(describe(error)) from error
     finally:
         engine.dispose()
 

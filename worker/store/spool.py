@@ -14,7 +14,7 @@ import msgspec
 from sqlalchemy import BigInteger, Column, DateTime, Engine, Integer, LargeBinary, MetaData, Table, delete, func, insert, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store.engine import READ_ONLY, open_engine
 from worker.store.inbox.sync_requests import Delivery
 
@@ -103,7 +103,7 @@ class Spool:
             pass
         free = shutil.disk_usage(self.path.parent).free
         if free < _ROOM:
-            raise StoreUnavailable(f"only {free // 2**20} MB are free where the spool {self.path} stands")
+            raise StoreUnavailableError(f"only {free // 2**20} MB are free where the spool {self.path} stands")
 
     def close(self) -> None:
         if self._engine is not None:
@@ -123,4 +123,4 @@ class Spool:
             yield
         except SQLAlchemyError as error:
             original = getattr(error, "orig", None) or error
-            raise StoreUnavailable(f"the spool {self.path} did not take the write: {original}") from error
+            raise StoreUnavailableError(f"the spool {self.path} did not take the write: {original}") from error

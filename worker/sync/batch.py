@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import StoreUnavailable, VodError, VodUnavailable
+from worker.core.errors import StoreUnavailableError, VodError, VodUnavailableError
 from worker.core.ids import reference_key
 from worker.core.media import Media
 from worker.core.urls import storable
@@ -85,7 +85,7 @@ def sync_batch(
     began = time.monotonic()
     try:
         fetched = Fetch(store, vod, claim, policy=policy, sleep=sleep).ask(claim.media_ids, slot)
-    except StoreUnavailable:
+    except StoreUnavailableError:
         raise
     except Exception as error:
         fetched = _fault(claim, error)
@@ -238,9 +238,9 @@ def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datet
 def _fault(claim: Claim, error: Exception) -> Fetched:
     """An attempt for each request: a fault of ours costs what one of VOD costs, or else it would come back for ever."""
     # What another exception says may hold a statement with all its values.
-    said = str(error) if isinstance(error, StoreUnavailable) else f"vodsync failed: {type(error).__name__}"
+    said = str(error) if isinstance(error, StoreUnavailableError) else f"vodsync failed: {type(error).__name__}"
     log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=said)
-    fault = VodUnavailable(storable(said)[:_SAID])
+    fault = VodUnavailableError(storable(said)[:_SAID])
     return Fetched(failed=dict.fromkeys(claim.media_ids, fault))
 
 

@@ -9,7 +9,14 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from worker import logs
-from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.errors import (
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    VodUnreadableError,
+)
 from worker.core.ids import split
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
@@ -70,7 +77,7 @@ class Fetch:
             self._narrow(keys, error)
         return self._fetched
 
-    def _ask(self, keys: list[str], slot: Slot) -> VodUnavailable | None:
+    def _ask(self, keys: list[str], slot: Slot) -> VodUnavailableError | None:
         """One call; gives the error where it brought no answer at all."""
         self._fetched.probing |= slot.probing
         self._sleep(slot.wait.total_seconds())
@@ -84,14 +91,14 @@ class Fetch:
             with departing(self._vod, slot, self._fetched.late):
                 answer = call(self._vod, media_ids, reference_ids)
             self._fetched.answers.append((answer, slot.at))
-        except (VodThrottled, VodCredentials) as error:
+        except (VodThrottledError, VodCredentialsError) as error:
             hold_back(self._store, self._bucket, OPERATION, error, self._policy)
             self._fetched.returned |= dict.fromkeys(keys, error)
-        except VodUnavailable as error:
-            phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadable) else "VOD did not answer"
+        except VodUnavailableError as error:
+            phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
             log.warning(phrase, source=self._source, asked=len(keys), error=str(error), code=error.code)
             return error
-        except VodRefused as error:
+        except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound" and not reference_ids:
                 # Said of a whole batch it means that VOD knows none of them (vod-protocol 4.4).
                 self._fetched.answers.append((Answer(request_id=error.request_id, missing=frozenset(media_ids)), slot.at))
@@ -101,7 +108,7 @@ class Fetch:
                 self._halve(keys, error)
         return None
 
-    def _narrow(self, keys: list[str], error: VodUnavailable) -> None:
+    def _narrow(self, keys: list[str], error: VodUnavailableError) -> None:
         """One id may be what makes VOD fail each time: keys that failed before are halved, for as long as one half is answered.
 
         Where neither is, that is an outage and no id's fault.
@@ -116,7 +123,7 @@ class Fetch:
                     self._fetched.returned |= dict.fromkeys(half, error)
                 elif (again := self._ask(half, slot)) is not None:
                     failed.append((half, again))
-            if len(failed) == 1 or isinstance(error, VodUnreadable):
+            if len(failed) == 1 or isinstance(error, VodUnreadableError):
                 for half, again in failed:
                     self._narrow(half, again)
                 return
@@ -162,12 +169,12 @@ def call(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
         raise
     except Exception as error:
         # A fault of ours must cost what a fault of VOD costs: an attempt, and in the end the media that cause it.
-        raise VodUnreadable(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
+        raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
 
 
-def hold_back(store: Store, bucket: str, operation: str, error: VodThrottled | VodCredentials, policy: Policy) -> None:
+def hold_back(store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: Policy) -> None:
     """Nobody calls this operation with this quota for a while; what VOD says of the account holds for every medium."""
-    if isinstance(error, VodCredentials):
+    if isinstance(error, VodCredentialsError):
         pause, level = policy.credentials_pause, log.error
     else:
         pause, level = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning

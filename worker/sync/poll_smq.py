@@ -14,7 +14,7 @@ from sqlalchemy import select
 
 from worker import logs
 from worker.core import events
-from worker.core.errors import RejectedNotification, StoreUnavailable, VodError
+from worker.core.errors import NotificationRejectedError, StoreUnavailableError, VodError
 from worker.core.urls import storable, strip_signature
 from worker.store import Store
 from worker.store.inbox.sync_requests import Delivery
@@ -125,7 +125,7 @@ def _take(message: Message, source: str, max_attempts: int, memory: Memory, at: 
             log.warning("queue message does not fit its digest", **fields)
     try:
         return _Taken(message, delivery(source, events.parse_queued(message.body), received_at=at), last)
-    except RejectedNotification:
+    except NotificationRejectedError:
         if not message.intact and not last:
             # Another time it may come as it was written.
             log.warning("queue message is no notification", **fields)
@@ -151,7 +151,7 @@ def _write(store: Store, taken: Sequence[_Taken], memory: Memory, at: datetime) 
         return [], 0
     try:
         return list(taken), receive(store, [each.delivery for each in taken], now=at)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         fault = error
     # Either the database is away, or one of them is more than it takes; that one must not sink the others.
     written, new = [], 0
@@ -173,7 +173,7 @@ def _write_one(store: Store, taken: _Taken, at: datetime) -> int | None:
     fields = {"source": taken.delivery.source, "message_id": taken.message.message_id}
     try:
         return receive(store, [taken.delivery], now=at)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         if not taken.last:
             log.warning("queue message was not stored", **fields, error=str(error))
             return None
@@ -183,7 +183,7 @@ def _write_one(store: Store, taken: _Taken, at: datetime) -> int | None:
     stripped = msgspec.structs.replace(taken.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain)
     try:
         new = receive(store, [stripped], now=at)
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         log.error("queue message cannot be stored", **fields, error=str(error))
         return None
     log.error("queue message is kept unread; look at vod_notification where status is unreadable", **fields)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from worker.core.reprocess import Reprocess
+from worker.core.reprocess import ReprocessRequest
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
 
 _PRIORITIES = {"live": LIVE, "manual": MANUAL, "backfill": BACKFILL}
 
 
-def reprocess(store: Store, messages: Sequence[Reprocess], *, now: datetime) -> None:
+def reprocess(store: Store, messages: Sequence[ReprocessRequest], *, now: datetime) -> None:
     """Request all that these messages name, or none of it. A medium that several name is asked for once, in the best lane.
 
     Raises StoreUnavailable (nothing was written, asking again is expected to work).

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
 
-from worker.core.errors import VodError, VodRefused, VodUnavailable, VodUnreadable
+from worker.core.errors import VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.core.media import Answer, Media
 from worker.store import Store
 from worker.store.catalogue import media_view
@@ -90,7 +90,7 @@ def _absent(store: Store, source: str, media_id: str, at_vod: str) -> Live:
 def _ask(vod: Vod, media_id: str) -> Answer:
     try:
         return call(vod, [media_id], [])
-    except VodRefused as error:
+    except VodRefusedError as error:
         if error.code != "InvalidVideo.NotFound":
             raise
         return Answer(request_id=error.request_id, missing=frozenset([media_id]))
@@ -101,13 +101,13 @@ def _state(answer: Answer, media_id: str) -> str:
         return MISSING
     if media_id in answer.forbidden:
         return FORBIDDEN
-    raise VodUnreadable("VOD's answer passed over this id")
+    raise VodUnreadableError("VOD's answer passed over this id")
 
 
 def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float, sleep: Callable[[float], object]) -> None:
     slot = next_slot(store, bucket, operation, per_second=per_second, patience=_PATIENCE, sleep=sleep)
     if isinstance(slot, timedelta):
-        raise VodUnavailable(_why(store, bucket, operation, slot))
+        raise VodUnavailableError(_why(store, bucket, operation, slot))
     sleep(slot.wait.total_seconds())
 
 

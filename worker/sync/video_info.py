@@ -16,7 +16,15 @@ from itertools import accumulate
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.errors import (
+    StoreUnavailableError,
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    VodUnreadableError,
+)
 from worker.core.media import VideoInfo
 from worker.core.normalise import read_video_info
 from worker.store import Rollback, Store
@@ -81,9 +89,9 @@ def look_up(
     now += timedelta(seconds=int(time.monotonic() - began))
     try:
         looked = store.transact(lambda connection: _store(connection, claim, slot, said, now=now, policy=policy))
-    except StoreUnavailable as error:
+    except StoreUnavailableError as error:
         # Either the database is away, then this fails too and the lease gives them back; or it does not take one of the answers.
-        faults: dict[str, Said] = dict.fromkeys(said, VodUnavailable(str(error)))
+        faults: dict[str, Said] = dict.fromkeys(said, VodUnavailableError(str(error)))
         looked = store.transact(lambda connection: _store(connection, claim, slot, faults, now=now, policy=policy))
     log.info(
         "video infos stored",
@@ -131,7 +139,7 @@ class _Calls:
         media_id = self._claim.owed[number].media_id
         try:
             return get_video_info(self._vod, media_id)
-        except (VodThrottled, VodCredentials) as error:
+        except (VodThrottledError, VodCredentialsError) as error:
             self._hold_back(error)
             return error
         except VodError as error:
@@ -139,7 +147,7 @@ class _Calls:
             log.warning("video info not fetched", **asked, error=str(error), request_id=error.request_id)
             return error
 
-    def _hold_back(self, error: VodThrottled | VodCredentials) -> None:
+    def _hold_back(self, error: VodThrottledError | VodCredentialsError) -> None:
         with self._held:
             if self._fault is None:
                 self._fault = error
@@ -154,9 +162,9 @@ def get_video_info(vod: Vod, media_id: str) -> VideoInfo:
         raise
     except Exception as error:
         # A fault of ours must cost what a fault of VOD costs.
-        raise VodUnreadable(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
+        raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
     if info is None or info.media_id != media_id:
-        raise VodUnreadable(f"{OPERATION} answered, but not about this medium")
+        raise VodUnreadableError(f"{OPERATION} answered, but not about this medium")
     return info
 
 
@@ -179,10 +187,10 @@ def _store(
 def _later(owed: Owed, fault: VodError | None, *, now: datetime, policy: Policy) -> Later:
     if fault is None:
         return Later(now)
-    if isinstance(fault, VodThrottled | VodCredentials):
+    if isinstance(fault, VodThrottledError | VodCredentialsError):
         # The quota holds these back, and the fault is not theirs.
         return Later(now, str(fault))
-    refused = isinstance(fault, VodRefused) and fault.code != "Forbidden.IllegalStatus"
+    refused = isinstance(fault, VodRefusedError) and fault.code != "Forbidden.IllegalStatus"
     if refused and fault.code == "InvalidVideo.NotFound" and owed.priority != BACKFILL:
         # The batch showed it a moment ago (vod-protocol 2.5). What only a walk through the library asked for is no news.
         times = (owed.requested_at + after for after in accumulate(policy.patience))

@@ -22,7 +22,15 @@ from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
 from worker.core import lenient_json
-from worker.core.errors import ConfigurationError, VodCredentials, VodError, VodRefused, VodThrottled, VodUnavailable, VodUnreadable
+from worker.core.errors import (
+    ConfigurationError,
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    VodUnreadableError,
+)
 from worker.core.listing import PAGE_ROWS, only_of
 from worker.core.urls import storable
 from worker.settings import Source
@@ -154,7 +162,7 @@ class Client:
             raise _sort(error) from error
         except Exception as error:
             # The SDK wraps whatever went wrong below HTTP (refused, reset, timed out, no JSON) in types of its own without a code.
-            raise VodUnavailable(f"{action} got no answer: {_cause(error)}") from error
+            raise VodUnavailableError(f"{action} got no answer: {_cause(error)}") from error
         self.warm = True
         self.answered_at = _date(answer.get("headers") or {})
         return _decode(action, answer["body"])
@@ -182,16 +190,18 @@ def _sort(error: AlibabaCloudException) -> VodError:
     request_id = storable(str(getattr(error, "request_id", None) or data.get("RequestId") or ""))[:_ID_LENGTH]
     fields: dict[str, Any] = {"code": code, "status": status, "request_id": request_id}
     if code.startswith("Throttling") or status == 429:
-        return VodThrottled(f"VOD throttled the call: {code}", retry_after=_pause(getattr(error, "retry_after", None)), **fields)
+        return VodThrottledError(
+            f"VOD throttled the call: {code}", retry_after=_pause(getattr(error, "retry_after", None)), **fields
+        )
     if code.startswith(_UNAVAILABLE):
-        return VodUnavailable(f"VOD is not available: {code}", **fields)
+        return VodUnavailableError(f"VOD is not available: {code}", **fields)
     if code.startswith("InvalidTimeStamp"):
-        return VodCredentials(f"VOD says that this machine's clock is off ({code}); set it by NTP", **fields)
+        return VodCredentialsError(f"VOD says that this machine's clock is off ({code}); set it by NTP", **fields)
     if code.startswith(_CREDENTIALS) or code in _FORBIDDEN:
-        return VodCredentials(f"VOD does not let this account call: {code}; check its keys, RAM rights and bill", **fields)
+        return VodCredentialsError(f"VOD does not let this account call: {code}; check its keys, RAM rights and bill", **fields)
     if status is not None and 400 <= status < 500 and code:
-        return VodRefused(f"VOD refused the call: {code}", **fields)
-    return VodUnavailable(f"VOD is not available: HTTP {status} {code}".rstrip(), **fields)
+        return VodRefusedError(f"VOD refused the call: {code}", **fields)
+    return VodUnavailableError(f"VOD is not available: HTTP {status} {code}".rstrip(), **fields)
 
 
 def _pause(milliseconds: int | None) -> float | None:
@@ -241,7 +251,7 @@ def _decode(action: str, body: Any) -> dict[str, Any]:
         try:
             value = lenient_json.loads(text.decode("utf-8", errors="replace"), constant=str, strict=False)
         except (ValueError, RecursionError):
-            raise VodUnreadable(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
+            raise VodUnreadableError(f"{action} answered with something that is not JSON ({len(text)} bytes)") from None
     if not isinstance(value, dict):
-        raise VodUnreadable(f"{action} answered with JSON that is not an object")
+        raise VodUnreadableError(f"{action} answered with JSON that is not an object")
     return value

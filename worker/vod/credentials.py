@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from alibabacloud_credentials.client import Client as CredentialChain
 
-from worker.core.errors import VodUnavailable
+from worker.core.errors import VodUnavailableError
 from worker.settings import Source
 
 # Importing the library gives its logger a handler of its own (vod-protocol 8.2). What it would say reaches us as an exception.
@@ -38,9 +38,9 @@ def keys(source: Source) -> Callable[[], Keys]:
         try:
             found = chain.get_credential()
         except Exception as error:
-            raise VodUnavailable(f"the vendor's credential chain gave no key: {type(error).__name__}") from error
+            raise VodUnavailableError(f"the vendor's credential chain gave no key: {type(error).__name__}") from error
         if not found or not found.access_key_id or not found.access_key_secret:
-            raise VodUnavailable("the vendor's credential chain gave no key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
+            raise VodUnavailableError("the vendor's credential chain gave no key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
         return Keys(found.access_key_id, found.access_key_secret, found.security_token or "")
 
     return ask

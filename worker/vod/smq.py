@@ -17,11 +17,11 @@ from xml.sax.saxutils import escape
 
 import httpx
 
-from worker.core.errors import VodCredentials, VodError, VodRefused, VodUnavailable, VodUnreadable
+from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.credentials import keys
-from worker.vod.smq_xml import Fault, Message, Unreadable
+from worker.vod.smq_xml import Fault, Message, UnreadableError
 
 #: Messages that one call receives or deletes (vod-protocol 3.2).
 LIMIT = 16
@@ -91,7 +91,7 @@ class Queue:
             self._polling = True
         try:
             return self._receive({"numOfMessages": str(limit), "waitseconds": str(wait)}, wait)
-        except VodUnavailable as error:
+        except VodUnavailableError as error:
             if self._interrupted:
                 return []
             if error.status == 404 and not error.code:
@@ -121,7 +121,7 @@ class Queue:
             return len(receipts)
         try:
             left = smq_xml.faults(content)
-        except Unreadable:
+        except UnreadableError:
             left = []
         if status == 404 and left:
             return max(0, len(receipts) - len(left))
@@ -147,7 +147,7 @@ class Queue:
             refusal = self._sort(status, content)
             if refusal.code in _EXPIRED:
                 continue
-            if not isinstance(refusal, VodRefused) or refusal.code == "QueueNotExist":
+            if not isinstance(refusal, VodRefusedError) or refusal.code == "QueueNotExist":
                 raise refusal
             refused.append(refusal)
         if refused:
@@ -168,8 +168,8 @@ class Queue:
         if status == 200:
             try:
                 return smq_xml.messages(content)
-            except Unreadable as error:
-                raise VodUnreadable(f"the queue {self.name} answered with {error}") from None
+            except UnreadableError as error:
+                raise VodUnreadableError(f"the queue {self.name} answered with {error}") from None
         refusal = self._sort(status, content)
         if refusal.code == "MessageNotExist":
             return []
@@ -190,7 +190,7 @@ class Queue:
             with self._http.stream(method, url, content=body, headers=headers, **options) as answer:
                 return answer.status_code, _read(answer)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise VodUnavailable(f"the queue {self.name} gave no answer: {type(error).__name__}: {error}") from error
+            raise VodUnavailableError(f"the queue {self.name} gave no answer: {type(error).__name__}: {error}") from error
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """The HTTP library tells what it does; with the connection in hand a wait of half a minute can be ended at once."""
@@ -217,34 +217,34 @@ class Queue:
         """By the code first, by the status second (vod-protocol 3.2)."""
         try:
             fault = smq_xml.fault(content)
-        except Unreadable:
+        except UnreadableError:
             # A gateway in between, or an error as plain text.
             named = _IN_PLAIN_TEXT.search(content) if 400 <= status < 500 else None
             fault = Fault(named[0].decode() if named else "")
         fields: dict[str, Any] = {"code": fault.code, "status": status, "request_id": fault.request_id}
         said = f"{fault.code or 'no code'}, HTTP {status}"
         if fault.code == "QueueNotExist":
-            return VodRefused(
+            return VodRefusedError(
                 f"there is no queue {self.name} at {self._endpoint}; create it, or correct VODSYNC_SMQ_QUEUE and "
                 "VODSYNC_SMQ_ENDPOINT",
                 **fields,
             )
         if fault.code.startswith(_CLOCK):
-            return VodCredentials(f"the queue says that this machine's clock is off ({said}); set it by NTP", **fields)
+            return VodCredentialsError(f"the queue says that this machine's clock is off ({said}); set it by NTP", **fields)
         if fault.code.startswith(_CREDENTIALS):
-            return VodCredentials(
+            return VodCredentialsError(
                 f"the queue {self.name} does not let this account in ({said}); check its keys, and its RAM rights "
                 "mns:ReceiveMessage and mns:DeleteMessage",
                 **fields,
             )
         if 400 <= status < 500 and status != 429 and fault.code and not fault.code.startswith(_UNAVAILABLE):
-            return VodRefused(f"the queue {self.name} refused the call ({said})", **fields)
-        return VodUnavailable(f"the queue {self.name} is not available ({said})", **fields)
+            return VodRefusedError(f"the queue {self.name} refused the call ({said})", **fields)
+        return VodUnavailableError(f"the queue {self.name} is not available ({said})", **fields)
 
 
 def _may_be_about_the_form(refusal: VodError) -> bool:
     """Whether a refused deletion of several messages may succeed one by one."""
-    if isinstance(refusal, VodRefused):
+    if isinstance(refusal, VodRefusedError):
         return refusal.code != "QueueNotExist"
     # Without a code: a gateway that lets no DELETE with a body pass, for one. 408 and 429 ask for time.
     return not refusal.code and 400 <= (refusal.status or 0) < 500 and refusal.status not in (408, 429)
@@ -255,6 +255,6 @@ def _read(answer: httpx.Response) -> bytes:
     for part in answer.iter_bytes():
         size += len(part)
         if size > _ANSWER:
-            raise VodUnreadable(f"the queue's answer is over {_ANSWER} bytes")
+            raise VodUnreadableError(f"the queue's answer is over {_ANSWER} bytes")
         parts.append(part)
     return b"".join(parts)

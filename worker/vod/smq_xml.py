@@ -19,7 +19,7 @@ _NOT_XML = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _REFERENCE = re.compile("&#(?:x([0-9a-fA-F]+)|([0-9]+));")
 
 
-class Unreadable(Exception):
+class UnreadableError(Exception):
     """This is not an answer of the queue."""
 
 
@@ -52,14 +52,14 @@ def messages(content: bytes) -> list[Message]:
         return [_message(root)]
     if root.tag == "Messages":
         return [_message(each) for each in root if each.tag == "Message"]
-    raise Unreadable(f"<{root.tag[:40]}> in place of messages")
+    raise UnreadableError(f"<{root.tag[:40]}> in place of messages")
 
 
 def fault(content: bytes) -> Fault:
     """The error that an answer consists of. Raises Unreadable."""
     root = _parse(content)
     if root.tag != "Error":
-        raise Unreadable(f"<{root.tag[:40]}> in place of an error")
+        raise UnreadableError(f"<{root.tag[:40]}> in place of an error")
     return _fault(root)
 
 
@@ -116,7 +116,7 @@ def _parse(content: bytes) -> Element:
         nonlocal depth
         depth += 1
         if depth > _DEPTH:
-            raise Unreadable("XML that is nested too deeply")
+            raise UnreadableError("XML that is nested too deeply")
         builder.start(name.rpartition(" ")[2], {})
 
     def end(name: str) -> None:
@@ -125,7 +125,7 @@ def _parse(content: bytes) -> Element:
         builder.end(name.rpartition(" ")[2])
 
     def refuse(*_: Any) -> None:
-        raise Unreadable("XML with a document type, which the queue does not send")
+        raise UnreadableError("XML with a document type, which the queue does not send")
 
     parser = expat.ParserCreate("utf-8", " ")
     parser.buffer_text = True
@@ -136,7 +136,7 @@ def _parse(content: bytes) -> Element:
     try:
         parser.Parse(text.encode(), True)
     except expat.ExpatError as error:
-        raise Unreadable(f"no XML: {error}") from None
+        raise UnreadableError(f"no XML: {error}") from None
     return builder.close()
 
 

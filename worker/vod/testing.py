@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from operator import itemgetter
 from typing import Any
 
-from worker.core.errors import VodError, VodRefused
-from worker.core.listing import PAGE_ROWS, WALL
+from worker.core.errors import VodError, VodRefusedError
+from worker.core.listing import MAX_PAGED_ROWS, PAGE_ROWS
 
 
 class FakeVod:
@@ -56,7 +56,7 @@ class FakeVod:
         if self._failures:
             raise self._failures.pop(0)
         if media_id not in self.media:
-            raise VodRefused("unknown", code="InvalidVideo.NotFound", status=404)
+            raise VodRefusedError("unknown", code="InvalidVideo.NotFound", status=404)
         return {
             "RequestId": f"R-{len(self.calls)}",
             "Video": {"VideoId": media_id, "AuditStatus": "Normal", "RegionId": "cn-shanghai"},
@@ -67,8 +67,8 @@ class FakeVod:
         self.calls.append([search_type, match, str(page)])
         if self._failures:
             raise self._failures.pop(0)
-        if page * PAGE_ROWS > WALL:
-            raise VodRefused("behind the wall", code="InvalidParameter", status=400)
+        if page * PAGE_ROWS > MAX_PAGED_ROWS:
+            raise VodRefusedError("behind the wall", code="InvalidParameter", status=400)
         found = [
             element["MediaInfo"] for media_id, element in self.media.items() if ("audio" in media_id) == (search_type == "audio")
         ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar, cast
 
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -30,7 +30,7 @@ class Standby(Protocol[Item]):
     def keep(self, items: Sequence[Item], /) -> None: ...
 
 
-class BufferFull(StoreUnavailable):
+class BufferFullError(StoreUnavailableError):
     """More deliveries are waiting for a commit than we are willing to hold in memory."""
 
 
@@ -63,7 +63,7 @@ class GroupCommit(Generic[T]):
     async def submit(self, item: T, size: int) -> None:
         """Returns when `item` (of `size` bytes) is durable. Raises StoreUnavailable, BufferFull among others: then it is not."""
         if len(self._waiting) >= _BUFFER or self._bytes + size > _BUFFER_BYTES:
-            raise BufferFull("too many deliveries are waiting for the database")
+            raise BufferFullError("too many deliveries are waiting for the database")
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((item, size, future))
         self._bytes += size
@@ -103,13 +103,13 @@ class GroupCommit(Generic[T]):
             # Another lane took them.
             return
         self._bytes -= sum(size for _, size, _ in group)
-        fault: StoreUnavailable | None = None
+        fault: StoreUnavailableError | None = None
         try:
             await self._make_durable([item for item, _, _ in group])
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             fault = error
         except Exception as error:
-            fault = StoreUnavailable(f"could not write: {type(error).__name__}")
+            fault = StoreUnavailableError(f"could not write: {type(error).__name__}")
             fault.__cause__ = error
         for _, _, future in group:
             if future.done():

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 
 from worker import __version__
-from worker.core.errors import SchemaStale, StoreUnavailable
+from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, schema
 from worker.store.installation_health import Overview, overview
 from worker.store.spool import Spool, Spooled
@@ -70,9 +70,9 @@ class Health:
         }
         try:
             await self._aside(lambda: schema.check(self._store))
-        except SchemaStale as error:
+        except StaleSchemaError as error:
             parts["schema"] = {"state": "down", "error": str(error)}
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             parts["database"] = {"state": away, "error": str(error)}
             parts["schema"] = {"state": away, "error": "not known while the database is down"}
         if parts["database"]["state"] == "ok" and spool["state"] == "down":
@@ -90,7 +90,7 @@ class Health:
         problems = [*([spooled] if spooled else []), *self._refusals()]
         try:
             revision, seen = await self._aside(self._look)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return responses.json(body | {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]})
         schema_state = {"revision": revision, "expected": schema.REVISION}
         body |= {"database": self._database("degraded"), "schema": schema_state} | seen.as_json()
@@ -103,7 +103,7 @@ class Health:
     def _look(self) -> tuple[str, Overview]:
         revision = schema.current(self._store)
         if revision is None:
-            raise StoreUnavailable("the database has no vodsync tables yet; run: vodsync migrate")
+            raise StoreUnavailableError("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
             return revision, overview(connection, now=self._now(), sources=self._sources, feed=self._feed)
 
@@ -119,7 +119,7 @@ class Health:
 
         try:
             waiting = await self._aside(look, self._spool_thread)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             return {"state": "down", "error": str(error), "count": None, "since": None}
         return {"state": "ok", "count": waiting.count, "since": waiting.since}
 
@@ -137,4 +137,4 @@ class Health:
             async with asyncio.timeout(_PATIENCE):
                 return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
         except TimeoutError:
-            raise StoreUnavailable(f"no answer within {_PATIENCE:g} s") from None
+            raise StoreUnavailableError(f"no answer within {_PATIENCE:g} s") from None

@@ -13,12 +13,12 @@ from starlette.types import Message, Receive, Scope, Send
 
 from worker import logs
 from worker.core import events, signature
-from worker.core.errors import RejectedNotification, StoreUnavailable
+from worker.core.errors import NotificationRejectedError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store.inbox.sync_requests import Delivery
 from worker.sync.receive import delivery
 from worker.web import responses
-from worker.web.group_commit import BufferFull, GroupCommit
+from worker.web.group_commit import BufferFullError, GroupCommit
 
 log = logs.get(__name__)
 
@@ -43,11 +43,11 @@ _RETRY = {"Retry-After": "1"}
 _NO_PARAMETERS: dict[str, str] = {}
 
 
-class TooLarge(Exception):
+class BodyTooLargeError(Exception):
     """The body is longer than any notification."""
 
 
-class Disconnected(Exception):
+class ClientDisconnectedError(Exception):
     """The sender left before its body was complete."""
 
 
@@ -84,7 +84,7 @@ class Receiver:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             response = await self._answer(scope, receive)
-        except Disconnected:
+        except ClientDisconnectedError:
             return
         if response is not None:
             await response(scope, receive, send)
@@ -103,7 +103,7 @@ class Receiver:
             headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
             try:
                 check(headers, now)
-            except RejectedNotification as error:
+            except NotificationRejectedError as error:
                 self._refuse(source, error, now)
                 raise
             self._refused.pop(source, None)
@@ -113,28 +113,28 @@ class Receiver:
                 taken = len(notification.media_ids)
                 log.warning("notification names too many media", source=source, taken=taken, dropped=notification.dropped)
             await self._group.submit(delivery(source, notification, received_at=now), len(body))
-        except RejectedNotification as error:
+        except NotificationRejectedError as error:
             log.info("notification rejected", source=source, reason=error.reason)
             return responses.error(_STATUS.get(error.reason, 401), str(error), error.reason)
-        except TooLarge:
+        except BodyTooLargeError:
             return responses.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
         except TimeoutError:
             return responses.error(
                 408, f"the body did not come within {_BODY_TIME:g} s; send it again", "slow", {"Connection": "close"}
             )
-        except BufferFull as error:
+        except BufferFullError as error:
             return responses.error(503, f"{error}; send it again", "buffer", _RETRY)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.error("notification not stored", source=source, error=str(error))
             return responses.error(503, "the database did not take the notification; send it again", "store", _RETRY)
-        except (Disconnected, asyncio.CancelledError):
+        except (ClientDisconnectedError, asyncio.CancelledError):
             raise
         except Exception as error:
             log.error("notification not handled", source=source, error=type(error).__name__)
             return responses.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
         return None
 
-    def _refuse(self, source: str, error: RejectedNotification, now: datetime) -> None:
+    def _refuse(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
         refused = self._refused.setdefault(source, Refused(now, error.reason))
         refused.count += 1
         refused.reason = error.reason
@@ -208,21 +208,21 @@ async def _read(receive: Receive, announced: bytes | None) -> bytes:
     """The body, never more of it in memory than the limit."""
     # Twenty digits tell enough, and Python refuses to convert thousands; what really comes is counted anyhow.
     if announced is not None and announced.isdigit() and int(announced[:20]) > BODY_LIMIT:
-        raise TooLarge
+        raise BodyTooLargeError
     message: Message = await receive()
     if not message.get("more_body") and message["type"] == "http.request":
         body: bytes = message.get("body", b"")
         if len(body) > BODY_LIMIT:
-            raise TooLarge
+            raise BodyTooLargeError
         return body
     parts, size = [], 0
     while True:
         if message["type"] == "http.disconnect":
-            raise Disconnected
+            raise ClientDisconnectedError
         parts.append(message.get("body", b""))
         size += len(parts[-1])
         if size > BODY_LIMIT:
-            raise TooLarge
+            raise BodyTooLargeError
         if not message.get("more_body"):
             return b"".join(parts)
         message = await receive()

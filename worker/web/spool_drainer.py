@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from worker import logs
-from worker.core.errors import SchemaStale, StoreUnavailable
+from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, schema
 from worker.store.inbox.sync_requests import Delivery
 from worker.store.spool import Spool, Spooled
@@ -78,7 +78,7 @@ class Forwarder:
             try:
                 self._step()
                 self._fault = None
-            except (StoreUnavailable, SchemaStale) as error:
+            except (StoreUnavailableError, StaleSchemaError) as error:
                 self._remind(str(error))
             except Exception as error:
                 # A fault of ours must not end the forwarding of everything that comes after.
@@ -117,7 +117,7 @@ class Forwarder:
     def _waiting(self) -> Spooled:
         try:
             return self._spool.waiting()
-        except StoreUnavailable:
+        except StoreUnavailableError:
             return Spooled(0, None)
 
 

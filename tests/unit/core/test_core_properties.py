@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core import normalise
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.core.media import AudioStream, Media, Mezzanine, PlayInfo, VideoStream
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
@@ -115,7 +115,7 @@ elements = st.fixed_dictionaries(
 def test_a_notification_is_read_or_refused_as_malformed(body):
     try:
         notification = parse(body)
-    except RejectedNotification as refused:
+    except NotificationRejectedError as refused:
         reason = refused.reason
     else:
         reason = ""

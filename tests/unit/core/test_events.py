@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse, parse_queued
 
 #: The fixtures of vod-protocol 2, one a line.
@@ -254,7 +254,7 @@ def test_the_event_type_is_stripped_storable_and_cut():
     ids=lambda body: repr(body[:24]),
 )
 def test_what_is_no_json_object_is_malformed(body):
-    with pytest.raises(RejectedNotification) as refused:
+    with pytest.raises(NotificationRejectedError) as refused:
         parse(body)
 
     assert refused.value.reason == "malformed"
@@ -375,7 +375,7 @@ def test_a_queued_notification_is_the_one_that_would_have_been_posted(held):
     ],
 )
 def test_what_is_neither_json_nor_base64_of_it_is_refused(held):
-    with pytest.raises(RejectedNotification) as refused:
+    with pytest.raises(NotificationRejectedError) as refused:
         parse_queued(held)
 
     assert refused.value.reason == "malformed"

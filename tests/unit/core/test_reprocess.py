@@ -9,18 +9,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.errors import RejectedMessage
-from worker.core.reprocess import LONGEST, MOST, Reprocess, read
+from worker.core.errors import MessageRejectedError
+from worker.core.reprocess import LONGEST, MOST, ReprocessRequest, read
 
 SOURCES = ("default", "singapore")
 
 
-def asked(body: bytes | dict[str, Any]) -> Reprocess:
+def asked(body: bytes | dict[str, Any]) -> ReprocessRequest:
     return read(body if isinstance(body, bytes) else json.dumps(body).encode(), sources=SOURCES, default="default")
 
 
 def refusal(body: bytes | dict[str, Any]) -> str:
-    with pytest.raises(RejectedMessage) as caught:
+    with pytest.raises(MessageRejectedError) as caught:
         asked(body)
     return str(caught.value)
 
@@ -28,12 +28,12 @@ def refusal(body: bytes | dict[str, Any]) -> str:
 def test_the_documented_message_is_read() -> None:
     read = asked(b'{"source": "default", "media_ids": ["a", "b"], "reference_ids": ["c"], "reason": "re-encoded"}')
 
-    assert read == Reprocess("default", ("a", "b", "ref:c"), "re-encoded", "manual")
+    assert read == ReprocessRequest("default", ("a", "b", "ref:c"), "re-encoded", "manual")
 
 
 def test_one_id_is_enough() -> None:
     assert asked({"media_ids": ["a"]}) == asked({"media_ids": ["a"], "source": None, "reference_ids": None, "reason": None})
-    assert asked({"media_ids": ["a"]}) == Reprocess("default", ("a",), "reprocess", "manual")
+    assert asked({"media_ids": ["a"]}) == ReprocessRequest("default", ("a",), "reprocess", "manual")
     assert asked({"reference_ids": ["a"]}).keys == ("ref:a",)
 
 
@@ -129,7 +129,7 @@ def test_a_refusal_repeats_little_of_what_it_refuses() -> None:
 def test_without_a_source_called_default_a_message_has_to_name_one() -> None:
     body = b'{"media_ids": ["a"]}'
 
-    with pytest.raises(RejectedMessage, match=r"names no source and there is none called 'default'; known are: singapore"):
+    with pytest.raises(MessageRejectedError, match=r"names no source and there is none called 'default'; known are: singapore"):
         read(body, sources=["singapore"], default="default")
 
 
@@ -146,7 +146,7 @@ def test_without_a_source_called_default_a_message_has_to_name_one() -> None:
 def test_whatever_comes_is_read_or_refused_in_one_printable_line(body: bytes) -> None:
     try:
         read = asked(body)
-    except RejectedMessage as error:
+    except MessageRejectedError as error:
         said = str(error)
     else:
         assert read.keys

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 from worker.core.signature import sign, verify
 
 URL = "https://media.example.org/hooks/vod?env=prod"
@@ -32,7 +32,7 @@ def refusal(**changed: object) -> str:
     }
     try:
         verify(**(delivery | changed))  # type: ignore[arg-type]
-    except RejectedNotification as refused:
+    except NotificationRejectedError as refused:
         return refused.reason
     return ""
 
@@ -106,7 +106,7 @@ def test_garbage_in_place_of_the_signature_is_refused(sent):
 
 
 def test_the_refusal_tells_what_to_compare_and_no_secret():
-    with pytest.raises(RejectedNotification) as refused:
+    with pytest.raises(NotificationRejectedError) as refused:
         verify(url=URL, keys=[KEY], timestamp=STAMP, signature="0" * 32, now=NOW, tolerance=timedelta(minutes=5))
 
     assert "VODSYNC_CALLBACK_URL" in str(refused.value)

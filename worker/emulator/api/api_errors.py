@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 
-class Refusal(Exception):
+class ApiError(Exception):
     """The call ends with an error of VOD's; `code` is the word that clients act upon."""
 
     def __init__(self, code: str, status: int, message: str) -> None:
@@ -24,19 +24,19 @@ class Refusal(Exception):
         }
 
 
-def missing_parameter(name: str) -> Refusal:
+def missing_parameter(name: str) -> ApiError:
     message = f'The input parameter "{name}" that is mandatory for processing this request is not supplied.'
-    return Refusal("MissingParameter", 400, message)
+    return ApiError("MissingParameter", 400, message)
 
 
-def not_permitted(code: str) -> Refusal:
+def not_permitted(code: str) -> ApiError:
     """The refusal of a key or an account that may not call, with the status that fits `code`."""
     if code.startswith(("Forbidden", "OperationDenied")):
-        return Refusal(code, 403, "The call is not permitted.")
-    return Refusal(code, 404 if code.endswith(".NotFound") else 400, "The call is not permitted.")
+        return ApiError(code, 403, "The call is not permitted.")
+    return ApiError(code, 404 if code.endswith(".NotFound") else 400, "The call is not permitted.")
 
 
-def throttled() -> Refusal:
+def throttled() -> ApiError:
     # 400, not 429, and without a hint when to come back: that is what makes VOD's flow control easy to mistake for a
     # refusal (vod-protocol 4.4, 8.2).
-    return Refusal("Throttling.User", 400, "Request was denied due to user flow control.")
+    return ApiError("Throttling.User", 400, "Request was denied due to user flow control.")

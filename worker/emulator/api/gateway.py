@@ -15,7 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from worker.emulator.api.api_errors import Refusal, missing_parameter, not_permitted, throttled
+from worker.emulator.api.api_errors import ApiError, missing_parameter, not_permitted, throttled
 from worker.emulator.api.faults import Rule
 from worker.emulator.api.operations import ID_PARAMETERS, split
 from worker.emulator.library.account import Account
@@ -97,7 +97,7 @@ class Gateway:
         request_id = str(uuid.uuid4()).upper()
         try:
             return 200, {"RequestId": request_id, **await self._perform(call, fault, rule, time.time())}
-        except Refusal as refusal:
+        except ApiError as refusal:
             counters = self._account.calls.get(call.operation)
             if counters is not None and fault not in _UNANSWERED:
                 counters.refused(refusal.code)
@@ -106,14 +106,14 @@ class Gateway:
     async def _perform(self, call: Call, fault: str, rule: Rule, now: float) -> dict[str, Any]:
         account = self._account
         if fault == "http_500":
-            raise Refusal("InternalError", 500, "The request processing has failed due to some unknown error.")
+            raise ApiError("InternalError", 500, "The request processing has failed due to some unknown error.")
         if fault == "service_unavailable":
-            raise Refusal("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server.")
+            raise ApiError("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server.")
         if not call.operation:
             raise missing_parameter("Action")
         if call.operation not in account.quotas:
             offered = ", ".join(account.quotas)
-            raise Refusal("InvalidAction.NotFound", 404, f"Specified api is not found: the emulator offers {offered}.")
+            raise ApiError("InvalidAction.NotFound", 404, f"Specified api is not found: the emulator offers {offered}.")
         account.gatekeeper.admit(
             method=call.method, query=call.query, headers=call.headers, parameters=call.parameters, body=call.body, now=now
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.match import parse
 from worker.emulator.api.scroll import Scroll
 from worker.emulator.api.search import Query, Search
@@ -34,7 +34,7 @@ FIELDS = (
 )
 LARGEST_PAGE = 100
 #: Rows that PageNo and PageSize reach, and the page after which even they need a token.
-WALL = 5_000
+MAX_PAGED_ROWS = 5_000
 LAST_PAGE = 200
 #: Rows that a ScrollToken reaches, and how far one step may go.
 END_OF_SCROLL = 2_000_000
@@ -89,7 +89,7 @@ class Listing:
             _refuse_beyond_the_wall(page, size)
             return
         if keys > 1:
-            raise Refusal("SortByExceededMax", 400, "A walk with ScrollToken is sorted by one key.")
+            raise ApiError("SortByExceededMax", 400, "A walk with ScrollToken is sorted by one key.")
         reached = self._scroll.reached(token, walk, now)
         if page * size > min(reached + LONGEST_STEP, END_OF_SCROLL):
             raise _invalid("PageNo")
@@ -115,7 +115,7 @@ def _sort(text: str) -> tuple[str, bool, int]:
     """The first key, whether it descends, and how many keys there are. The others would only decide between media of one second."""
     keys = [key.strip() for key in text.split(",")]
     if len(keys) > _MOST_SORT_KEYS:
-        raise Refusal("SortByExceededMax", 400, f"SortBy names {len(keys)} keys, {_MOST_SORT_KEYS} are allowed.")
+        raise ApiError("SortByExceededMax", 400, f"SortBy names {len(keys)} keys, {_MOST_SORT_KEYS} are allowed.")
     for key in keys:
         name, _, direction = key.partition(":")
         if name not in _SORT_KEYS or direction not in ("Asc", "Desc"):
@@ -132,10 +132,10 @@ def _number(parameters: Mapping[str, str], name: str, default: int) -> int:
 
 
 def _refuse_beyond_the_wall(page: int, size: int) -> None:
-    if page * size > WALL or page > LAST_PAGE:
-        message = f"Pages beyond the first {WALL} rows, or beyond page {LAST_PAGE}, need a ScrollToken."
-        raise Refusal("InvalidParameter", 400, message)
+    if page * size > MAX_PAGED_ROWS or page > LAST_PAGE:
+        message = f"Pages beyond the first {MAX_PAGED_ROWS} rows, or beyond page {LAST_PAGE}, need a ScrollToken."
+        raise ApiError("InvalidParameter", 400, message)
 
 
-def _invalid(name: str) -> Refusal:
-    return Refusal("InvalidParameter", 400, f"The specified parameter {name} is not valid.")
+def _invalid(name: str) -> ApiError:
+    return ApiError("InvalidParameter", 400, f"The specified parameter {name} is not valid.")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from time import strptime
 from typing import NoReturn, Protocol
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 
 #: Values that one `in` may name.
 LONGEST_IN = 100
@@ -222,5 +222,5 @@ def _number(text: str) -> float:
         raise _syntax(f"{text} is not a number") from None
 
 
-def _syntax(reason: str) -> Refusal:
-    return Refusal("ErrorMatchSyntax", 400, f"The syntax of Match is wrong: {reason}.")
+def _syntax(reason: str) -> ApiError:
+    return ApiError("ErrorMatchSyntax", 400, f"The syntax of Match is wrong: {reason}.")

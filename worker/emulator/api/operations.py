@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from worker.core.media import BATCH_LIMIT
-from worker.emulator.api.api_errors import Refusal, missing_parameter
+from worker.emulator.api.api_errors import ApiError, missing_parameter
 from worker.emulator.api.faults import Mischief
 from worker.emulator.library import quirks
 from worker.emulator.library.library import Library
@@ -43,7 +43,7 @@ class Operations:
             raise missing_parameter("MediaIds")
         for ids in (media_ids, reference_ids):
             if len(ids) > BATCH_LIMIT:
-                raise Refusal("VideoListExceededMax", 400, f"The video list exceeds the maximum of {BATCH_LIMIT}.")
+                raise ApiError("VideoListExceededMax", 400, f"The video list exceeds the maximum of {BATCH_LIMIT}.")
         indices: dict[int, None] = {}
         missing, missing_references, forbidden = [], [], []
         for media_id in media_ids:
@@ -78,7 +78,7 @@ class Operations:
             video_id = "" if found is None else self._library.identities.media_id(found)
         self._refuse_poison(video_id)
         if video_id in self._mischief.faults.forbidden:
-            raise Refusal("Forbidden", 403, "User not authorized to operate on the specified resource.")
+            raise ApiError("Forbidden", 403, "User not authorized to operate on the specified resource.")
         index = self._visible_index(video_id, now)
         if index is None:
             raise _not_found()
@@ -124,12 +124,12 @@ class Operations:
     def _refuse_poison(self, media_id: str) -> None:
         if media_id in self._mischief.faults.poisonous:
             # Which of the ids it was is not said.
-            raise Refusal("InvalidParameter", 400, "The specified parameter is not valid.")
+            raise ApiError("InvalidParameter", 400, "The specified parameter is not valid.")
 
 
 def split(ids: str) -> list[str]:
     return [text.strip() for text in ids.split(",") if text.strip()]
 
 
-def _not_found() -> Refusal:
-    return Refusal("InvalidVideo.NotFound", 404, "The video does not exist.")
+def _not_found() -> ApiError:
+    return ApiError("InvalidVideo.NotFound", 404, "The video does not exist.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 
 _TOKEN = re.compile(r"[0-9a-f]{32}")
 _CHECK_BYTES = 6
@@ -37,12 +37,12 @@ class Scroll:
         if self._digest(walk.encode() + content, _CHECK_BYTES) != check:
             raise _foreign()
         if now - int.from_bytes(content[:6], "big") / 1000 > self._lifetime:
-            raise Refusal("InvalidScrollToken.Expired", 400, "The specified ScrollToken has expired.")
+            raise ApiError("InvalidScrollToken.Expired", 400, "The specified ScrollToken has expired.")
         return int.from_bytes(content[6:], "big")
 
     def _digest(self, content: bytes, size: int) -> bytes:
         return hashlib.blake2b(content, key=self._key, digest_size=size).digest()
 
 
-def _foreign() -> Refusal:
-    return Refusal("InvalidParameter", 400, "The specified ScrollToken does not belong to this search.")
+def _foreign() -> ApiError:
+    return ApiError("InvalidParameter", 400, "The specified ScrollToken does not belong to this search.")

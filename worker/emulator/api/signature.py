@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from urllib.parse import parse_qsl, quote
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 
 ALGORITHM = "ACS3-HMAC-SHA256"
 #: How far a call's clock may be off, in seconds.
@@ -111,19 +111,19 @@ class Gatekeeper:
 
     def _check_key(self, key_id: str) -> None:
         if key_id != self._id:
-            raise Refusal("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
+            raise ApiError("InvalidAccessKeyId.NotFound", 404, "Specified access key is not found.")
 
     def _check_token(self, token: str) -> None:
         if token != self._token:
-            raise Refusal("InvalidSecurityToken.Malformed", 400, "Specified SecurityToken is not the one of this access key.")
+            raise ApiError("InvalidSecurityToken.Malformed", 400, "Specified SecurityToken is not the one of this access key.")
 
     def _check_date(self, text: str, now: float) -> None:
         try:
             sent = datetime.strptime(text, "%Y-%m-%dT%H:%M:%S%z").timestamp()
         except ValueError:
-            raise Refusal("InvalidTimeStamp.Format", 400, "Specified time stamp is not like 2025-11-24T16:00:00Z.") from None
+            raise ApiError("InvalidTimeStamp.Format", 400, "Specified time stamp is not like 2025-11-24T16:00:00Z.") from None
         if abs(now - sent) > TOLERANCE:
-            raise Refusal("InvalidTimeStamp.Expired", 400, "Specified time stamp or date value is expired.")
+            raise ApiError("InvalidTimeStamp.Expired", 400, "Specified time stamp or date value is expired.")
 
     def _use_nonce(self, nonce: str, now: float) -> None:
         # A nonce has to be kept while its date could still be accepted, which is twice the tolerance.
@@ -131,7 +131,7 @@ class Gatekeeper:
         while nonces and (len(nonces) >= NONCES or next(iter(nonces.values())) < now - 2 * TOLERANCE):
             nonces.popitem(last=False)
         if nonce in nonces:
-            raise Refusal("SignatureNonceUsed", 400, "Specified signature nonce was used already.")
+            raise ApiError("SignatureNonceUsed", 400, "Specified signature nonce was used already.")
         nonces[nonce] = now
 
 
@@ -143,9 +143,9 @@ def _encode(text: str) -> str:
     return quote(text, safe="-_.~")
 
 
-def _incomplete(why: str) -> Refusal:
-    return Refusal("IncompleteSignature", 400, f"The request signature does not conform to Aliyun standards: {why}.")
+def _incomplete(why: str) -> ApiError:
+    return ApiError("IncompleteSignature", 400, f"The request signature does not conform to Aliyun standards: {why}.")
 
 
-def _mismatch(why: str) -> Refusal:
-    return Refusal("SignatureDoesNotMatch", 400, f"Specified signature is not matched with our calculation. {why}")
+def _mismatch(why: str) -> ApiError:
+    return ApiError("SignatureDoesNotMatch", 400, f"Specified signature is not matched with our calculation. {why}")

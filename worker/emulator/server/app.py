@@ -13,7 +13,7 @@ from starlette.routing import Route
 from worker.emulator.api.gateway import Gateway
 from worker.emulator.library.account import Account
 from worker.emulator.server.config import EmulatorConfig
-from worker.emulator.server.control import Control, Mistake, explain
+from worker.emulator.server.control import Control, ControlError, explain
 from worker.emulator.smq.api import Smq
 
 
@@ -42,6 +42,6 @@ def make_app(config: EmulatorConfig) -> Starlette:
         Route("/queues/{queue}/messages", Smq(config, account.mailbox, account.mischief), methods=["GET", "POST", "PUT", "DELETE"]),
         *Control(account).routes(),
     ]
-    app = Starlette(routes=routes, lifespan=notifying, exception_handlers={Mistake: explain})
+    app = Starlette(routes=routes, lifespan=notifying, exception_handlers={ControlError: explain})
     app.state.account = account
     return app

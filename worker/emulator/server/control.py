@@ -21,7 +21,7 @@ T = TypeVar("T")
 PAGE = 10_000
 
 
-class Mistake(Exception):
+class ControlError(Exception):
     """The request cannot be carried out; the message says what to send instead, `reason` is one word."""
 
     def __init__(self, status: int, reason: str, message: str) -> None:
@@ -119,7 +119,7 @@ class Control:
         index = self._index(request)
         wanted = _read(await request.body() or b"{}", Deletion)
         if wanted.DeleteType not in ("all", "mezzanine", "stream") or (wanted.DeleteType == "stream") != bool(wanted.JobIds):
-            raise Mistake(400, "body", "Send DeleteType all, mezzanine, or stream with JobIds.")
+            raise ControlError(400, "body", "Send DeleteType all, mezzanine, or stream with JobIds.")
         self._account.delete(index, wanted.DeleteType, tuple(wanted.JobIds), time.time(), notify=wanted.notify)
         return _json({"deleted": wanted.DeleteType})
 
@@ -129,7 +129,7 @@ class Control:
         fields = _read(await request.body(), dict[str, Any])
         notify = fields.pop("notify", True)
         if not fields or not CHANGEABLE.issuperset(fields) or not isinstance(notify, bool):
-            raise Mistake(400, "field", f"Send one or more of {', '.join(sorted(CHANGEABLE))}, and notify as true or false.")
+            raise ControlError(400, "field", f"Send one or more of {', '.join(sorted(CHANGEABLE))}, and notify as true or false.")
         now = time.time()
         self._account.change(index, fields, now, notify=notify)
         return _json(self._account.library.element(index, now))
@@ -166,13 +166,13 @@ class Control:
         library = self._account.library
         index = library.index(request.path_params["media_id"])
         if index is None or library.deleted(index):
-            raise Mistake(404, "unknown", "There is no such medium; GET /emulator/media lists the ids of all.")
+            raise ControlError(404, "unknown", "There is no such medium; GET /emulator/media lists the ids of all.")
         return index
 
 
 async def explain(request: Request, mistake: Exception) -> Response:
     """A Mistake as `{"error": sentence, "reason": word}`."""
-    if not isinstance(mistake, Mistake):
+    if not isinstance(mistake, ControlError):
         raise mistake
     return _json({"error": str(mistake), "reason": mistake.reason}, mistake.status)
 
@@ -187,11 +187,11 @@ def _read(body: bytes, kind: type[T]) -> T:
     except (msgspec.DecodeError, UnicodeDecodeError) as exc:
         fields = ", ".join(getattr(kind, "__struct_fields__", ()))
         known = f" It may have: {fields}." if fields else ""
-        raise Mistake(400, "body", f"The body does not fit, send other JSON: {exc}.{known}") from exc
+        raise ControlError(400, "body", f"The body does not fit, send other JSON: {exc}.{known}") from exc
 
 
 def _number(request: Request, name: str, default: int) -> int:
     text = request.query_params.get(name, str(default))
     if not text.isascii() or not text.isdigit():
-        raise Mistake(400, "parameter", f"Send {name} as a whole number.")
+        raise ControlError(400, "parameter", f"Send {name} as a whole number.")
     return int(text)

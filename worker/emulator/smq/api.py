@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.faults import Mischief, Rule
 from worker.emulator.server.broken_connections import hang_up, send_half
 from worker.emulator.server.config import EmulatorConfig
@@ -58,7 +58,7 @@ class Smq:
             return
         try:
             status, content = await self._perform(request, body, fault, rule)
-        except Refusal as refusal:
+        except ApiError as refusal:
             status, content = refusal.status, _error(refusal, request.headers.get("host", ""))
         if fault == "halfway":
             await send_half(scope, receive, send, content)
@@ -69,17 +69,17 @@ class Smq:
 
     async def _perform(self, request: Request, body: bytes, fault: str, rule: Rule) -> tuple[int, bytes]:
         if fault == "http_500":
-            raise Refusal("InternalError", 500, "The request processing has failed due to some unknown error.")
+            raise ApiError("InternalError", 500, "The request processing has failed due to some unknown error.")
         if fault in ("service_unavailable", "throttle"):
-            raise Refusal("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server.")
+            raise ApiError("ServiceUnavailable", 503, "The request has failed due to a temporary failure of the server.")
         query = request.scope["query_string"].decode("latin-1")
         resource = request.scope["raw_path"].decode("latin-1") + (f"?{query}" if query else "")
         headers = dict(request.headers.items())
         self._porter.admit(method=request.method, resource=resource, headers=headers, body=body, now=time.time())
         if fault == "credentials":
-            raise Refusal(rule.code, 403, "The call is not permitted.")
+            raise ApiError(rule.code, 403, "The call is not permitted.")
         if request.path_params["queue"] != self._name:
-            raise Refusal("QueueNotExist", 404, "The queue name you provided is not exist.")
+            raise ApiError("QueueNotExist", 404, "The queue name you provided is not exist.")
         parameters = dict(parse_qsl(query, keep_blank_values=True))
         match request.method:
             case "POST":
@@ -94,7 +94,7 @@ class Smq:
     def _send(self, body: bytes) -> tuple[int, bytes]:
         texts = _texts(body, "MessageBody")
         if len(texts) != 1 or not 0 < len(texts[0].encode()) <= BODY:
-            raise Refusal("InvalidArgument", 400, f"Send one MessageBody of 1 to {BODY} bytes.")
+            raise ApiError("InvalidArgument", 400, f"Send one MessageBody of 1 to {BODY} bytes.")
         letter = self._mailbox.put(texts[0], time.time())
         return 201, _document("Message", _elements({"MessageId": letter.message_id, "MessageBodyMD5": _md5(letter.body)}))
 
@@ -110,7 +110,7 @@ class Smq:
             if letters:
                 break
             if early or (now := time.time()) >= until:
-                raise Refusal("MessageNotExist", 404, "Message not exist.")
+                raise ApiError("MessageNotExist", 404, "Message not exist.")
             await self._mailbox.wait(until, now)
             # Whoever hung up meanwhile is not to be handed anything.
             if await request.is_disconnected():
@@ -132,15 +132,15 @@ class Smq:
             self._mailbox.delete(_receipt(parameters), now)
             return 204, b""
         if self._mischief.strikes("single_delete"):
-            raise Refusal("InvalidArgument", 400, "The receipt handle belongs into the address.")
+            raise ApiError("InvalidArgument", 400, "The receipt handle belongs into the address.")
         receipts = _texts(body, "ReceiptHandle")
         if not 1 <= len(receipts) <= BATCH:
-            raise Refusal("InvalidArgument", 400, f"Send 1 to {BATCH} receipt handles.")
+            raise ApiError("InvalidArgument", 400, f"Send 1 to {BATCH} receipt handles.")
         left = []
         for receipt in receipts:
             try:
                 self._mailbox.delete(receipt, now)
-            except Refusal as refusal:
+            except ApiError as refusal:
                 left.append({"ErrorCode": refusal.code, "ErrorMessage": refusal.message, "ReceiptHandle": receipt})
         if not left:
             return 204, b""
@@ -166,14 +166,14 @@ def _described(letter: Letter, *, peek: bool) -> dict[str, Any]:
 
 def _receipt(parameters: Mapping[str, str]) -> str:
     if not parameters.get("ReceiptHandle"):
-        raise Refusal("MissingReceiptHandle", 400, "The receipt handle is missing.")
+        raise ApiError("MissingReceiptHandle", 400, "The receipt handle is missing.")
     return parameters["ReceiptHandle"]
 
 
 def _number(parameters: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
     text = parameters.get(name, str(default))
     if not text.isascii() or not text.isdigit() or not least <= int(text[:9]) <= most:
-        raise Refusal("InvalidArgument", 400, f"{name} is not a whole number from {least} to {most}.")
+        raise ApiError("InvalidArgument", 400, f"{name} is not a whole number from {least} to {most}.")
     return int(text)
 
 
@@ -197,7 +197,7 @@ def _texts(body: bytes, wanted: str) -> list[str]:
             found[-1] += text
 
     def refuse(*_: object) -> None:
-        raise Refusal("MalformedXML", 400, "A document type is not allowed.")
+        raise ApiError("MalformedXML", 400, "A document type is not allowed.")
 
     parser = expat.ParserCreate(namespace_separator=" ")
     parser.StartElementHandler = start
@@ -207,11 +207,11 @@ def _texts(body: bytes, wanted: str) -> list[str]:
     try:
         parser.Parse(body, True)
     except expat.ExpatError:
-        raise Refusal("MalformedXML", 400, "The XML you provided was not well-formed.") from None
+        raise ApiError("MalformedXML", 400, "The XML you provided was not well-formed.") from None
     return found
 
 
-def _error(refusal: Refusal, host: str) -> bytes:
+def _error(refusal: ApiError, host: str) -> bytes:
     told = {
         "Code": refusal.code,
         "Message": refusal.message,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 
 #: How far a call's clock may be off, in seconds.
 TOLERANCE = 15 * 60
@@ -43,29 +43,29 @@ class Porter:
         """Return where the call is signed properly; `now` is unix seconds. Raises Refusal with the code that SMQ would give."""
         match = _AUTHORIZATION.fullmatch(headers.get("authorization", "").strip())
         if match is None:
-            raise Refusal("InvalidAuthorizationHeader", 400, "The Authorization header is not 'MNS AccessKeyId:Signature'.")
+            raise ApiError("InvalidAuthorizationHeader", 400, "The Authorization header is not 'MNS AccessKeyId:Signature'.")
         if not headers.get("x-mns-version"):
-            raise Refusal("InvalidArgument", 400, "The header x-mns-version is missing.")
+            raise ApiError("InvalidArgument", 400, "The header x-mns-version is missing.")
         self._check_date(headers.get("date", ""), now)
         key_id, sent = match.groups()
         if key_id != self._id:
-            raise Refusal("InvalidAccessKeyId", 403, "The access key id you provided does not exist.")
+            raise ApiError("InvalidAccessKeyId", 403, "The access key id you provided does not exist.")
         if headers.get("security-token", "") != self._token:
-            raise Refusal("AccessDenied", 403, "The security token is not the one of this access key.")
+            raise ApiError("AccessDenied", 403, "The security token is not the one of this access key.")
         expected = signature(self._secret, method, resource, headers)
         if not hmac.compare_digest(sent.encode(), expected.encode()):
-            raise Refusal(
+            raise ApiError(
                 "SignatureDoesNotMatch", 403, "The request signature we calculated does not match the signature you provided."
             )
         digest = headers.get("content-md5", "")
         if digest and digest != base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode():
-            raise Refusal("InvalidDegist", 400, "The value of the Content-MD5 header does not match the body.")
+            raise ApiError("InvalidDegist", 400, "The value of the Content-MD5 header does not match the body.")
 
     def _check_date(self, text: str, now: float) -> None:
         try:
             sent = parsedate_to_datetime(text)
         except ValueError:
-            raise Refusal("InvalidDateHeader", 400, "The Date header is not like Mon, 24 Nov 2025 16:00:00 GMT.") from None
+            raise ApiError("InvalidDateHeader", 400, "The Date header is not like Mon, 24 Nov 2025 16:00:00 GMT.") from None
         sent = sent.replace(tzinfo=UTC) if sent.tzinfo is None else sent
         if abs(now - sent.timestamp()) > TOLERANCE:
-            raise Refusal("InvalidDateHeader", 400, "The Date header is more than 15 minutes off.")
+            raise ApiError("InvalidDateHeader", 400, "The Date header is more than 15 minutes off.")

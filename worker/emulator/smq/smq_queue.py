@@ -10,7 +10,7 @@ import uuid
 from collections import Counter
 from dataclasses import dataclass, field
 
-from worker.emulator.api.api_errors import Refusal
+from worker.emulator.api.api_errors import ApiError
 
 
 @dataclass(slots=True)
@@ -117,7 +117,7 @@ class Mailbox:
         letter = self._held.get(receipt)
         if letter is None or letter.visible_at <= now:
             self.counts["void_receipts"] += 1
-            raise Refusal("ReceiptHandleError", 400, "The receipt handle you provide is not valid.")
+            raise ApiError("ReceiptHandleError", 400, "The receipt handle you provide is not valid.")
         return letter
 
 

@@ -14,7 +14,7 @@ from celery import bootsteps
 from kombu import Exchange
 
 from worker import logs, runtime
-from worker.core.errors import BrokerRefused, StoreUnavailable
+from worker.core.errors import BrokerMismatchError, StoreUnavailableError
 from worker.queue.brokers import ANSWER, CONNECT, declare_exchange
 from worker.queue.celery_app import app
 from worker.store.outbox import Change
@@ -73,10 +73,10 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
     def _announce(self) -> int:
         try:
             sent = announce(runtime.current().store, self._line, holder=self._holder, stopping=self._stopped)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.warning("announcing postponed", error=str(error))
             return 0
-        except BrokerRefused as error:
+        except BrokerMismatchError as error:
             self._line.close()
             if self._fault != str(error):
                 log.error("changes cannot be announced; they wait", error=str(error))
@@ -96,7 +96,7 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             keep = timedelta(hours=here.settings.changes_keep_hours)
             drop_old(here.store, now=runtime.now(), keep=keep, stopping=self._stopped)
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.warning("old changes stay", error=str(error))
         except Exception as error:
             # Whatever it is, changes are still to be announced.

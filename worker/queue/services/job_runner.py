@@ -10,7 +10,7 @@ from typing import Any
 from celery import bootsteps
 
 from worker import logs, runtime
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
 from worker.sync.jobs.run import run_jobs
@@ -65,7 +65,7 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
                     asked_at = time.monotonic()
                     self._look_at_the_clock(source)
                 worked = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped, ring=doorbell().ring)
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 log.warning("jobs postponed", error=str(error))
             except Exception:
                 # Whatever it was: a worker that takes no more jobs is worse.

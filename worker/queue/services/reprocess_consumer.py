@@ -17,8 +17,8 @@ from kombu import Connection, Consumer, Producer
 from kombu.utils.json import loads
 
 from worker import logs, runtime
-from worker.core.errors import RejectedMessage, StoreUnavailable
-from worker.core.reprocess import MOST, Reprocess, is_json, read
+from worker.core.errors import MessageRejectedError, StoreUnavailableError
+from worker.core.reprocess import MOST, ReprocessRequest, is_json, read
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, keeping_connection
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
@@ -49,7 +49,7 @@ class Intake:
         self._stopped = threading.Event()
         url = here.settings.broker_url
         self._url = url.get_secret_value() if url else None
-        self._readable: list[tuple[Any, Reprocess]] = []
+        self._readable: list[tuple[Any, ReprocessRequest]] = []
         self._refused: list[tuple[Any, str]] = []
         self._room = _PREFETCH
         self._full = False
@@ -110,7 +110,7 @@ class Intake:
     def _read(self, message: Any) -> None:
         try:
             asked = read(_body(message), sources=self._here.sources, default=DEFAULT_SOURCE)
-        except RejectedMessage as refusal:
+        except MessageRejectedError as refusal:
             self._refused.append((message, str(refusal)))
         else:
             self._readable.append((message, asked))
@@ -155,7 +155,7 @@ class Intake:
             group = _some(self._readable)
             try:
                 reprocess(self._here.store, [asked for _, asked in group], now=runtime.now())
-            except StoreUnavailable as error:
+            except StoreUnavailableError as error:
                 self._database.lost(str(error))
                 return
             self._database.found()
@@ -192,9 +192,9 @@ class _Patience:
         self._away, self.pause = False, _PAUSE
 
 
-def _some(readable: list[tuple[Any, Reprocess]]) -> list[tuple[Any, Reprocess]]:
+def _some(readable: list[tuple[Any, ReprocessRequest]]) -> list[tuple[Any, ReprocessRequest]]:
     """The first messages, as many as one transaction should take."""
-    group: list[tuple[Any, Reprocess]] = []
+    group: list[tuple[Any, ReprocessRequest]] = []
     media = 0
     for each in readable:
         media += len(each[1].keys)

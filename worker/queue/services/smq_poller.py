@@ -11,7 +11,7 @@ from celery import bootsteps
 from sqlalchemy import select
 
 from worker import logs, runtime
-from worker.core.errors import StoreUnavailable, VodCredentials, VodError, VodRefused
+from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
 from worker.runtime import Runtime
@@ -89,11 +89,11 @@ class Collecting:
                 now=runtime.now,
                 ring=doorbell().ring,
             )
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             self._away = True
             log.warning("queue messages postponed", source=self._source, error=str(error))
             return self._pause()
-        except (VodRefused, VodCredentials) as error:
+        except (VodRefusedError, VodCredentialsError) as error:
             log.error("queue cannot be read", source=self._source, error=str(error), request_id=error.request_id)
             self._refusals += 1
             return min(_MINUTE, _REFUSED * 2.0 ** min(self._refusals - 1, 10))
@@ -119,7 +119,7 @@ class Collecting:
             return
         self._complained = now
         fields = {"source": self._source, "code": error.code, "error": str(error), "request_id": error.request_id}
-        tell = log.error if isinstance(error, VodRefused | VodCredentials) else log.warning
+        tell = log.error if isinstance(error, VodRefusedError | VodCredentialsError) else log.warning
         tell("queue messages are stored, but cannot be deleted; they come again and are recognised", **fields)
 
     def _pause(self) -> float:

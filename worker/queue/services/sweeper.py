@@ -13,7 +13,7 @@ from celery import bootsteps
 from sqlalchemy import Connection
 
 from worker import logs, runtime
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.queue import tasks
 from worker.queue.celery_app import app
 from worker.store.heartbeats import Heartbeat, Workers
@@ -76,7 +76,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         here = runtime.current()
         try:
             here.store.transact(lambda connection: Workers(connection).leave(here.name))
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.warning("worker left without a word", error=str(error))
 
     def _sweep(self, source: str) -> None:
@@ -109,7 +109,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         try:
             here.store.transact(lambda connection: Quota(connection).probe())
             here.store.transact(partial(_tell_credentials, here=here))
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.warning("calls stay held back", error=str(error))
 
     def _beat(self) -> None:
@@ -117,7 +117,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         heartbeat = Heartbeat(name=here.name, started_at=here.started_at, seen_at=runtime.now(), claimed_at=here.claimed_at)
         try:
             here.store.transact(lambda connection: Workers(connection).beat(heartbeat))
-        except StoreUnavailable as error:
+        except StoreUnavailableError as error:
             log.warning("heartbeat postponed", error=str(error))
 
 

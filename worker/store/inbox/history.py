@@ -8,7 +8,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, select
 
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.store.tables import notification
 
@@ -50,7 +50,7 @@ class Told:
 def _deletes(body: str) -> bool:
     try:
         return parse(body.encode()).deletes
-    except RejectedNotification:
+    except NotificationRejectedError:
         return False
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, bindparam, delete, exists, func, insert, select, update
 
-from worker.core.listing import Listed
+from worker.core.listing import ListedMedia
 from worker.store.catalogue.assets import FORBIDDEN, OK, Catalogue
 from worker.store.inbox.sync_requests import BACKFILL, Inbox, Request
 from worker.store.tables import listed, media, suspect, sync_request
@@ -21,7 +21,9 @@ class Library:
         self._source = source
         self._announce = announce
 
-    def compare(self, rows: Iterable[Listed], *, forbidden: bool = False, modified: bool = False) -> tuple[list[str], list[str]]:
+    def compare(
+        self, rows: Iterable[ListedMedia], *, forbidden: bool = False, modified: bool = False
+    ) -> tuple[list[str], list[str]]:
         """Of the listed media those that we do not hold, and those that changed since; without those that are asked for already.
 
         A medium that was answered, and is asked for again later, is not: what it became meanwhile need not wait for that.

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from sqlalchemy import Connection, bindparam, delete, exists, insert, select
 
-from worker.core.listing import Listed
+from worker.core.listing import ListedMedia
 from worker.store.jobs.job_rows import OVER
 from worker.store.tables import job, listed
 
@@ -17,7 +17,7 @@ class Notes:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, job_id: int, rows: Iterable[Listed]) -> list[Listed]:
+    def add(self, job_id: int, rows: Iterable[ListedMedia]) -> list[ListedMedia]:
         """Write down that the job has listed these; gives those that it had not before."""
         found = {row.media_id: row for row in rows}
         if not found:

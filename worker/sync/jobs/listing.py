@@ -9,14 +9,14 @@ from datetime import timedelta
 from typing import Any
 
 from worker import logs
-from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnreadable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnreadableError
 from worker.core.listing import Page, read_page
 from worker.store import Store
 from worker.store.jobs.inventory import Library
 from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import hold_back
-from worker.sync.jobs.paging import Position, Seen, WalkRefused, advance, match, restart
-from worker.sync.jobs.run import JobRefused, Step
+from worker.sync.jobs.paging import PagingError, Position, Seen, advance, match, restart
+from worker.sync.jobs.run import JobRefusedError, Step
 from worker.sync.rate_limit import next_slot
 from worker.sync.retry_policy import STANDARD
 from worker.vod import Vod
@@ -54,16 +54,16 @@ class Listing:
         try:
             page = self._call(lambda: self.vod.search_media(search_type, found, order, position.page, position.token))
             return page if isinstance(page, timedelta) else advance(position, page, by_modification=by_modification)
-        except WalkRefused as error:
-            raise JobRefused(str(error)) from error
-        except VodRefused as error:
+        except PagingError as error:
+            raise JobRefusedError(str(error)) from error
+        except VodRefusedError as error:
             if position.token is None or not error.code.startswith("InvalidScrollToken"):
                 raise
             log.warning("listing begun again", source=self.source, type=search_type, code=error.code)
         try:
             return Seen((), restart(position))
-        except WalkRefused as error:
-            raise JobRefused(str(error)) from error
+        except PagingError as error:
+            raise JobRefusedError(str(error)) from error
 
     def total(
         self, checkpoint: dict[str, Any], types: Sequence[str], start: Position, *, statuses: Sequence[str] = ()
@@ -95,7 +95,7 @@ class Listing:
         self.sleep(slot.wait.total_seconds())
         try:
             answer = ask()
-        except (VodThrottled, VodCredentials) as error:
+        except (VodThrottledError, VodCredentialsError) as error:
             hold_back(self.store, self.bucket, _OPERATION, error, STANDARD)
             raise
         if slot.probing:
@@ -103,5 +103,5 @@ class Listing:
         page = read_page(answer)
         # Something before VOD may answer in its place, with an object of its own; that is not an empty page.
         if page.total is None and not isinstance(answer.get("MediaList"), list):
-            raise VodUnreadable("SearchMedia answered without a MediaList and a Total")
+            raise VodUnreadableError("SearchMedia answered without a MediaList and a Total")
         return page

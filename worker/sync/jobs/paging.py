@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from math import ceil
 from typing import Any
 
-from worker.core.listing import PAGE_ROWS, WALL, Listed, Page
+from worker.core.listing import MAX_PAGED_ROWS, PAGE_ROWS, ListedMedia, Page
 
 #: The times between which a library can lie.
 BEGIN, END = datetime(2000, 1, 1, tzinfo=UTC), datetime(2099, 12, 31, 23, 59, 59, tzinfo=UTC)
@@ -26,7 +26,7 @@ INDEXED = timedelta(minutes=15)
 _RESTARTS = 5
 
 
-class WalkRefused(Exception):
+class PagingError(Exception):
     """The listing cannot be walked; the sentence says why."""
 
 
@@ -76,7 +76,7 @@ class Position:
 class Seen:
     """The rows of a page, some of which may have come before, and the position after it."""
 
-    rows: tuple[Listed, ...]
+    rows: tuple[ListedMedia, ...]
     position: Position
 
 
@@ -97,7 +97,7 @@ def advance(position: Position, page: Page, *, by_modification: bool = False) ->
     times = [_second(time) for row in page.rows if (time := row.modified_at if by_modification else row.created_at)]
     in_order = len(times) == len(page.rows) and times == sorted([position.reached, *times])[1:]
     ordered = position.ordered and in_order
-    if not ordered and position.page == 1 and (page.total or 0) >= WALL and position.high > position.low:
+    if not ordered and position.page == 1 and (page.total or 0) >= MAX_PAGED_ROWS and position.high > position.low:
         return Seen(page.rows, _halved(position))
     totals = [total for total in (position.total, page.total) if total is not None]
     total = min(totals, default=None)
@@ -113,15 +113,17 @@ def advance(position: Position, page: Page, *, by_modification: bool = False) ->
     after = replace(position, page=position.page + 1, total=total, reached=reached, ordered=ordered)
     if position.scrolling:
         after = replace(after, token=page.token)
-    if after.page * PAGE_ROWS <= WALL:
+    if after.page * PAGE_ROWS <= MAX_PAGED_ROWS:
         return Seen(page.rows, after)
     if ordered and reached > position.low:
         after = Position(reached, position.high, later=position.later)
     elif not ordered and position.high > position.low:
         after = _halved(position)
     elif not page.token:
-        sentence = f"more than {WALL} media carry the time {position.low:%Y-%m-%dT%H:%M:%SZ}, and VOD gives no ScrollToken"
-        raise WalkRefused(sentence)
+        sentence = (
+            f"more than {MAX_PAGED_ROWS} media carry the time {position.low:%Y-%m-%dT%H:%M:%SZ}, and VOD gives no ScrollToken"
+        )
+        raise PagingError(sentence)
     elif not position.scrolling:
         after = Position(position.low, position.high, scrolling=True, later=position.later)
     return Seen(page.rows, after)
@@ -130,7 +132,7 @@ def advance(position: Position, page: Page, *, by_modification: bool = False) ->
 def restart(position: Position) -> Position:
     """The window once more from its first page, because VOD does not take the token any more. Raises WalkRefused."""
     if position.restarts >= _RESTARTS:
-        raise WalkRefused(f"VOD refused the ScrollToken {_RESTARTS} times in the same search")
+        raise PagingError(f"VOD refused the ScrollToken {_RESTARTS} times in the same search")
     return Position(position.low, position.high, scrolling=True, restarts=position.restarts + 1, later=position.later)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.core.errors import VodCredentials, VodRefused, VodThrottled, VodUnavailable
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.core.media import BATCH_LIMIT, Answer
 from worker.store.jobs.inventory import Library
 from worker.store.jobs.job_rows import Job, Jobs
@@ -17,7 +17,7 @@ from worker.store.rate_limit import Quota, Slot
 from worker.sync.fetch import OPERATION, call, departing, hold_back
 from worker.sync.jobs.listing import TYPES, Listing
 from worker.sync.jobs.paging import Position, Seen, begin
-from worker.sync.jobs.run import JobRefused, Step
+from worker.sync.jobs.run import JobRefusedError, Step
 from worker.sync.rate_limit import next_slot
 from worker.sync.retry_policy import Policy
 
@@ -148,10 +148,10 @@ class Reconcile:
         try:
             with departing(listing.vod, slot, late):
                 answer = call(listing.vod, media_ids, [])
-        except (VodThrottled, VodCredentials) as error:
+        except (VodThrottledError, VodCredentialsError) as error:
             hold_back(listing.store, bucket, OPERATION, error, self._policy)
             raise
-        except VodRefused as error:
+        except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound":
                 answer = Answer(request_id=error.request_id, missing=frozenset(media_ids))
             elif len(media_ids) > 1:
@@ -159,7 +159,7 @@ class Reconcile:
             else:
                 # Not known to be gone; what is wrong with it is found out as with any other medium.
                 answer = Answer(request_id=error.request_id)
-        except VodUnavailable as error:
+        except VodUnavailableError as error:
             # An outage, or one of these: the smaller the batch, the longer it is taken for an outage.
             if job.last_error is None or now - job.updated_at < (_OUTAGE if len(media_ids) > 1 else _LONG_OUTAGE):
                 raise
@@ -205,7 +205,7 @@ class Reconcile:
         marked = job.counters.get("deleted", 0)
         if (gone + marked) * 100 > self._most_deleted * (held + marked) and not job.parameters.get("allow_mass_delete"):
             such_as = ", ".join(checkpoint["examples"].get("gone", []))
-            raise JobRefused(
+            raise JobRefusedError(
                 f"{gone} of {held} media are gone at VOD, more than {self._most_deleted:g} % (VODSYNC_MOST_DELETED_PERCENT), such "
                 f"as {such_as}; none was marked as deleted. If that is right: vodsync reconcile --full --allow-mass-delete"
             )

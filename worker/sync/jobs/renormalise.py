@@ -8,7 +8,7 @@ from datetime import datetime
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.core.errors import StoreUnavailable
+from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store.catalogue.rederive import Compared, Derivation, count_answers
 from worker.store.jobs.job_rows import Job
@@ -47,7 +47,7 @@ class Renormalise:
         try:
             with self._store.reading() as connection:
                 return {"total": count_answers(connection, self._source)}
-        except StoreUnavailable:
+        except StoreUnavailableError:
             return {}
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.core.errors import RejectedNotification
+from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.store import Store
 from worker.store.inbox.notification_log import Recorded, Which
@@ -82,7 +82,7 @@ def _handle(store: Store, source: str, which: Which, *, after: int, until: int) 
     for number, body in page.found:
         try:
             notification = parse(body.encode())
-        except RejectedNotification:
+        except NotificationRejectedError:
             # Written down by a release that took it.
             continue
         if which.media_id is not None and which.media_id not in notification.media_ids:

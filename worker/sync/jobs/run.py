@@ -13,7 +13,7 @@ from typing import Any, Protocol
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.core.errors import VodCredentials, VodError, VodRefused, VodThrottled
+from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
 from worker.store import Rollback, Store
 from worker.store.jobs.job_rows import DONE, FAILED, Job, Jobs
 
@@ -43,7 +43,7 @@ class Step:
     wait: timedelta = field(default=timedelta(0))
 
 
-class JobRefused(Exception):
+class JobRefusedError(Exception):
     """The job cannot go on; somebody has to change something, and the sentence says what."""
 
 
@@ -85,7 +85,7 @@ def run_jobs(
         try:
             step = kinds[job.source, job.kind].step(job, now=now())
             moved = _take(store, job, token, step, now(), lease)
-        except (VodRefused, JobRefused) as error:
+        except (VodRefusedError, JobRefusedError) as error:
             _end(store, job, token, FAILED, now(), str(error))
             return True
         except Exception as error:
@@ -130,9 +130,9 @@ def _end(store: Store, job: Job, token: str, state: str, now: datetime, error: s
 
 def _postpone(store: Store, job: Job, token: str, now: datetime, error: Exception) -> None:
     first, longest = _BACKOFF
-    if isinstance(error, VodThrottled):
+    if isinstance(error, VodThrottledError):
         pause = timedelta(seconds=error.retry_after or 1)
-    elif isinstance(error, VodCredentials):
+    elif isinstance(error, VodCredentialsError):
         pause = longest
     else:
         # The longer nothing has moved, the longer the pause; workers that failed together do not come back together.
