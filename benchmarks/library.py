@@ -14,7 +14,7 @@ import sqlalchemy as sa
 from benchmarks import notices
 from benchmarks.installation import POSTGRESQL, Installation, ServerMissingError, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_least, at_most
-from worker.store.heartbeats import Workers
+from worker.store.heartbeats import Heartbeats
 from worker.store.jobs.job_rows import OVER, Job, Jobs
 from worker.store.tables import media, sync_request
 from worker.sync.jobs import backfill, reconcile, renormalise
@@ -102,7 +102,7 @@ def _start_workers(installation: Installation) -> None:
 
 def _alive(installation: Installation) -> int:
     with installation.store.reading() as connection:
-        return len(Workers(connection).all())
+        return len(Heartbeats(connection).all())
 
 
 def run(installation: Installation, kind: str, **parameters: object) -> tuple[float, Job]:

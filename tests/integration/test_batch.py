@@ -25,8 +25,8 @@ from worker.core.ids import reference_key
 from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import BACKFILL, LIVE
-from worker.store.installation_health import overview
-from worker.store.rate_limit import Quota
+from worker.store.installation_health import installation_health
+from worker.store.rate_limit import RateLimiter
 from worker.store.tables import media, quota, sync_request
 from worker.sync.batch import Report, sync_batch
 from worker.sync.drain import Lane, gates, work_off
@@ -136,7 +136,7 @@ def test_bad_credentials_stop_the_source_for_a_while_and_cost_no_attempt(store: 
 
 def held(store: Store) -> list[str]:
     with store.reading() as connection:
-        return [each.fault for each in Quota(connection).held()]
+        return [each.fault for each in RateLimiter(connection).back_offs()]
 
 
 @pytest.mark.parametrize(
@@ -171,7 +171,7 @@ def test_requests_of_a_source_that_nobody_describes_are_named(store: Store) -> N
     request(store, "c", now=NOON + 60 * SECOND)
 
     with store.reading() as connection:
-        seen = overview(connection, now=NOON + 61 * SECOND, sources={"default"})
+        seen = installation_health(connection, now=NOON + 61 * SECOND, sources={"default"})
 
     (problem,) = seen.problems
     assert "2 sync requests belong to source beta" in problem
@@ -295,12 +295,12 @@ def test_what_the_database_does_not_take_sinks_only_itself(store: Store, vod: Fa
     assert [(row.media_id, row.attempts) for row in owing(store).values()] == [("huge", 1)]
 
 
-@pytest.mark.parametrize("where", [(Catalogue, "save"), (Quota, "hold_back")], ids=["store", "fetch"])
+@pytest.mark.parametrize("where", [(Catalogue, "save"), (RateLimiter, "hold_back")], ids=["store", "fetch"])
 def test_a_fault_of_ours_counts_as_an_attempt_and_shows_no_values(
     store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:
     vod.put(element("a"))
-    vod.fail(*([VodThrottledError("Throttling.User")] if where[0] is Quota else []))
+    vod.fail(*([VodThrottledError("Throttling.User")] if where[0] is RateLimiter else []))
     notify(store, "a")
 
     def stumble(*_: Any, **__: Any) -> None:

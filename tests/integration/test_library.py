@@ -15,7 +15,7 @@ from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottle
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
 from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
-from worker.store.rate_limit import BATCH, Quota
+from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.jobs.backfill import Backfill
@@ -31,7 +31,7 @@ POLICY = Policy(calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 
-class Workers:
+class Heartbeats:
     """One worker, which takes turns between jobs and batches; its clock moves a second with each turn."""
 
     def __init__(self, store: Store) -> None:
@@ -92,11 +92,11 @@ class Workers:
 
 
 @pytest.fixture
-def workers(store: Store) -> Workers:
-    return Workers(store)
+def workers(store: Store) -> Heartbeats:
+    return Heartbeats(store)
 
 
-def test_backfill_brings_everything_once(workers: Workers) -> None:
+def test_backfill_brings_everything_once(workers: Heartbeats) -> None:
     videos, audios = workers.library(320), workers.library(30, prefix="audio")
 
     job = workers.finish(workers.start("backfill"))
@@ -108,7 +108,7 @@ def test_backfill_brings_everything_once(workers: Workers) -> None:
     assert workers.searches() == 2 + 4 + 1 + 2
 
 
-def test_backfill_asks_again_only_for_what_is_missing_or_changed(workers: Workers) -> None:
+def test_backfill_asks_again_only_for_what_is_missing_or_changed(workers: Heartbeats) -> None:
     videos = workers.library(30)
     workers.finish(workers.start("backfill"))
     workers.vod.put(element(videos[3], Title="new", CreationTime="2025-06-01T00:00:00Z", ModificationTime="2026-02-01T00:00:00Z"))
@@ -129,7 +129,7 @@ def test_backfill_asks_again_only_for_what_is_missing_or_changed(workers: Worker
     ],
 )
 def test_a_followed_medium_that_changed_is_asked_for_at_once(
-    workers: Workers, kind: str, parameters: dict[str, bool], counter: str
+    workers: Heartbeats, kind: str, parameters: dict[str, bool], counter: str
 ) -> None:
     videos = workers.library(3)
     at_work = {"Status": "Transcoding", "CreationTime": "2025-06-01T00:00:00Z"}
@@ -148,7 +148,7 @@ def test_a_followed_medium_that_changed_is_asked_for_at_once(
     assert statuses == {"at-work": "Normal", "still-at-work": "Transcoding"} | dict.fromkeys(videos, "Normal")
 
 
-def test_backfill_keeps_to_times_statuses_and_types(workers: Workers) -> None:
+def test_backfill_keeps_to_times_statuses_and_types(workers: Heartbeats) -> None:
     workers.library(30), workers.library(10, prefix="audio")
     since = (NOON - timedelta(days=300) + timedelta(minutes=5)).isoformat()
     until = (NOON - timedelta(days=300) + timedelta(minutes=8)).isoformat()
@@ -162,7 +162,7 @@ def test_backfill_keeps_to_times_statuses_and_types(workers: Workers) -> None:
     assert (dry.counters["listed"], dry.counters["requested"]) == (40, 36)
 
 
-def test_a_second_start_finds_the_one_that_runs(workers: Workers) -> None:
+def test_a_second_start_finds_the_one_that_runs(workers: Heartbeats) -> None:
     first = workers.start("backfill")
 
     second = workers.start("backfill", dry_run=True)
@@ -170,7 +170,7 @@ def test_a_second_start_finds_the_one_that_runs(workers: Workers) -> None:
     assert second.id == first.id
 
 
-def test_starts_at_the_same_moment_make_one_job(workers: Workers) -> None:
+def test_starts_at_the_same_moment_make_one_job(workers: Heartbeats) -> None:
     starters = [threading.Thread(target=workers.start, args=("backfill",)) for _ in range(4)]
 
     for starter in starters:
@@ -182,7 +182,7 @@ def test_starts_at_the_same_moment_make_one_job(workers: Workers) -> None:
         assert len(Jobs(connection).latest(limit=10)) == 1
 
 
-def test_a_job_whose_worker_died_goes_on_after_its_last_page(workers: Workers) -> None:
+def test_a_job_whose_worker_died_goes_on_after_its_last_page(workers: Heartbeats) -> None:
     workers.library(320)
     job = workers.counted("backfill")
     workers.turn()
@@ -200,7 +200,7 @@ def test_a_job_whose_worker_died_goes_on_after_its_last_page(workers: Workers) -
     assert workers.searches() == 2 + 4 + 1 + 2
 
 
-def test_a_worker_that_lost_its_job_writes_nothing_more(workers: Workers) -> None:
+def test_a_worker_that_lost_its_job_writes_nothing_more(workers: Heartbeats) -> None:
     workers.library(320)
     job = workers.counted("backfill")
     workers.turn()
@@ -215,7 +215,7 @@ def test_a_worker_that_lost_its_job_writes_nothing_more(workers: Workers) -> Non
     assert (paused.state, paused.counters["listed"], len(workers.states())) == (PAUSED, 100, 100)
 
 
-def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers: Workers) -> None:
+def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers: Heartbeats) -> None:
     workers.library(320)
     job = workers.counted("backfill")
     workers.turn()
@@ -242,7 +242,7 @@ def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers
 @pytest.mark.parametrize(
     "error", [VodUnavailableError("away"), VodThrottledError("slow", code="Throttling.User"), VodCredentialsError("no right")]
 )
-def test_a_failing_search_is_asked_again_from_the_same_page(workers: Workers, error: Exception) -> None:
+def test_a_failing_search_is_asked_again_from_the_same_page(workers: Heartbeats, error: Exception) -> None:
     workers.library(150)
     job = workers.counted("backfill")
     workers.turn()
@@ -259,7 +259,7 @@ def test_a_failing_search_is_asked_again_from_the_same_page(workers: Workers, er
 
 
 @pytest.mark.parametrize("answer", [{}, {"RequestId": "R", "MediaList": None}, {"MediaList": "none"}])
-def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Workers, answer: dict[str, Any]) -> None:
+def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Heartbeats, answer: dict[str, Any]) -> None:
     workers.library(150)
     job = workers.counted("backfill")
     workers.turn()
@@ -275,7 +275,7 @@ def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Workers, an
     assert (job.state, job.counters["fetched"]) == (DONE, 150)
 
 
-def test_a_token_that_has_expired_begins_its_window_again(workers: Workers) -> None:
+def test_a_token_that_has_expired_begins_its_window_again(workers: Heartbeats) -> None:
     listing = Listing(workers.store, workers.vod, "default", "default", 10_000, sleep=lambda seconds: None)
     position = Position(low=NOON - timedelta(days=1), high=NOON, page=61, scrolling=True, token="old")
     workers.vod.fail(VodRefusedError("too old", code="InvalidScrollToken.Expired", status=400))
@@ -287,7 +287,7 @@ def test_a_token_that_has_expired_begins_its_window_again(workers: Workers) -> N
     assert (seen.position.page, seen.position.token, seen.position.scrolling, seen.position.restarts) == (1, None, True, 1)
 
 
-def test_a_refused_search_fails_the_job_and_says_why(workers: Workers) -> None:
+def test_a_refused_search_fails_the_job_and_says_why(workers: Heartbeats) -> None:
     workers.vod.fail(VodRefusedError("the filter is wrong", code="ErrorMatchSyntax", status=400))
 
     job = workers.finish(workers.start("backfill"))
@@ -295,7 +295,7 @@ def test_a_refused_search_fails_the_job_and_says_why(workers: Workers) -> None:
     assert (job.state, job.last_error) == (FAILED, "the filter is wrong")
 
 
-def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Workers) -> None:
+def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Heartbeats) -> None:
     videos = workers.library(60)
     job = workers.counted("backfill")
     run_jobs(workers.store, workers.kinds, now=lambda: NOON, lease=LEASE, stopping=threading.Event(), longest=timedelta(0))
@@ -308,7 +308,7 @@ def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Wor
     assert workers.finish(job).counters["fetched"] == 60
 
 
-def test_a_backfill_rests_while_enough_is_waiting(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_backfill_rests_while_enough_is_waiting(workers: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sync.jobs.listing._ENOUGH", 150)
     workers.library(500)
     job = workers.start("backfill")
@@ -326,7 +326,7 @@ def test_a_backfill_rests_while_enough_is_waiting(workers: Workers, monkeypatch:
 # Reconciliation
 
 
-def test_reconciliation_finds_what_is_missed_changed_and_gone(workers: Workers) -> None:
+def test_reconciliation_finds_what_is_missed_changed_and_gone(workers: Heartbeats) -> None:
     videos, audios = workers.library(320), workers.library(30, prefix="audio")
     workers.finish(workers.start("backfill"))
     workers.vod.media.pop(videos[7])
@@ -352,7 +352,7 @@ def test_reconciliation_finds_what_is_missed_changed_and_gone(workers: Workers) 
         assert connection.execute(select(suspect)).all() == []
 
 
-def test_an_unchanged_library_costs_its_pages_and_writes_no_media(workers: Workers) -> None:
+def test_an_unchanged_library_costs_its_pages_and_writes_no_media(workers: Heartbeats) -> None:
     workers.library(510)
     workers.finish(workers.start("backfill"))
     before, searches = _rows(workers), workers.searches()
@@ -364,7 +364,7 @@ def test_an_unchanged_library_costs_its_pages_and_writes_no_media(workers: Worke
     assert workers.searches() - searches == 2 + 6 + 1 + 2
 
 
-def test_after_a_success_only_what_changed_since_is_listed(workers: Workers) -> None:
+def test_after_a_success_only_what_changed_since_is_listed(workers: Heartbeats) -> None:
     videos = workers.library(510)
     workers.finish(workers.start("reconcile", full=False, dry_run=False))
     changed = f"{workers.now:%Y-%m-%dT%H:%M:%SZ}"
@@ -378,7 +378,7 @@ def test_after_a_success_only_what_changed_since_is_listed(workers: Workers) -> 
     assert workers.searches() - searches == 6
 
 
-def test_an_incremental_run_that_counts_fewer_media_than_we_hold_looks_at_all_of_them(workers: Workers) -> None:
+def test_an_incremental_run_that_counts_fewer_media_than_we_hold_looks_at_all_of_them(workers: Heartbeats) -> None:
     videos = workers.library(120)
     workers.finish(workers.start("reconcile", full=False, dry_run=False))
     workers.vod.media.pop(videos[5])
@@ -389,7 +389,7 @@ def test_an_incremental_run_that_counts_fewer_media_than_we_hold_looks_at_all_of
     assert workers.states()[videos[5]] == "deleted"
 
 
-def test_media_that_the_listing_passes_over_are_not_deleted(workers: Workers) -> None:
+def test_media_that_the_listing_passes_over_are_not_deleted(workers: Heartbeats) -> None:
     videos = workers.library(120)
     workers.finish(workers.start("backfill"))
     _hide_from_search(workers.vod, videos[5])
@@ -411,7 +411,7 @@ def _shuffled(vod: FakeVod) -> None:
 
 
 @pytest.mark.parametrize("full", [True, False])
-def test_one_vanished_medium_is_found_beside_five_new_ones(workers: Workers, full: bool) -> None:
+def test_one_vanished_medium_is_found_beside_five_new_ones(workers: Heartbeats, full: bool) -> None:
     videos = workers.library(200)
     workers.finish(workers.start("reconcile", full=False, dry_run=False))
     workers.vod.media.pop(videos[7])
@@ -426,7 +426,7 @@ def test_one_vanished_medium_is_found_beside_five_new_ones(workers: Workers, ful
     assert all(workers.states()[media_id] == "ok" for media_id in new)
 
 
-def test_deletions_are_found_in_a_listing_without_order(workers: Workers) -> None:
+def test_deletions_are_found_in_a_listing_without_order(workers: Heartbeats) -> None:
     videos = workers.library(320)
     _shuffled(workers.vod)
     workers.finish(workers.start("backfill"))
@@ -437,7 +437,7 @@ def test_deletions_are_found_in_a_listing_without_order(workers: Workers) -> Non
     assert (job.counters["suspected"], job.counters["deleted"], workers.states()[videos[7]]) == (1, 1, "deleted")
 
 
-def test_media_of_one_second_and_of_both_types_count_once(workers: Workers) -> None:
+def test_media_of_one_second_and_of_both_types_count_once(workers: Heartbeats) -> None:
     at = "2025-06-01T00:00:00Z"
     workers.vod.put(*(element(f"m{number:04}", CreationTime=at, ModificationTime=at) for number in range(250)))
     search = workers.vod.search_media
@@ -452,7 +452,7 @@ def test_media_of_one_second_and_of_both_types_count_once(workers: Workers) -> N
 @pytest.mark.parametrize(
     "error", [VodRefusedError("not this one", code="Forbidden.IllegalStatus", status=403), VodUnavailableError("internal error")]
 )
-def test_a_suspect_at_which_vod_fails_keeps_nobody_else(workers: Workers, error: Exception) -> None:
+def test_a_suspect_at_which_vod_fails_keeps_nobody_else(workers: Heartbeats, error: Exception) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     for media_id in videos[:3]:
@@ -476,7 +476,7 @@ def test_a_suspect_at_which_vod_fails_keeps_nobody_else(workers: Workers, error:
     assert workers.find(job).counters["gone"] == 2
 
 
-def test_an_outage_in_which_suspects_are_asked_for_leaves_none_out(workers: Workers) -> None:
+def test_an_outage_in_which_suspects_are_asked_for_leaves_none_out(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     for media_id in videos[:3]:
@@ -497,21 +497,21 @@ def test_an_outage_in_which_suspects_are_asked_for_leaves_none_out(workers: Work
     assert job.counters["deleted"] == 3
 
 
-def test_an_answered_call_for_suspects_ends_what_throttling_began(workers: Workers) -> None:
+def test_an_answered_call_for_suspects_ends_what_throttling_began(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     workers.vod.media.pop(videos[0])
     workers.store.transact(
-        lambda connection: Quota(connection).hold_back("default", BATCH, timedelta(0), fault="VOD throttled the call")
+        lambda connection: RateLimiter(connection).back_off("default", BATCH, timedelta(0), fault="VOD throttled the call")
     )
 
     workers.finish(workers.start("reconcile", full=True, dry_run=False))
 
     with workers.store.reading() as connection:
-        assert Quota(connection).held() == []
+        assert RateLimiter(connection).back_offs() == []
 
 
-def test_where_a_step_requests_media_others_are_rung_for(workers: Workers) -> None:
+def test_where_a_step_requests_media_others_are_rung_for(workers: Heartbeats) -> None:
     workers.library(150)
     rung: list[bool] = []
     workers.counted("backfill")
@@ -531,7 +531,7 @@ def test_where_a_step_requests_media_others_are_rung_for(workers: Workers) -> No
     assert len(rung) == 2
 
 
-def test_a_medium_without_a_time_of_creation_can_be_found_gone(workers: Workers) -> None:
+def test_a_medium_without_a_time_of_creation_can_be_found_gone(workers: Heartbeats) -> None:
     videos = workers.library(30)
     workers.finish(workers.start("backfill"))
     with workers.store.engine.begin() as connection:
@@ -543,7 +543,7 @@ def test_a_medium_without_a_time_of_creation_can_be_found_gone(workers: Workers)
     assert (job.counters["deleted"], workers.states()[videos[3]]) == (1, "deleted")
 
 
-def test_dead_letters_are_not_counted_as_fetched(workers: Workers) -> None:
+def test_dead_letters_are_not_counted_as_fetched(workers: Heartbeats) -> None:
     workers.library(30)
     error = VodRefusedError("no", code="InvalidParameter", status=400)
 
@@ -557,7 +557,7 @@ def test_dead_letters_are_not_counted_as_fetched(workers: Workers) -> None:
     assert (job.state, job.counters["requested"], job.counters["fetched"], job.counters["dead"]) == (DONE, 30, 0, 30)
 
 
-def test_a_step_that_the_database_does_not_take_says_so(workers: Workers, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_step_that_the_database_does_not_take_says_so(workers: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
     workers.library(30)
     job = workers.counted("backfill")
     monkeypatch.setattr("worker.store.jobs.seen_media.Notes.add", lambda *_: 1 / 0)
@@ -569,7 +569,7 @@ def test_a_step_that_the_database_does_not_take_says_so(workers: Workers, monkey
     assert workers.finish(job).counters["fetched"] == 30
 
 
-def test_mass_deletion_is_refused_until_somebody_says_so(workers: Workers) -> None:
+def test_mass_deletion_is_refused_until_somebody_says_so(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     for media_id in videos[:6]:
@@ -586,7 +586,7 @@ def test_mass_deletion_is_refused_until_somebody_says_so(workers: Workers) -> No
     assert allowed.counters["deleted"] == 6
 
 
-def test_a_dry_run_counts_and_changes_nothing(workers: Workers) -> None:
+def test_a_dry_run_counts_and_changes_nothing(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     workers.vod.media.pop(videos[0])
@@ -599,7 +599,7 @@ def test_a_dry_run_counts_and_changes_nothing(workers: Workers) -> None:
     assert _rows(workers) == before
 
 
-def test_what_was_deleted_and_is_listed_again_is_revived(workers: Workers) -> None:
+def test_what_was_deleted_and_is_listed_again_is_revived(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     kept = workers.vod.media.pop(videos[0])
@@ -611,7 +611,7 @@ def test_what_was_deleted_and_is_listed_again_is_revived(workers: Workers) -> No
     assert workers.states()[videos[0]] == "ok"
 
 
-def test_a_medium_notified_while_it_is_suspected_is_not_marked(workers: Workers) -> None:
+def test_a_medium_notified_while_it_is_suspected_is_not_marked(workers: Heartbeats) -> None:
     videos = workers.library(100)
     workers.finish(workers.start("backfill"))
     kept = workers.vod.media.pop(videos[0])
@@ -628,7 +628,7 @@ def test_a_medium_notified_while_it_is_suspected_is_not_marked(workers: Workers)
     assert workers.states()[videos[0]] == "ok"
 
 
-def test_reconciliation_starts_by_the_clock_whoever_asks(workers: Workers) -> None:
+def test_reconciliation_starts_by_the_clock_whoever_asks(workers: Heartbeats) -> None:
     def ask(now: datetime) -> int:
         workers.now = now
         for _ in range(3):
@@ -653,7 +653,7 @@ def test_reconciliation_starts_by_the_clock_whoever_asks(workers: Workers) -> No
     assert (job.parameters["full"], full.parameters["full"]) == (False, True)
 
 
-def test_finished_jobs_are_forgotten_but_not_the_last_success(workers: Workers) -> None:
+def test_finished_jobs_are_forgotten_but_not_the_last_success(workers: Heartbeats) -> None:
     for _ in range(3):
         workers.finish(workers.start("backfill"))
 
@@ -663,7 +663,7 @@ def test_finished_jobs_are_forgotten_but_not_the_last_success(workers: Workers) 
         assert (forgotten, len(Jobs(connection).latest(limit=10))) == (2, 1)
 
 
-def test_a_live_request_stays_live_when_backfill_finds_the_same_medium(workers: Workers) -> None:
+def test_a_live_request_stays_live_when_backfill_finds_the_same_medium(workers: Heartbeats) -> None:
     videos = workers.library(10)
     notify(workers.store, videos[0])
     workers.start("backfill")
@@ -676,7 +676,7 @@ def test_a_live_request_stays_live_when_backfill_finds_the_same_medium(workers: 
         assert found.one() == (LIVE, 1)
 
 
-def _rows(workers: Workers) -> list[Any]:
+def _rows(workers: Heartbeats) -> list[Any]:
     with workers.store.reading() as connection:
         return sorted(map(tuple, connection.execute(select(media.c.media_id, media.c.state, media.c.observed_at))))
 

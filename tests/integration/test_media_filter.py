@@ -12,7 +12,7 @@ from worker.core.media import Media
 from worker.store import Store
 from worker.store.catalogue import media_filter
 from worker.store.catalogue.assets import MISSING, Catalogue
-from worker.store.catalogue.media_filter import Selection, selected
+from worker.store.catalogue.media_filter import MediaFilter, selected
 
 
 def save(store: Store, *medias: Media, at: Any = NOON, source: str = "default") -> None:
@@ -20,7 +20,7 @@ def save(store: Store, *medias: Media, at: Any = NOON, source: str = "default") 
 
 
 def chosen(store: Store, **filters: Any) -> list[str]:
-    return list(selected(store, "default", Selection(**filters)))
+    return list(selected(store, "default", MediaFilter(**filters)))
 
 
 def with_codec(media_id: str, part: str, codec: str) -> Media:
@@ -83,7 +83,7 @@ def test_media_that_stop_passing_meanwhile_pass_over_no_others(store: Store, mon
     save(store, *(clip(each) for each in ids))
 
     found = []
-    for each in selected(store, "default", Selection(observed_before=NOON + SECOND)):
+    for each in selected(store, "default", MediaFilter(observed_before=NOON + SECOND)):
         found.append(each)
         if len(found) % 5 == 0:
             save(store, *(clip(done) for done in found), at=NOON + timedelta(hours=1))

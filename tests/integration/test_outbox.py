@@ -13,7 +13,7 @@ from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media, VideoInfo
 from worker.store import Rollback, Store
 from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue
-from worker.store.outbox import Change, Changes
+from worker.store.outbox import Change, Outbox
 
 
 class Desk:
@@ -40,8 +40,8 @@ class Desk:
         """Each change since the last look as id, kind and fields."""
 
         def take(connection: Any) -> list[Change]:
-            found = Changes(connection).oldest(100)
-            Changes(connection).forget([each.id for each in found])
+            found = Outbox(connection).oldest(100)
+            Outbox(connection).forget([each.id for each in found])
             return found
 
         return [(each.media_id, each.change, set(each.fields)) for each in self.store.transact(take)]
@@ -87,8 +87,8 @@ def test_a_change_says_what_when_and_whose(desk: Desk) -> None:
     desk.save(clip("a", Title="New"))
 
     with desk.store.reading() as connection:
-        (change,) = Changes(connection).oldest(10)
-        waiting = Changes(connection).waiting()
+        (change,) = Outbox(connection).oldest(10)
+        waiting = Outbox(connection).waiting()
     assert (change.source, change.media_id, change.change, change.fields) == ("default", "a", "updated", ["title"])
     assert change.changed_at == NOON + 2 * SECOND
     assert (waiting.count, waiting.since) == (1, NOON + 2 * SECOND)
@@ -260,7 +260,7 @@ def test_changes_of_one_medium_are_written_down_in_the_order_in_which_they_are_c
         thread.join(timeout=120)
 
     with store.reading() as connection:
-        changes = Changes(connection).oldest(1000)
+        changes = Outbox(connection).oldest(1000)
     for media_id in "abc":
         of_one = [each for each in changes if each.media_id == media_id]
         times = [each.changed_at for each in of_one]
@@ -272,7 +272,7 @@ def test_changes_of_one_medium_are_written_down_in_the_order_in_which_they_are_c
 def test_an_id_is_never_used_twice(desk: Desk) -> None:
     def ids() -> list[int]:
         with desk.store.reading() as connection:
-            return [each.id for each in Changes(connection).oldest(10)]
+            return [each.id for each in Outbox(connection).oldest(10)]
 
     desk.save(clip("a"))
     first = ids()
@@ -287,7 +287,7 @@ def test_only_the_old_are_dropped(desk: Desk) -> None:
         desk.save(clip(f"m{number}"))
 
     def drop(before: datetime, limit: int = 100) -> int:
-        return desk.store.transact(lambda connection: Changes(connection).drop(before=before, limit=limit))
+        return desk.store.transact(lambda connection: Outbox(connection).drop(before=before, limit=limit))
 
     dropped = [drop(NOON + 3 * SECOND, limit=1), drop(NOON + 3 * SECOND), drop(NOON + 3 * SECOND)]
 

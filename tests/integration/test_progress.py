@@ -41,10 +41,10 @@ def finish(store: Store, *media_ids: str, error: str | None = None) -> None:
 def end(store: Store, claim: Claim, *media_ids: str, error: str | None = None) -> None:
     with store.engine.begin() as connection:
         if error:
-            Inbox(connection).bury(claim, dict.fromkeys(media_ids, error), now=NOON)
+            Inbox(connection).dead_letter(claim, dict.fromkeys(media_ids, error), now=NOON)
         else:
             Catalogue(connection).save("default", [clip(each) for each in media_ids], observed_at=NOON)
-            Inbox(connection).settle(claim, media_ids, now=NOON)
+            Inbox(connection).complete(claim, media_ids, now=NOON)
 
 
 def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: Runtime) -> None:

@@ -12,7 +12,7 @@ from tests.builders import NOON, clip
 from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.leases import Leases
-from worker.store.outbox import Change, Changes
+from worker.store.outbox import Change, Outbox
 from worker.sync.publish_changes import announce, drop_old
 
 SECOND = timedelta(seconds=1)
@@ -55,7 +55,7 @@ def drop(store: Store, stopping: threading.Event) -> int:
 
 def waiting(store: Store) -> list[str]:
     with store.reading() as connection:
-        return [each.media_id for each in Changes(connection).oldest(100)]
+        return [each.media_id for each in Outbox(connection).oldest(100)]
 
 
 def take(store: Store, holder: str, seconds: float = 60) -> bool:

@@ -9,14 +9,14 @@ import pytest
 from sqlalchemy import update
 
 from worker.store import Store
-from worker.store.rate_limit import BATCH, Quota, Slot
+from worker.store.rate_limit import BATCH, RateLimiter, Slot
 from worker.store.tables import quota
 
 SECOND = timedelta(seconds=1)
 
 
 def take(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot | timedelta:
-    return store.transact(lambda connection: Quota(connection).take("default", BATCH, per_second=per_second, calls=calls))
+    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second, calls=calls))
 
 
 def slot(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot:
@@ -43,7 +43,9 @@ def test_calls_that_start_late_count_where_they_start(store: Store) -> None:
     first = slot(store, calls=20)
     slots = [first.at + number * SECOND / 20 for number in range(20)]
 
-    store.transact(lambda connection: Quota(connection).correct("default", BATCH, dict.fromkeys(slots, first.at + 0.9 * SECOND)))
+    store.transact(
+        lambda connection: RateLimiter(connection).adjust_started("default", BATCH, dict.fromkeys(slots, first.at + 0.9 * SECOND))
+    )
 
     assert until_next(store, first) > 1.85 * SECOND
 

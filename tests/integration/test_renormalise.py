@@ -17,9 +17,9 @@ from worker.core.normalise import read_media
 from worker.emulator.library.library import Library
 from worker.store import Store, tables
 from worker.store.catalogue.assets import MISSING, Catalogue
-from worker.store.catalogue.rederive import Derivation
+from worker.store.catalogue.rederive import Rederivation
 from worker.store.jobs.job_rows import Job, Jobs
-from worker.store.outbox import Changes
+from worker.store.outbox import Outbox
 from worker.sync.jobs import renormalise
 from worker.sync.jobs.renormalise import KIND, Renormalise, preview
 from worker.sync.jobs.run import run_jobs
@@ -256,12 +256,12 @@ def test_a_newer_answer_stored_meanwhile_stays(store: Store) -> None:
     save(store, [clip("a"), clip("b")])
     damage(store, "UPDATE vod_media SET title = 'Wrong'")
     with store.reading() as connection:
-        compared = Derivation(connection, "default").compare("", limit=10)
+        compared = Rederivation(connection, "default").compare("", limit=10)
     newer = element("a", Title="Newer")
     newer["PlayInfoList"] = [{"JobId": "newer"}]
     save(store, [typed(newer)], at=NOON + SECOND)
 
-    changed = store.transact(lambda connection: Derivation(connection, "default").repair(compared.differences, now=LATER))
+    changed = store.transact(lambda connection: Rederivation(connection, "default").repair(compared.differences, now=LATER))
 
     after = contents(store)
     assert changed == 1
@@ -318,5 +318,5 @@ def test_what_is_repaired_is_announced_where_changes_are(store: Store) -> None:
     run(store, announce=True)
 
     with store.reading() as connection:
-        told = [(change.media_id, change.change, change.fields) for change in Changes(connection).oldest(10)]
+        told = [(change.media_id, change.change, change.fields) for change in Outbox(connection).oldest(10)]
     assert told == [("a", "updated", ["title"]), ("b", "updated", ["video_streams"])]

@@ -12,7 +12,7 @@ from sqlalchemy import delete, select, update
 from tests.builders import NOON, SECOND, notify
 from worker.store import Store, tables
 from worker.store.inbox import notification_log
-from worker.store.inbox.notification_log import Which
+from worker.store.inbox.notification_log import NotificationFilter
 from worker.store.inbox.sync_requests import MANUAL
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.sync.jobs import replay
@@ -24,7 +24,9 @@ LATER = NOON + timedelta(days=1)
 
 def run(store: Store, **which: Any) -> Job:
     """The job at its end."""
-    job, _ = store.transact(lambda connection: Jobs(connection).start("default", KIND, parameters(Which(**which)), now=LATER))
+    job, _ = store.transact(
+        lambda connection: Jobs(connection).start("default", KIND, parameters(NotificationFilter(**which)), now=LATER)
+    )
     kinds = {("default", KIND): Replay(store, "default")}
     while run_jobs(store, kinds, now=lambda: LATER, lease=timedelta(minutes=1), stopping=threading.Event()):
         pass
@@ -87,7 +89,7 @@ def test_what_is_meant_can_be_narrowed(store: Store, which: dict[str, Any], expe
     told(store, "b", now=NOON + SECOND)
     told(store, "c", now=NOON + 2 * SECOND, event="TranscodeComplete")
 
-    counted = list(preview(store, "default", Which(**which)))
+    counted = list(preview(store, "default", NotificationFilter(**which)))
     done = run(store, **which)
 
     assert requests(store).keys() == set(expected)
@@ -145,4 +147,4 @@ def test_notifications_that_come_in_meanwhile_are_not_handled_twice(store: Store
 
 def test_without_notifications_there_is_nothing_to_do(store: Store) -> None:
     assert run(store).counters == {"matched": 0, "requested": 0}
-    assert list(preview(store, "default", Which())) == [{"matched": 0, "requested": 0}]
+    assert list(preview(store, "default", NotificationFilter())) == [{"matched": 0, "requested": 0}]

@@ -22,8 +22,8 @@ from worker.core.errors import (
 )
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
-from worker.store.inbox.video_info_queue import Later, VideoInfos
-from worker.store.rate_limit import Quota, Slot
+from worker.store.inbox.video_info_queue import RetryAt, VideoInfoQueue
+from worker.store.rate_limit import RateLimiter, Slot
 from worker.store.tables import media, video_info
 from worker.sync.batch import sync_batch
 from worker.sync.drain import Lane, look_up_all, work_off
@@ -50,7 +50,7 @@ def synced(store: Store, vod: FakeVod, *media_ids: str, policy: Policy = POLICY)
 
 def look(store: Store, vod: FakeVod, *, now: datetime = NOON + 2 * SECOND) -> LookedUp:
     """One claim's look-ups, without the pace of the quota."""
-    store.transact(lambda connection: Quota(connection).probe())
+    store.transact(lambda connection: RateLimiter(connection).retry_now())
     return look_up(store, vod, now=now, policy=POLICY)
 
 
@@ -128,7 +128,7 @@ def _changed_at(store: Store) -> Any:
 
 def test_what_a_killed_worker_had_claimed_is_asked_again_once_the_lease_is_over(store: Store, vod: FakeVod) -> None:
     synced(store, vod, "a")
-    store.transact(lambda connection: VideoInfos(connection).claim("default", limit=20, now=NOON + SECOND, lease=MINUTE))
+    store.transact(lambda connection: VideoInfoQueue(connection).claim("default", limit=20, now=NOON + SECOND, lease=MINUTE))
 
     early = look(store, vod, now=NOON + 30 * SECOND)
     late = look(store, vod, now=NOON + 62 * SECOND)
@@ -142,7 +142,7 @@ def test_what_is_urgent_is_looked_up_before_a_whole_backfill(store: Store, vod: 
     for priority, media_ids in ((BACKFILL, library), (MANUAL, ["asked for"]), (LIVE, ["live"])):
         request(store, *media_ids, priority=priority)
         while sync_batch(store, vod, now=NOON + SECOND, policy=POLICY).claimed:
-            store.transact(lambda connection: Quota(connection).probe())
+            store.transact(lambda connection: RateLimiter(connection).retry_now())
     vod.calls.clear()
 
     look(store, vod)
@@ -153,18 +153,18 @@ def test_what_is_urgent_is_looked_up_before_a_whole_backfill(store: Store, vod: 
 
 
 def test_what_is_owed_stays_in_the_better_lane(store: Store) -> None:
-    def owe(priority: int) -> None:
-        store.transact(lambda connection: VideoInfos(connection).owe("default", {"a": priority}, now=NOON))
+    def enqueue(priority: int) -> None:
+        store.transact(lambda connection: VideoInfoQueue(connection).enqueue("default", {"a": priority}, now=NOON))
 
-    owe(LIVE)
-    owe(BACKFILL)
+    enqueue(LIVE)
+    enqueue(BACKFILL)
     less_urgent = owed(store)["a"].priority
-    claim = store.transact(lambda connection: VideoInfos(connection).claim("default", limit=20, now=NOON, lease=MINUTE))
+    claim = store.transact(lambda connection: VideoInfoQueue(connection).claim("default", limit=20, now=NOON, lease=MINUTE))
     assert claim is not None
-    store.transact(lambda connection: VideoInfos(connection).postpone(claim, {"a": Later(None)}))
-    owe(BACKFILL)
+    store.transact(lambda connection: VideoInfoQueue(connection).retry(claim, {"a": RetryAt(None)}))
+    enqueue(BACKFILL)
     paid_meanwhile = owed(store)["a"].priority
-    owe(MANUAL)
+    enqueue(MANUAL)
 
     assert (less_urgent, paid_meanwhile, owed(store)["a"].priority) == (LIVE, BACKFILL, MANUAL)
 
@@ -174,7 +174,7 @@ def test_an_answer_from_before_the_last_request_is_dropped(store: Store, vod: Fa
 
     def asked_again() -> None:
         vod.during_call = lambda: None
-        store.transact(lambda connection: VideoInfos(connection).owe("default", {"a": LIVE}, now=NOON + 3 * SECOND))
+        store.transact(lambda connection: VideoInfoQueue(connection).enqueue("default", {"a": LIVE}, now=NOON + 3 * SECOND))
 
     vod.during_call = asked_again
 
@@ -267,7 +267,7 @@ def test_what_concerns_the_account_holds_back_this_operation_alone_and_counts_as
     batch = sync_batch(store, vod, now=NOON + 4 * SECOND, policy=POLICY)
 
     with store.reading() as connection:
-        held = Quota(connection).held()
+        held = RateLimiter(connection).back_offs()
     assert [(each.operation, each.fault) for each in held] == [("GetVideoInfo", str(fault))]
     # Those that were under way when the first was refused.
     assert 1 <= len(asked) <= 4
@@ -286,7 +286,7 @@ def test_an_answer_lets_calls_through_again(store: Store, vod: FakeVod) -> None:
     look(store, vod)
 
     with store.reading() as connection:
-        assert Quota(connection).held() == []
+        assert RateLimiter(connection).back_offs() == []
     assert known(store) == {"a": ("Normal", "cn-shanghai")}
 
 
@@ -332,8 +332,8 @@ def test_a_worker_that_stops_gives_back_what_it_did_not_ask(store: Store, vod: F
 
 def test_look_ups_of_several_workers_keep_the_pace_together(store: Store) -> None:
     with store.engine.begin() as connection:
-        first = Quota(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
-        second = Quota(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
+        first = RateLimiter(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
+        second = RateLimiter(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
 
     assert isinstance(first, Slot)
     assert isinstance(second, timedelta)

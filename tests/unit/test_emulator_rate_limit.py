@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from worker.emulator.api.call_stats import Calls
-from worker.emulator.api.rate_limit import Quota
+from worker.emulator.api.rate_limit import RateLimiter
 
 
 def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
-    quota = Quota(2)
+    quota = RateLimiter(2)
 
     taken = [quota.take(now) for now in (0.0, 0.6, 0.9, 1.0, 1.1, 1.6)]
 
@@ -15,7 +15,7 @@ def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
 
 
 def test_refused_calls_do_not_use_the_quota_up() -> None:
-    quota = Quota(1)
+    quota = RateLimiter(1)
     quota.take(0.0)
 
     refused = [quota.take(now / 10) for now in range(1, 10)]
@@ -25,7 +25,7 @@ def test_refused_calls_do_not_use_the_quota_up() -> None:
 
 
 def test_a_quota_of_zero_sets_no_limit() -> None:
-    quota = Quota(0)
+    quota = RateLimiter(0)
 
     assert all(quota.take(0.0) for _ in range(1000))
 

@@ -8,10 +8,10 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from worker.store.heartbeats import Heartbeat
-from worker.store.installation_health import Backlog, Overview
+from worker.store.installation_health import Backlog, InstallationHealth
 from worker.store.jobs.job_rows import Job
-from worker.store.outbox import Waiting
-from worker.store.rate_limit import Held
+from worker.store.outbox import PendingChanges
+from worker.store.rate_limit import BackOff
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
@@ -27,22 +27,24 @@ def seen(
     *workers: Heartbeat,
     overdue: float = 60,
     dead: int = 0,
-    held: tuple[Held, ...] = (),
+    held: tuple[BackOff, ...] = (),
     unserved: dict[str, int] | None = None,
-    changes: Waiting | None = None,
+    changes: PendingChanges | None = None,
     jobs: tuple[Job, ...] = (),
     failing: dict[str, tuple[int, str]] | None = None,
     stranded: int = 0,
-) -> Overview:
+) -> InstallationHealth:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
     served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
-    return Overview(NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, jobs, failing or {}, stranded)
+    return InstallationHealth(
+        NOON, backlog, {}, 0, list(workers), list(held), served, unserved or {}, changes, jobs, failing or {}, stranded
+    )
 
 
 FAILED = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, "too many are gone")
 AGAIN = Job(8, "default", "backfill", "running", {}, {}, {}, NOON, NOON, None, "no answer")
-HELD = Held("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
-WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
+HELD = BackOff("default", "BatchGetMediaInfos", "wrong keys", NOON, NOON)
+WITHOUT_KEYS = BackOff("beta", "credentials", "none", NOON, NOON)
 
 
 @pytest.mark.parametrize(
@@ -61,10 +63,10 @@ WITHOUT_KEYS = Held("beta", "credentials", "none", NOON, NOON)
         (seen(worker(seen=1, claimed=300), held=(HELD,)), "wrong keys"),
         (seen(worker(seen=1, claimed=1), overdue=0, held=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
         (seen(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),
-        (seen(worker(seen=1, claimed=1), changes=Waiting(3, NOON - 40 * SECOND)), "3 changes wait since"),
+        (seen(worker(seen=1, claimed=1), changes=PendingChanges(3, NOON - 40 * SECOND)), "3 changes wait since"),
     ],
 )
-def test_each_trouble_is_one_sentence_that_names_it(installation: Overview, said: str) -> None:
+def test_each_trouble_is_one_sentence_that_names_it(installation: InstallationHealth, said: str) -> None:
     (problem,) = installation.problems
 
     assert said in problem
@@ -94,14 +96,14 @@ def test_dead_workers_are_named_while_a_source_is_held_back() -> None:
         seen(worker(seen=1, claimed=300), overdue=5),
         seen(overdue=0),
         seen(worker(seen=1, claimed=5), overdue=0, stranded=1),
-        seen(overdue=0, changes=Waiting(3, NOON - SECOND)),
-        seen(overdue=0, changes=Waiting(0, None)),
+        seen(overdue=0, changes=PendingChanges(3, NOON - SECOND)),
+        seen(overdue=0, changes=PendingChanges(0, None)),
     ],
 )
-def test_all_well_is_silence(installation: Overview) -> None:
+def test_all_well_is_silence(installation: InstallationHealth) -> None:
     assert installation.problems == []
 
 
 def test_changes_are_shown_only_where_there_is_a_feed() -> None:
     assert "changes" not in seen(overdue=0).as_json()
-    assert seen(overdue=0, changes=Waiting(0, None)).as_json()["changes"] == {"count": 0, "since": None}
+    assert seen(overdue=0, changes=PendingChanges(0, None)).as_json()["changes"] == {"count": 0, "since": None}

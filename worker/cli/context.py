@@ -6,7 +6,7 @@ from worker import runtime
 from worker.core.errors import ConfigurationError, StaleSchemaError
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store import schema
-from worker.store.installation_health import NO_WORKER, overview
+from worker.store.installation_health import NO_WORKER, installation_health
 
 
 def ready(source: str | None = None) -> runtime.Runtime:
@@ -37,7 +37,7 @@ def callback_path(source: str) -> str:
 def trouble(here: runtime.Runtime) -> str | None:
     """Why nothing may move, in a sentence; None where nothing is known to be wrong."""
     with here.store.reading() as connection:
-        seen = overview(connection, now=runtime.now(), sources=here.sources)
+        seen = installation_health(connection, now=runtime.now(), sources=here.sources)
     if not any(map(seen.alive, seen.workers)):
         return NO_WORKER
     return seen.problems[0] if seen.problems else None

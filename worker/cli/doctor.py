@@ -28,7 +28,7 @@ from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
 from worker.store import Rollback, schema, tables
-from worker.store.installation_health import NO_WORKER, overview
+from worker.store.installation_health import NO_WORKER, installation_health
 
 #: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
 _SKEW = timedelta(minutes=1)
@@ -129,7 +129,7 @@ def _schema(here: Runtime) -> str:
 
 def _work(here: Runtime) -> str | tuple[Verdict, str]:
     with here.store.reading() as connection:
-        seen = overview(connection, now=runtime.now(), sources=here.sources)
+        seen = installation_health(connection, now=runtime.now(), sources=here.sources)
     alive, problems = sum(map(seen.alive, seen.workers)), seen.problems
     verdict = Verdict.BAD if problems else Verdict.UNSURE
     if not alive and not any(NO_WORKER in problem for problem in problems):

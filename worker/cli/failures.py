@@ -11,7 +11,7 @@ from worker import runtime
 from worker.cli.context import ready
 from worker.cli.output import Exit, cell, complain, counted, print_json, say, stdout, table
 from worker.cli.sync import ring
-from worker.store.inbox.dead_letters import Choice, Failures
+from worker.store.inbox.dead_letters import DeadLetterFilter, DeadLetters
 
 app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)
 
@@ -34,10 +34,10 @@ def list_(
 ) -> None:
     """List dead letters, the latest first, with the error that was the last."""
     here = ready(source)
-    choice = Choice(source=source, text=reason)
+    choice = DeadLetterFilter(source=source, text=reason)
     with here.store.reading() as connection:
-        failures = list(Failures(connection).find(choice, limit=limit))
-        count = Failures(connection).count(choice)
+        failures = list(DeadLetters(connection).find(choice, limit=limit))
+        count = DeadLetters(connection).count(choice)
     if as_json:
         print_json([asdict(failure) for failure in failures])
         return
@@ -59,7 +59,7 @@ def show(
     """Show one dead letter whole."""
     here = ready(source)
     with here.store.reading() as connection:
-        found = list(Failures(connection).find(Choice(source=source, media_ids=[media_id]), limit=100))
+        found = list(DeadLetters(connection).find(DeadLetterFilter(source=source, media_ids=[media_id]), limit=100))
     if not found:
         raise typer.Exit(complain(f"no dead letter has the id {cell(media_id)}", Exit.FAILED))
     if as_json:
@@ -92,14 +92,14 @@ def _act(done: str, ids: list[str] | None, source: str | None, reason: str | Non
     if bool(ids) + bool(reason) + everything != 1:
         raise typer.Exit(complain("say which: ids, --reason TEXT or --all", Exit.USAGE))
     here = ready(source)
-    choice = Choice(source=source, media_ids=ids or [], text=reason)
+    choice = DeadLetterFilter(source=source, media_ids=ids or [], text=reason)
     if dry_run:
         with here.store.reading() as connection:
-            count = Failures(connection).count(choice)
+            count = DeadLetters(connection).count(choice)
     elif done == "dropped":
-        count = here.store.transact(lambda connection: Failures(connection).drop(choice))
+        count = here.store.transact(lambda connection: DeadLetters(connection).drop(choice))
     else:
-        count = here.store.transact(lambda connection: Failures(connection).retry(choice, now=runtime.now()))
+        count = here.store.transact(lambda connection: DeadLetters(connection).retry(choice, now=runtime.now()))
         ring()
     say(f"{counted(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
     if ids and count < len(set(ids)):

@@ -19,7 +19,7 @@ from worker import runtime
 from worker.cli.context import ready, trouble
 from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
 from worker.core.errors import StoreUnavailableError
-from worker.store.jobs.inventory import Library
+from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs
 
 app = typer.Typer(help="Look at long runs (backfill, reconcile ...), pause, resume or cancel them.", no_args_is_help=True)
@@ -96,7 +96,7 @@ def _tell_rest(job_id: int) -> None:
     here = ready(None)
     job = _find(here, job_id)
     with here.store.reading() as connection:
-        left = Library(connection, job.source).unfetched(job.kind)
+        left = Inventory(connection, job.source).unfetched(job.kind)
     if left:
         say(f"{left} media that it requested before are fetched all the same")
 

@@ -12,7 +12,7 @@ from tempfile import SpooledTemporaryFile
 from worker import runtime
 from worker.cli.context import trouble
 from worker.cli.output import Bar, say
-from worker.store.inbox.outcomes import Ended, Outcome, outcomes
+from worker.store.inbox.outcomes import Outcome, SyncOutcome, outcomes
 
 #: Ids that are looked up at once; failures that are kept to be named.
 _CHUNK, _KEPT = 1000, 10_000
@@ -66,13 +66,13 @@ class Endings:
     """How many ended in which way; of those that did not arrive, the first `_KEPT` by name."""
 
     counts: Counter[Outcome] = field(default_factory=Counter)
-    failures: list[tuple[str, Ended]] = field(default_factory=list)
+    failures: list[tuple[str, SyncOutcome]] = field(default_factory=list)
 
     @property
     def failed(self) -> int:
         return self.counts.total() - self.counts[Outcome.OK]
 
-    def add(self, key: str, ended: Ended) -> None:
+    def add(self, key: str, ended: SyncOutcome) -> None:
         self.counts[ended.outcome] += 1
         if ended.outcome is not Outcome.OK and len(self.failures) < _KEPT:
             self.failures.append((key, ended))
@@ -106,7 +106,7 @@ def wait(here: runtime.Runtime, source: str, awaited: Awaited, timeout: float | 
             if not moved:
                 time.sleep(_LOOK)
     for key in _rest(oldest, awaited):
-        endings.add(key, Ended(Outcome.WAITING))
+        endings.add(key, SyncOutcome(Outcome.WAITING))
     if endings.counts[Outcome.WAITING] and not wondered:
         _wonder(here, endings.counts[Outcome.WAITING])
     return endings

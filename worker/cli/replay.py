@@ -9,7 +9,7 @@ import typer
 from worker.cli import jobs
 from worker.cli.context import ready
 from worker.settings import DEFAULT_SOURCE
-from worker.store.inbox.notification_log import Which
+from worker.store.inbox.notification_log import NotificationFilter
 from worker.sync.jobs.replay import KIND, parameters, preview
 
 
@@ -27,7 +27,7 @@ def replay(
 
     Example: vodsync replay --since 2026-01-31T12:00:00Z --type TranscodeComplete --wait
     """
-    which = Which(*jobs.span(since, until), event_type, media_id)
+    which = NotificationFilter(*jobs.span(since, until), event_type, media_id)
     if dry_run:
         jobs.foretell(preview(ready(source).store, source, which), "matched", as_json=as_json)
     else:

@@ -20,7 +20,7 @@ from worker.settings import DEFAULT_SOURCE
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import FORBIDDEN, OK
 from worker.store.heartbeats import Heartbeat
-from worker.store.installation_health import Overview, overview
+from worker.store.installation_health import InstallationHealth, installation_health
 from worker.store.spool import Spooled
 from worker.sync.verify import look_live
 
@@ -40,7 +40,7 @@ def status(
     try:
         ready()
         with here.store.reading() as connection:
-            seen = overview(connection, now=runtime.now(), sources=here.sources, feed=here.settings.changes == "on")
+            seen = installation_health(connection, now=runtime.now(), sources=here.sources, feed=here.settings.changes == "on")
     except StoreUnavailableError as error:
         if as_json:
             down = {"state": "down", "error": str(error)}
@@ -67,7 +67,7 @@ def _is_here(worker: Heartbeat) -> bool:
     return worker.name.startswith(f"{socket.gethostname()}:")
 
 
-def _status_table(seen: Overview, spooled: Spooled) -> Table:
+def _status_table(seen: InstallationHealth, spooled: Spooled) -> Table:
     shown = table(None, "what", "how it is")
     for state, count in sorted(seen.media.items()):
         shown.add_row(f"media {cell(state)}", str(count))

@@ -21,7 +21,7 @@ from worker.cli.progress import Awaited, wait
 from worker.core import ids as core_ids
 from worker.settings import DEFAULT_SOURCE
 from worker.store.catalogue import assets
-from worker.store.catalogue.media_filter import FIELDS, NUMBERS, Selection, selected
+from worker.store.catalogue.media_filter import FIELDS, NUMBERS, MediaFilter, selected
 from worker.store.inbox.outcomes import Outcome
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
 
@@ -79,7 +79,7 @@ def sync(
         raise typer.Exit(complain("give ids, - for stdin, --file F, or filters (--where, --older-than ...)", Exit.USAGE))
     if filtered and reference_ids:
         raise typer.Exit(complain("--reference-ids is about ids that you give; the filters choose media", Exit.USAGE))
-    selection = Selection(tuple(map(_condition, where or [])), _before(older_than), codec, unreadable)
+    selection = MediaFilter(tuple(map(_condition, where or [])), _before(older_than), codec, unreadable)
     here = ready(source)
     given = selected(here.store, source, selection) if filtered else read_ids(ids or [], file)
     asked = _ask(here, source, given, lane=_LANES[priority], reference_ids=reference_ids, dry_run=dry_run)

@@ -22,7 +22,7 @@ class Heartbeat:
     claimed_at: datetime | None
 
 
-class Workers:
+class Heartbeats:
     """Works inside the caller's transaction and never commits."""
 
     def __init__(self, connection: Connection) -> None:

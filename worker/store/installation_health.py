@@ -9,10 +9,10 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
-from worker.store.heartbeats import Heartbeat, Workers
+from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.jobs.job_rows import FAILED, Job, Jobs
-from worker.store.outbox import Changes, Waiting
-from worker.store.rate_limit import BATCH, Held, Quota
+from worker.store.outbox import Outbox, PendingChanges
+from worker.store.rate_limit import BATCH, BackOff, RateLimiter
 from worker.store.tables import media, notification, sync_request
 
 #: A worker that did not speak for so long is called silent; work that is due for so long is not being done.
@@ -33,7 +33,7 @@ class Backlog:
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
+class InstallationHealth:
     """`seen_at` is the moment it was true. `changes` is None where there is no change feed."""
 
     seen_at: datetime
@@ -41,17 +41,17 @@ class Overview:
     media: dict[str, int]
     notifications: int
     workers: list[Heartbeat]
-    held: list[Held]
+    back_offs: list[BackOff]
     #: The part of the backlog that belongs to sources with a description, and the requests of each other source.
     served: Backlog
     unserved: dict[str, int]
-    changes: Waiting | None = None
+    changes: PendingChanges | None = None
     #: Long runs that do not go on.
     jobs: Sequence[Job] = ()
     #: By source, how many requests failed and are tried again, and the error of one of them.
     failing: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     #: Long runs that nobody takes.
-    stranded: int = 0
+    overdue: int = 0
 
     def alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= _SILENT
@@ -62,10 +62,10 @@ class Overview:
         found = [
             f"source {back_off.source}, {back_off.operation}: {back_off.fault} (since {back_off.fault_at:%H:%M:%S} UTC"
             + (f"; asked again at {back_off.until:%H:%M:%S})" if back_off.until > back_off.fault_at else ")")
-            for held in self.held
+            for back_off in self.back_offs
         ]
         # Requests that are held back are told of above, and do not wait for a worker.
-        held_back = any(back_off.operation == BATCH for held in self.held)
+        held_back = any(back_off.operation == BATCH for back_off in self.back_offs)
         alive = [worker for worker in self.workers if self.alive(worker)]
         if self.served.oldest_due_age > _OVERDUE.total_seconds():
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
@@ -74,8 +74,8 @@ class Overview:
                 found.append(f"{overdue}, and {NO_WORKER}")
             elif idle and not held_back:
                 found.append(f"{overdue}, and no worker takes them; look at the workers' logs and start them again")
-        elif self.stranded and not alive:
-            found.append(f"{_runs(self.stranded)}, and {NO_WORKER}")
+        elif self.overdue and not alive:
+            found.append(f"{_runs(self.overdue)}, and {NO_WORKER}")
         elif self.workers and not alive:
             found.append(f"the last one did not stop in order, and {NO_WORKER}")
         found += [
@@ -111,7 +111,7 @@ class Overview:
             "media": self.media,
             "notifications": self.notifications,
             "workers": [asdict(each) | {"state": "ok" if self.alive(each) else "silent"} for each in self.workers],
-            "held_back": [asdict(each) for each in self.held],
+            "held_back": [asdict(each) for each in self.back_offs],
             "problems": self.problems,
         } | ({"changes": asdict(self.changes)} if self.changes else {})
 
@@ -137,9 +137,11 @@ def backlog(connection: Connection, *, now: datetime, sources: Collection[str] |
     return Backlog(due=due, waiting=waiting, dead=dead, oldest_due_age=round(age, 3))
 
 
-def overview(connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False) -> Overview:
+def installation_health(
+    connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False
+) -> InstallationHealth:
     """`sources` are those that are described where this is asked. With `feed` also where no change waits."""
-    changes = Changes(connection).waiting()
+    changes = Outbox(connection).waiting()
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
     unserved = connection.execute(
         select(sync_request.c.source, func.count())
@@ -154,17 +156,17 @@ def overview(connection: Connection, *, now: datetime, sources: Collection[str],
         .order_by(sync_request.c.source)
     ).all()
     whole = backlog(connection, now=now)
-    return Overview(
+    return InstallationHealth(
         seen_at=now,
         backlog=whole,
         media=dict(states),
         notifications=connection.execute(select(func.count()).select_from(notification)).scalar_one(),
-        workers=Workers(connection).all(),
-        held=Quota(connection).held(),
+        workers=Heartbeats(connection).all(),
+        back_offs=RateLimiter(connection).back_offs(),
         served=backlog(connection, now=now, sources=sources) if unserved else whole,
         unserved=dict(map(tuple, unserved)),
         changes=changes if feed or changes.count else None,
-        jobs=Jobs(connection).troubled(),
-        stranded=Jobs(connection).stranded(before=now - _OVERDUE),
+        jobs=Jobs(connection).failing(),
+        overdue=Jobs(connection).overdue(before=now - _OVERDUE),
         failing={source: (count, (error or "")[:300]) for source, count, error in map(tuple, failing)},
     )

@@ -33,14 +33,14 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
+class PendingChanges:
     """How many changes wait to be handed over, and since when the oldest does; None where none does."""
 
     count: int
     since: datetime | None
 
 
-class Changes:
+class Outbox:
     """Works inside the caller's transaction and never commits."""
 
     def __init__(self, connection: Connection) -> None:
@@ -73,8 +73,10 @@ class Changes:
         old = [row.id for row in self._connection.execute(_AGES.limit(limit)) if row.changed_at < before]
         return self._connection.execute(_FORGET, {"ids": old}).rowcount if old else 0
 
-    def waiting(self) -> Waiting:
-        return Waiting(*self._connection.execute(select(func.count(), func.min(change.c.changed_at)).select_from(change)).one())
+    def waiting(self) -> PendingChanges:
+        return PendingChanges(
+            *self._connection.execute(select(func.count(), func.min(change.c.changed_at)).select_from(change)).one()
+        )
 
 
 _OLDEST = select(change.c.id, change.c.source, change.c.media_id, change.c.change, change.c.changed_at, change.c.fields).order_by(

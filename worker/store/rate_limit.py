@@ -54,7 +54,7 @@ class Slot:
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
+class BackOff:
     """A source whose calls VOD does not answer, why, and when it said so last."""
 
     source: str
@@ -73,7 +73,7 @@ class _State(NamedTuple):
     fault: str | None
 
 
-class Quota:
+class RateLimiter:
     """Works inside the caller's transaction: a slot counts once that commits. All times are those of the database's clock."""
 
     def __init__(self, connection: Connection) -> None:
@@ -102,19 +102,19 @@ class Quota:
         self._write(source, operation, at + calls * spacing, starts[-_REMEMBERED:])
         return Slot(at=at, due=read_at + wait.total_seconds(), probing=fault is not None)
 
-    def correct(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
+    def adjust_started(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
         """Calls that should have started at the one time started at the other."""
         if started:
             state = self._read(source, operation)
             self._write(source, operation, state.next_at, sorted(started.get(at, at) for at in state.started))
 
-    def hold_back(self, source: str, operation: str, pause: timedelta, *, fault: str) -> None:
+    def back_off(self, source: str, operation: str, pause: timedelta, *, fault: str) -> None:
         """Nobody calls this operation of this source for `pause`, because VOD said `fault`."""
         state = self._read(source, operation)
         self._write(source, operation, max(state.next_at, state.now + pause), state.started)
         self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": state.now})
 
-    def blame(self, source: str, operation: str, fault: str) -> None:
+    def record_error(self, source: str, operation: str, fault: str) -> None:
         """The calls still fail, by now because of `fault`; this holds nobody back."""
         now = self._read(source, operation).now
         self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
@@ -123,13 +123,13 @@ class Quota:
         """VOD answered again."""
         self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": None, "at": None})
 
-    def probe(self) -> None:
+    def retry_now(self) -> None:
         """Let calls that are held back be tried at once: whoever just started may have other keys."""
         self._connection.execute(_PROBE)
 
-    def held(self) -> list[Held]:
+    def back_offs(self) -> list[BackOff]:
         rows = self._connection.execute(_HELD)
-        return [Held(*row[:4], until=_time(row.next_at_us)) for row in rows]
+        return [BackOff(*row[:4], until=_time(row.next_at_us)) for row in rows]
 
     def _read(self, source: str, operation: str) -> _State:
         row = self._connection.execute(_READ.add_columns(self._clock), {"source": source, "operation": operation}).one_or_none()

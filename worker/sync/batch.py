@@ -16,10 +16,10 @@ from worker.core.media import Media
 from worker.core.urls import storable
 from worker.store import Rollback, Store
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
-from worker.store.inbox.history import Deletion, Told
-from worker.store.inbox.sync_requests import Claim, Inbox, Postponement, SyncRequest
-from worker.store.inbox.video_info_queue import VideoInfos
-from worker.store.rate_limit import Quota, Slot
+from worker.store.inbox.history import Deletion, NotificationHistory
+from worker.store.inbox.sync_requests import Claim, Inbox, Retry, SyncRequest
+from worker.store.inbox.video_info_queue import VideoInfoQueue
+from worker.store.rate_limit import RateLimiter, Slot
 from worker.sync.fetch import OPERATION, Fetch, Fetched
 from worker.sync.retry_policy import STANDARD, Policy
 from worker.vod import Vod
@@ -113,7 +113,7 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
     claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
     if not isinstance(claim, Claim):
         raise Rollback(claim)
-    slot = Quota(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
+    slot = RateLimiter(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
     if isinstance(slot, timedelta):
         raise Rollback(slot)
     return claim, slot
@@ -140,21 +140,21 @@ def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy
 
 def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> Report:
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
-    inbox, catalogue, told = Inbox(connection), Catalogue(connection, announce=policy.announce), Told(connection)
+    inbox, catalogue, told = Inbox(connection), Catalogue(connection, announce=policy.announce), NotificationHistory(connection)
     report = Report(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
     if policy.video_info:
         medias = {media.media_id: _keys(media) & owed.keys() for answer, _ in fetched.answers for media in answer.media}
         lanes = {media_id: min(owed[key].priority for key in keys) for media_id, keys in medias.items() if keys}
-        VideoInfos(connection).owe(claim.source, lanes, now=now)
+        VideoInfoQueue(connection).enqueue(claim.source, lanes, now=now)
     if fetched.probing and not fetched.returned:
         if fetched.answers or fetched.refused:
-            Quota(connection).release(policy.bucket or claim.source, OPERATION)
+            RateLimiter(connection).release(policy.bucket or claim.source, OPERATION)
         elif fetched.failed:
             fault = str(next(iter(fetched.failed.values())))
-            Quota(connection).blame(policy.bucket or claim.source, OPERATION, fault)
+            RateLimiter(connection).record_error(policy.bucket or claim.source, OPERATION, fault)
     settled: set[str] = set()
-    postponed: dict[str, Postponement] = {}
+    postponed: dict[str, Retry] = {}
     buried: dict[str, str] = {}
     for answer, asked_at in fetched.answers:
         shown = {media.media_id: media for media in answer.media if _keys(media) & owed.keys()}
@@ -216,7 +216,7 @@ def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datet
             buried[key] = _said(refusal)
     for key in owed.keys() - settled - postponed.keys() - buried.keys():
         if key in fetched.returned:
-            postponed[key] = Postponement(key, now, _said(fetched.returned[key]))
+            postponed[key] = Retry(key, now, _said(fetched.returned[key]))
             continue
         error = _said(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
         again = policy.after_failure(owed[key], error, now=now)
@@ -226,11 +226,11 @@ def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datet
             buried[key] = error
     settled -= buried.keys()
     postponed = {key: later for key, later in postponed.items() if key not in settled | buried.keys()}
-    inbox.settle(claim, settled, now=now)
-    inbox.postpone(claim, list(postponed.values()), now=now)
-    inbox.bury(claim, buried, now=now)
+    inbox.complete(claim, settled, now=now)
+    inbox.retry(claim, list(postponed.values()), now=now)
+    inbox.dead_letter(claim, buried, now=now)
     # Last, because everybody who wants to call needs this row.
-    Quota(connection).correct(policy.bucket or claim.source, OPERATION, fetched.late)
+    RateLimiter(connection).adjust_started(policy.bucket or claim.source, OPERATION, fetched.late)
     report.postponed, report.dead = len(postponed), len(buried)
     return report
 

@@ -22,7 +22,7 @@ from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
-from worker.store.rate_limit import BATCH, Quota, Slot
+from worker.store.rate_limit import BATCH, RateLimiter, Slot
 from worker.sync.rate_limit import next_slot
 from worker.sync.retry_policy import Policy
 from worker.vod import Vod
@@ -92,7 +92,7 @@ class Fetch:
                 answer = call(self._vod, media_ids, reference_ids)
             self._fetched.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
-            hold_back(self._store, self._bucket, OPERATION, error, self._policy)
+            back_off(self._store, self._bucket, OPERATION, error, self._policy)
             self._fetched.returned |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
@@ -172,12 +172,12 @@ def call(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
         raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
 
 
-def hold_back(store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: Policy) -> None:
+def back_off(store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: Policy) -> None:
     """Nobody calls this operation with this quota for a while; what VOD says of the account holds for every medium."""
     if isinstance(error, VodCredentialsError):
         pause, level = policy.credentials_pause, log.error
     else:
         pause, level = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
-    store.transact(lambda connection: Quota(connection).hold_back(bucket, operation, pause, fault=str(error)))
+    store.transact(lambda connection: RateLimiter(connection).back_off(bucket, operation, pause, fault=str(error)))
     seconds = pause.total_seconds()
     level("source held back", source=bucket, operation=operation, seconds=seconds, code=error.code, error=str(error))

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Rollback, Store
 from worker.store.leases import Leases
-from worker.store.outbox import Change, Changes
+from worker.store.outbox import Change, Outbox
 
 log = logs.get(__name__)
 
@@ -43,7 +43,7 @@ def announce(store: Store, line: Line, *, holder: str, stopping: threading.Event
     may come twice. What `line` raises leaves the change, and those after it, for the next time. Raises StoreUnavailable.
     """
     with store.reading() as connection:
-        if not Changes(connection).any():
+        if not Outbox(connection).any():
             return 0
     # Whoever cannot reach the broker takes no lease from those who can.
     line.open()
@@ -66,7 +66,7 @@ def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threadin
     """Delete changes that no broker took for `keep`, until `stopping`; gives how many those were. Raises StoreUnavailable."""
     dropped = 0
     while not stopping.is_set():
-        some = store.transact(lambda connection: Changes(connection).drop(before=now - keep, limit=_OLD))
+        some = store.transact(lambda connection: Outbox(connection).drop(before=now - keep, limit=_OLD))
         if not some:
             break
         dropped += some
@@ -78,12 +78,12 @@ def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threadin
 def _take(connection: Connection, holder: str) -> list[Change]:
     if not Leases(connection).take(LEASE, holder, _LEASE):
         raise Rollback([])
-    group = Changes(connection).oldest(_GROUP)
+    group = Outbox(connection).oldest(_GROUP)
     if not group:
         raise Rollback([])
     return group
 
 
 def _give_back(connection: Connection, holder: str, taken: list[int]) -> None:
-    Changes(connection).forget(taken)
+    Outbox(connection).forget(taken)
     Leases(connection).release(LEASE, holder)

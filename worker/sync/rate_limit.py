@@ -6,7 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 
 from worker.store import Store
-from worker.store.rate_limit import Quota, Slot
+from worker.store.rate_limit import RateLimiter, Slot
 
 
 def next_slot(
@@ -14,7 +14,7 @@ def next_slot(
 ) -> Slot | timedelta:
     """Wait for a slot, whose own time may be a moment ahead; or say how long it would take where that exceeds `patience`."""
     while True:
-        slot = store.transact(lambda connection: Quota(connection).take(bucket, operation, per_second=per_second))
+        slot = store.transact(lambda connection: RateLimiter(connection).take(bucket, operation, per_second=per_second))
         if isinstance(slot, Slot):
             return slot
         if slot > patience:

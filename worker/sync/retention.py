@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
-from worker.store.jobs.seen_media import Notes
+from worker.store.jobs.seen_media import SeenMedia
 from worker.store.retention import Forgotten, Retention
 
 log = logs.get(__name__)
@@ -56,13 +56,13 @@ class Pruner:
         if not self._store.transact(lambda connection: Jobs(connection).due(_EVERYWHERE, _NAME, _EVERY, now=now, at_once=True)):
             return False
         if not self.prune(now=now, stopping=stopping):
-            self._store.transact(lambda connection: Jobs(connection).go_on(_EVERYWHERE, _NAME, at=now + _REST))
+            self._store.transact(lambda connection: Jobs(connection).reschedule(_EVERYWHERE, _NAME, at=now + _REST))
         return True
 
     def prune(self, *, now: datetime, stopping: Event) -> bool:
         """Forget what is old, in small transactions; False where something may be left. Raises StoreUnavailable."""
         deadline, keep = time.monotonic() + self._longest, self._keep
-        _, done = self._repeat(lambda connection: Notes(connection).forget(_PAGE), stopping, deadline)
+        _, done = self._repeat(lambda connection: SeenMedia(connection).forget(_PAGE), stopping, deadline)
         if not done:
             return False
         if keep.jobs is not None and not self._prune_jobs(keep.jobs, now, stopping, deadline):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from worker.core.media import BATCH_LIMIT, Media
-from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Postponement, SyncRequest
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Retry, SyncRequest
 
 #: VOD is still at work on a medium in these states (vod-protocol 9.2).
 _UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
@@ -44,11 +44,11 @@ class Policy:
     announce: bool = False
     jitter: Callable[[], float] = random.random
 
-    def after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Postponement | None:
+    def after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Retry | None:
         """When to ask again for what VOD did not answer; None where it was asked often enough."""
         if request.attempts + 1 >= self.max_attempts:
             return None
-        return Postponement(request.media_id, now + self.pause(request.attempts), error, failed=True)
+        return Retry(request.media_id, now + self.pause(request.attempts), error, failed=True)
 
     def pause(self, attempts: int) -> timedelta:
         """How long to leave alone what failed so often before."""
@@ -57,17 +57,17 @@ class Policy:
         pause: timedelta = min(longest, first * 2 ** min(attempts, 30)) * self.jitter()
         return pause
 
-    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime, known: bool = False) -> Postponement | None:
+    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime, known: bool = False) -> Retry | None:
         """When to ask again for what a notification spoke of and VOD does not show; None where that is the truth by now.
 
         `known`: we have it from an earlier answer, so that one answer without it is not believed, whoever asked.
         """
         if known and request.priority == BACKFILL and self.patience:
             # What it waited for in this lane was something else.
-            return Postponement(request.media_id, now + self.patience[0], error, waited=True, anew=True, priority=MANUAL)
+            return Retry(request.media_id, now + self.patience[0], error, waited=True, anew=True, priority=MANUAL)
         if (request.priority != LIVE and not known) or request.waits >= len(self.patience):
             return None
-        return Postponement(request.media_id, now + self.patience[request.waits], error, waited=True)
+        return Retry(request.media_id, now + self.patience[request.waits], error, waited=True)
 
     def after_answer(
         self,
@@ -78,7 +78,7 @@ class Policy:
         failed: bool = False,
         deleted: bool = False,
         known: bool = False,
-    ) -> Postponement | None:
+    ) -> Retry | None:
         """When to ask again for a medium that VOD showed; None where nothing more is to come.
 
         `failed`: its analysis did. `deleted`: VOD told us so. `known`: we have it from an earlier answer.
@@ -105,7 +105,7 @@ class Policy:
             # Nobody told of it; what has rested for a month will hardly be done in a minute.
             pause = max(pause, (now - media.modified_at) / 10)
         pause = min(longest, pause)
-        return Postponement(request.media_id, now + pause, f"VOD is still at work: {status}", waited=True, priority=BACKFILL)
+        return Retry(request.media_id, now + pause, f"VOD is still at work: {status}", waited=True, priority=BACKFILL)
 
 
 STANDARD = Policy()

@@ -13,7 +13,7 @@ from worker.store import Store
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
 from worker.store.catalogue.media_view import Difference
-from worker.store.rate_limit import BATCH, Quota
+from worker.store.rate_limit import BATCH, RateLimiter
 from worker.sync.fetch import call
 from worker.sync.rate_limit import next_slot
 from worker.sync.retry_policy import Policy
@@ -113,6 +113,10 @@ def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float,
 
 def _why(store: Store, bucket: str, operation: str, wait: timedelta) -> str:
     with store.reading() as connection:
-        held = [held for held in Quota(connection).held() if (back_off.source, back_off.operation) == (bucket, operation)]
+        back_offs = [
+            back_off
+            for back_off in RateLimiter(connection).back_offs()
+            if (back_off.source, back_off.operation) == (bucket, operation)
+        ]
     why = back_offs[0].fault if back_offs else "the quota is used up"
     return f"{operation} of source {bucket} is held back for another {wait.total_seconds():.0f} s: {why}"

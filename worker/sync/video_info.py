@@ -30,9 +30,9 @@ from worker.core.normalise import read_video_info
 from worker.store import Rollback, Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import BACKFILL
-from worker.store.inbox.video_info_queue import Later, LookUps, Owed, VideoInfos
-from worker.store.rate_limit import Quota, Slot
-from worker.sync.fetch import hold_back
+from worker.store.inbox.video_info_queue import PendingVideoInfo, RetryAt, VideoInfoClaim, VideoInfoQueue
+from worker.store.rate_limit import RateLimiter, Slot
+from worker.sync.fetch import back_off
 from worker.sync.retry_policy import STANDARD, Policy
 from worker.vod import Vod
 
@@ -104,12 +104,12 @@ def look_up(
     return looked
 
 
-def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[LookUps, Slot] | timedelta | None:
-    claim = VideoInfos(connection).claim(source, limit=_LIMIT, now=now, lease=policy.lease)
+def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[VideoInfoClaim, Slot] | timedelta | None:
+    claim = VideoInfoQueue(connection).claim(source, limit=_LIMIT, now=now, lease=policy.lease)
     if claim is None:
         raise Rollback
     bucket = policy.bucket or source
-    slot = Quota(connection).take(bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.owed))
+    slot = RateLimiter(connection).take(bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.owed))
     if isinstance(slot, timedelta):
         raise Rollback(slot)
     return claim, slot
@@ -118,7 +118,9 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
 class _Calls:
     """The calls for one claim, each at its own slot of the quota. Threads share it."""
 
-    def __init__(self, store: Store, vod: Vod, claim: LookUps, slot: Slot, policy: Policy, stopping: threading.Event) -> None:
+    def __init__(
+        self, store: Store, vod: Vod, claim: VideoInfoClaim, slot: Slot, policy: Policy, stopping: threading.Event
+    ) -> None:
         self._store = store
         self._vod = vod
         self._claim = claim
@@ -151,7 +153,7 @@ class _Calls:
         with self._held:
             if self._fault is None:
                 self._fault = error
-                hold_back(self._store, self._policy.bucket or self._claim.source, OPERATION, error, self._policy)
+                back_off(self._store, self._policy.bucket or self._claim.source, OPERATION, error, self._policy)
 
 
 def get_video_info(vod: Vod, media_id: str) -> VideoInfo:
@@ -169,32 +171,32 @@ def get_video_info(vod: Vod, media_id: str) -> VideoInfo:
 
 
 def _store(
-    connection: Connection, claim: LookUps, slot: Slot, said: Mapping[str, Said], *, now: datetime, policy: Policy
+    connection: Connection, claim: VideoInfoClaim, slot: Slot, said: Mapping[str, Said], *, now: datetime, policy: Policy
 ) -> LookedUp:
     infos = [info for info in said.values() if isinstance(info, VideoInfo)]
-    video_infos = VideoInfos(connection)
-    saved = video_infos.settle(claim, infos, observed_at=slot.at)
+    video_infos = VideoInfoQueue(connection)
+    saved = video_infos.complete(claim, infos, observed_at=slot.at)
     Catalogue(connection, announce=policy.announce).add(claim.source, saved, observed_at=slot.at)
     faults = {owed: fault for owed in claim.owed if not isinstance(fault := said[owed.media_id], VideoInfo)}
     laters = {owed.media_id: _later(owed, fault, now=now, policy=policy) for owed, fault in faults.items()}
-    video_infos.postpone(claim, laters)
+    video_infos.retry(claim, laters)
     if slot.probing and infos:
-        Quota(connection).release(policy.bucket or claim.source, OPERATION)
+        RateLimiter(connection).release(policy.bucket or claim.source, OPERATION)
     given_up = sum(later.at is None for later in laters.values())
     return LookedUp(claimed=len(claim.owed), saved=len(saved), postponed=len(laters) - given_up, given_up=given_up)
 
 
-def _later(owed: Owed, fault: VodError | None, *, now: datetime, policy: Policy) -> Later:
+def _later(owed: PendingVideoInfo, fault: VodError | None, *, now: datetime, policy: Policy) -> RetryAt:
     if fault is None:
-        return Later(now)
+        return RetryAt(now)
     if isinstance(fault, VodThrottledError | VodCredentialsError):
         # The quota holds these back, and the fault is not theirs.
-        return Later(now, str(fault))
+        return RetryAt(now, str(fault))
     refused = isinstance(fault, VodRefusedError) and fault.code != "Forbidden.IllegalStatus"
     if refused and fault.code == "InvalidVideo.NotFound" and owed.priority != BACKFILL:
         # The batch showed it a moment ago (vod-protocol 2.5). What only a walk through the library asked for is no news.
         times = (owed.requested_at + after for after in accumulate(policy.patience))
-        return Later(next((at for at in times if at > now), None), str(fault))
+        return RetryAt(next((at for at in times if at > now), None), str(fault))
     if refused or now - owed.requested_at >= _GIVE_UP:
-        return Later(None, str(fault))
-    return Later(now + policy.pause(owed.attempts), str(fault), failed=True)
+        return RetryAt(None, str(fault))
+    return RetryAt(now + policy.pause(owed.attempts), str(fault), failed=True)

@@ -14,7 +14,7 @@ from starlette.responses import PlainTextResponse, Response
 from worker import __version__
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, schema
-from worker.store.installation_health import Overview, overview
+from worker.store.installation_health import InstallationHealth, installation_health
 from worker.store.spool import Spool, Spooled
 from worker.web import responses
 
@@ -100,12 +100,12 @@ class Health:
         self._threads.shutdown(wait=False)
         self._spool_thread.shutdown(wait=False)
 
-    def _look(self) -> tuple[str, Overview]:
+    def _look(self) -> tuple[str, InstallationHealth]:
         revision = schema.current(self._store)
         if revision is None:
             raise StoreUnavailableError("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
-            return revision, overview(connection, now=self._now(), sources=self._sources, feed=self._feed)
+            return revision, installation_health(connection, now=self._now(), sources=self._sources, feed=self._feed)
 
     async def _spool_state(self) -> dict[str, Any]:
         """`count` deliveries wait since `since`. "unused" where the database is a local file."""

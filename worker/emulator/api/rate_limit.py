@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 
-class Quota:
+class RateLimiter:
     """At most `per_second` calls of one operation within any second; 0 sets no limit. Refused calls do not count."""
 
     def __init__(self, per_second: int) -> None:

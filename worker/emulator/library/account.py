@@ -11,7 +11,7 @@ from worker.emulator.api.call_stats import Calls
 from worker.emulator.api.faults import Mischief
 from worker.emulator.api.listing import Listing
 from worker.emulator.api.operations import Operations
-from worker.emulator.api.rate_limit import Quota
+from worker.emulator.api.rate_limit import RateLimiter
 from worker.emulator.api.scroll import Scroll
 from worker.emulator.api.search import Search
 from worker.emulator.api.signature import Gatekeeper
@@ -38,10 +38,10 @@ class Account:
         self.mailbox = Mailbox(config.smq_visibility)
         self.notifier = Notifier(config, self.mischief, self.mailbox)
         self.quotas = {
-            "BatchGetMediaInfos": Quota(config.batch_qps),
-            "GetVideoInfo": Quota(config.video_info_qps),
-            "SearchMedia": Quota(config.search_qps),
-            "GetMessageCallback": Quota(15),
+            "BatchGetMediaInfos": RateLimiter(config.batch_qps),
+            "GetVideoInfo": RateLimiter(config.video_info_qps),
+            "SearchMedia": RateLimiter(config.search_qps),
+            "GetMessageCallback": RateLimiter(15),
         }
         self.forget_calls()
 

@@ -16,8 +16,8 @@ from worker import logs, runtime
 from worker.core.errors import StoreUnavailableError
 from worker.queue import tasks
 from worker.queue.celery_app import app
-from worker.store.heartbeats import Heartbeat, Workers
-from worker.store.rate_limit import CREDENTIALS, Quota
+from worker.store.heartbeats import Heartbeat, Heartbeats
+from worker.store.rate_limit import CREDENTIALS, RateLimiter
 from worker.sync.drain import gates
 
 log = logs.get(__name__)
@@ -75,7 +75,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
             self._beat()
         here = runtime.current()
         try:
-            here.store.transact(lambda connection: Workers(connection).leave(here.name))
+            here.store.transact(lambda connection: Heartbeats(connection).leave(here.name))
         except StoreUnavailableError as error:
             log.warning("worker left without a word", error=str(error))
 
@@ -107,7 +107,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
     def _probe(self) -> None:
         here = runtime.current()
         try:
-            here.store.transact(lambda connection: Quota(connection).probe())
+            here.store.transact(lambda connection: RateLimiter(connection).retry_now())
             here.store.transact(partial(_tell_credentials, here=here))
         except StoreUnavailableError as error:
             log.warning("calls stay held back", error=str(error))
@@ -116,18 +116,18 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         here = runtime.current()
         heartbeat = Heartbeat(name=here.name, started_at=here.started_at, seen_at=runtime.now(), claimed_at=here.claimed_at)
         try:
-            here.store.transact(lambda connection: Workers(connection).beat(heartbeat))
+            here.store.transact(lambda connection: Heartbeats(connection).beat(heartbeat))
         except StoreUnavailableError as error:
             log.warning("heartbeat postponed", error=str(error))
 
 
 def _tell_credentials(connection: Connection, here: runtime.Runtime) -> None:
     """`status` is asked where nobody knows what credentials the workers find."""
-    quota = Quota(connection)
+    quota = RateLimiter(connection)
     for source in here.lanes:
         quota.release(source, CREDENTIALS)
     for source, why in here.unserved.items():
-        quota.blame(source, CREDENTIALS, f"{why.removeprefix(f'source {source}: ')}; then start the workers again")
+        quota.record_error(source, CREDENTIALS, f"{why.removeprefix(f'source {source}: ')}; then start the workers again")
 
 
 def _pause() -> float:

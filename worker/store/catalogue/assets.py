@@ -13,8 +13,8 @@ from sqlalchemy import Column, Connection, Table, bindparam, delete, insert, sel
 from worker.core.media import Media, VideoInfo
 from worker.core.normalise import content_hash
 from worker.store import outbox, tables
-from worker.store.catalogue.change_detection import Before
-from worker.store.outbox import Changes
+from worker.store.catalogue.change_detection import Snapshot
+from worker.store.outbox import Outbox
 
 #: What VOD says of a medium: known, unknown to it, not ours to see, or deleted (by its own event).
 OK, MISSING, FORBIDDEN, DELETED = "ok", "missing", "forbidden", "deleted"
@@ -38,7 +38,7 @@ class Catalogue:
 
     def __init__(self, connection: Connection, *, announce: bool = False) -> None:
         self._connection = connection
-        self._changes = Changes(connection) if announce else None
+        self._changes = Outbox(connection) if announce else None
 
     def save(self, source: str, medias: Iterable[Media], *, observed_at: datetime) -> Saved:
         """Store what VOD answered at `observed_at`.
@@ -67,7 +67,7 @@ class Catalogue:
                 if not media.analysed and not media.source_deleted:
                     partial.append(media)
         keep = self._analysed(source, [media.media_id for media in partial]) | {media.media_id for media in partial if media.empty}
-        before = Before(self._connection, source, saved.changed) if self._changes else None
+        before = Snapshot(self._connection, source, saved.changed) if self._changes else None
         if saved.new:
             rows = [_media_row(source, by_id[media_id], hashes[media_id], observed_at, new=True) for media_id in saved.new]
             self._connection.execute(insert(tables.media), [row | {"first_seen_at": observed_at} for row in rows])

@@ -25,7 +25,7 @@ _PARTS = {
 }
 
 
-class Before:
+class Snapshot:
     """The rows of these media as they stand; to be made before they are overwritten. Costs five queries, none for no media."""
 
     def __init__(self, connection: Connection, source: str, media_ids: Collection[str]) -> None:

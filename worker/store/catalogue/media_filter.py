@@ -37,7 +37,7 @@ _WINDOW = 5000
 
 
 @dataclass(frozen=True, slots=True)
-class Selection:
+class MediaFilter:
     """Media that are all of this. `where` holds columns and their values; None is a column without a value."""
 
     where: tuple[tuple[str, str | int | None], ...] = ()
@@ -64,7 +64,7 @@ def _has(table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return exists().where(table.c.media_id == media.c.media_id, table.c.source == media.c.source, condition)
 
 
-def selected(store: Store, source: str, selection: Selection) -> Iterator[str]:
+def selected(store: Store, source: str, selection: MediaFilter) -> Iterator[str]:
     """The ids of the media that pass, in the order of the key, a window at a time. Raises StoreUnavailable.
 
     No statement and no transaction is longer than a window. A medium that a worker fetches meanwhile may stop passing, or begin

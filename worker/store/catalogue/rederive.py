@@ -15,8 +15,8 @@ from worker.core.media import Media
 from worker.core.normalise import content_hash, read_media
 from worker.store import tables
 from worker.store.catalogue.assets import DELETE_RAW, INSERT_RAW, MEDIA_FIELDS, PARTS, UPDATE_MEDIA, Part, media_columns, raw_row
-from worker.store.catalogue.change_detection import Before
-from worker.store.outbox import UPDATED, Changes
+from worker.store.catalogue.change_detection import Snapshot
+from worker.store.outbox import UPDATED, Outbox
 from worker.store.types import ExactDecimal, as_sqlite
 
 
@@ -40,7 +40,7 @@ class Difference:
 
 
 @dataclass(slots=True)
-class Compared:
+class Comparison:
     """`last` is the last medium that was read, None where there was none. Those `unknown` are no media to today's parser."""
 
     read: int = 0
@@ -49,7 +49,7 @@ class Compared:
     unknown: list[str] = field(default_factory=list)
 
 
-class Derivation:
+class Rederivation:
     """Works inside the caller's transaction and never commits; `announce` is that of Catalogue."""
 
     def __init__(self, connection: Connection, source: str, *, announce: bool = False) -> None:
@@ -57,12 +57,12 @@ class Derivation:
         self._source = source
         self._announce = announce
 
-    def compare(self, after: str, *, limit: int) -> Compared:
+    def compare(self, after: str, *, limit: int) -> Comparison:
         """Read the next answers in the order of the key, and compare them with the typed columns."""
         page = {"s": self._source, "after": after, "limit": limit}
         media_ids = self._connection.execute(_PAGE, page).scalars().all()
         if not media_ids:
-            return Compared()
+            return Comparison()
         # A range is one comparison, where a list would be as many values as there are media.
         compared = self._compare(_IN_RANGE, {"after": after, "last": media_ids[-1]})
         compared.read, compared.last = len(media_ids), media_ids[-1]
@@ -83,7 +83,7 @@ class Derivation:
         if stale:
             valid += self._compare(_LISTED, {"ids": stale}).differences
         visible = [each for each in valid if each.visible]
-        before = Before(self._connection, self._source, [each.media.media_id for each in visible if self._announce])
+        before = Snapshot(self._connection, self._source, [each.media.media_id for each in visible if self._announce])
         self._write_media(valid, now)
         for part in PARTS:
             self._replace(part.delete, part.insert, [each.media for each in valid if part in each.parts], part.rows)
@@ -93,11 +93,11 @@ class Derivation:
             fields = {
                 each.media.media_id: before.differing(each.media, columns[each.media.media_id], whole=True) for each in visible
             }
-            Changes(self._connection).add(self._source, UPDATED, fields, changed_at=now)
+            Outbox(self._connection).add(self._source, UPDATED, fields, changed_at=now)
         return len(visible)
 
-    def _compare(self, statements: _Statements, which: dict[str, Any]) -> Compared:
-        compared = Compared()
+    def _compare(self, statements: _Statements, which: dict[str, Any]) -> Comparison:
+        compared = Comparison()
         these = which | {"s": self._source}
         # First of all, so that whatever is stored while we read shows as another `observed_at` when the row is locked.
         media = {row[0]: tuple(row) for row in self._connection.execute(statements.media, these)}

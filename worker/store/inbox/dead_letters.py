@@ -14,7 +14,7 @@ from worker.store.tables import sync_request
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class DeadLetter:
     """One dead letter. `failed_at` is when it was given up on, `error` names VOD's request where there was one."""
 
     source: str
@@ -27,7 +27,7 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DeadLetterFilter:
     """Which dead letters are meant: those of a source, with one of these ids, whose error or reason contains a text."""
 
     source: str | None = None
@@ -45,16 +45,16 @@ class Choice:
         return chosen
 
 
-class Failures:
+class DeadLetters:
     """Works inside the caller's transaction and never commits."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def count(self, choice: Choice) -> int:
+    def count(self, choice: DeadLetterFilter) -> int:
         return self._connection.execute(select(func.count()).where(choice.condition())).scalar_one()
 
-    def find(self, choice: Choice, *, limit: int) -> Iterator[Failure]:
+    def find(self, choice: DeadLetterFilter, *, limit: int) -> Iterator[DeadLetter]:
         """The latest first."""
         columns = sync_request.c
         rows = self._connection.execute(
@@ -71,9 +71,9 @@ class Failures:
             .order_by(columns.available_at.desc(), columns.media_id)
             .limit(limit)
         )
-        return (Failure(*row) for row in rows)
+        return (DeadLetter(*row) for row in rows)
 
-    def retry(self, choice: Choice, *, now: datetime) -> int:
+    def retry(self, choice: DeadLetterFilter, *, now: datetime) -> int:
         """Make them due, with all their attempts before them; gives how many."""
         fresh: dict[str, Any] = {
             "state": "due",
@@ -86,6 +86,6 @@ class Failures:
         }
         return self._connection.execute(update(sync_request).where(choice.condition()).values(fresh)).rowcount
 
-    def drop(self, choice: Choice) -> int:
+    def drop(self, choice: DeadLetterFilter) -> int:
         """Forget them; gives how many. The next notification of a medium makes it due again."""
         return self._connection.execute(delete(sync_request).where(choice.condition())).rowcount

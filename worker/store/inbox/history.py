@@ -21,7 +21,7 @@ class Deletion:
     told_at: datetime
 
 
-class Told:
+class NotificationHistory:
     """Reads the inbox, inside the caller's transaction."""
 
     def __init__(self, connection: Connection) -> None:

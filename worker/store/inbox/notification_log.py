@@ -15,7 +15,7 @@ _WINDOW = 1000
 
 
 @dataclass(frozen=True, slots=True)
-class Which:
+class NotificationFilter:
     """Notifications of which all of this is true: received from `since` on, before `until`, of this type, naming this medium."""
 
     since: datetime | None = None
@@ -46,7 +46,7 @@ class Page:
     last: int | None
 
 
-class Recorded:
+class NotificationLog:
     """Works inside the caller's transaction."""
 
     def __init__(self, connection: Connection) -> None:
@@ -56,7 +56,7 @@ class Recorded:
         """The id of the newest one of any source, 0 where there is none."""
         return self._connection.execute(select(func.max(notification.c.id))).scalar() or 0
 
-    def page(self, source: str, which: Which, *, after: int, until: int) -> Page:
+    def page(self, source: str, which: NotificationFilter, *, after: int, until: int) -> Page:
         """Those that are meant among the next ones with an id above `after` and up to `until`."""
         bounds = {"after": after, "until": until}
         last = self._connection.execute(_LAST, bounds).scalar()

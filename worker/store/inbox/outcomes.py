@@ -23,7 +23,7 @@ class Outcome(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Ended:
+class SyncOutcome:
     """What became of one id; `error` is the last one where there was any."""
 
     outcome: Outcome
@@ -43,7 +43,7 @@ _STATES = select(media.c.media_id, media.c.state, media.c.observed_at).where(
 )
 
 
-def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, Ended]:
+def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, SyncOutcome]:
     """How each of these ended; those that are still due are left out. A settled reference id was found, so it is OK."""
     parameters = {"s": source, "ids": list(keys)}
     requests = {row.media_id: row for row in connection.execute(_REQUESTS, parameters)}
@@ -51,17 +51,17 @@ def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[s
     ended = {}
     for key in keys:
         request, shown = requests.get(key), medias.get(key)
-        stored = Ended(_OUTCOMES.get(shown.state, Outcome.OK) if shown else Outcome.OK)
+        stored = SyncOutcome(_OUTCOMES.get(shown.state, Outcome.OK) if shown else Outcome.OK)
         if request is None:
             ended[key] = stored
         elif request.state == "dead":
-            ended[key] = Ended(Outcome.DEAD, request.last_error)
+            ended[key] = SyncOutcome(Outcome.DEAD, request.last_error)
         elif request.waits and (request.priority == BACKFILL or (shown and shown.observed_at >= request.requested_at)):
             # It was answered, and only waits for more to come.
             ended[key] = stored
         elif request.waits:
             # It is asked for again, because a known medium is not gone for one answer; this one did not have it.
-            ended[key] = Ended(Outcome.MISSING, request.last_error)
+            ended[key] = SyncOutcome(Outcome.MISSING, request.last_error)
     return ended
 
 

@@ -18,7 +18,7 @@ from worker.store.tables import notification, sync_request
 
 #: Priorities, best first. A batch that the first lane cannot fill is topped up from the next.
 LIVE, MANUAL, BACKFILL = 0, 10, 20
-LANES = (LIVE, MANUAL, BACKFILL)
+PRIORITIES = (LIVE, MANUAL, BACKFILL)
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Claim:
 
 
 @dataclass(frozen=True, slots=True)
-class Postponement:
+class Retry:
     """Ask again for `media_id` at `at`.
 
     `failed` adds to the attempts that lead to a dead letter; `waited` to the answers that were not final, which `anew` begins to
@@ -160,7 +160,7 @@ class Inbox:
         None: nothing is due. A timedelta: a batch is filling up, look again after it; the caller should roll back.
         """
         due: list[Any] = []
-        for priority in LANES:
+        for priority in PRIORITIES:
             parameters = {"source": source, "priority": priority, "now": now, "limit": limit - len(due)}
             due += self._connection.execute(_DUE, parameters).all()
             if len(due) == limit:
@@ -184,7 +184,7 @@ class Inbox:
         self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until})
         return claim
 
-    def settle(self, claim: Claim, media_ids: Collection[str], *, now: datetime) -> int:
+    def complete(self, claim: Claim, media_ids: Collection[str], *, now: datetime) -> int:
         """The debt of these media is paid. Those that were notified again meanwhile become due again; gives how many were not."""
         generations = {request.media_id: request.generation for request in claim.requests}
         rows = [{"s": claim.source, "m": media_id, "g": generations[media_id], "t": claim.token} for media_id in sorted(media_ids)]
@@ -195,7 +195,7 @@ class Inbox:
             self._rearm(claim, media_ids, now)
         return settled
 
-    def postpone(self, claim: Claim, postponements: Sequence[Postponement], *, now: datetime) -> None:
+    def retry(self, claim: Claim, postponements: Sequence[Retry], *, now: datetime) -> None:
         """Give claimed requests back for a later time; one that was notified again meanwhile becomes due at once."""
         generations = {request.media_id: request.generation for request in claim.requests}
         rows = [
@@ -217,7 +217,7 @@ class Inbox:
         if rows:
             self._connection.execute(_POSTPONE, rows)
 
-    def bury(self, claim: Claim, errors: dict[str, str], *, now: datetime) -> None:
+    def dead_letter(self, claim: Claim, errors: dict[str, str], *, now: datetime) -> None:
         """Give up on these media until a person or a new notification asks again."""
         generations = {request.media_id: request.generation for request in claim.requests}
         rows = [

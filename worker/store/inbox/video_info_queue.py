@@ -12,12 +12,12 @@ from sqlalchemy import Connection, and_, bindparam, case, literal_column, null, 
 
 from worker.core.media import VideoInfo
 from worker.store.dialects import Upsert, in_index_order
-from worker.store.inbox.sync_requests import LANES
+from worker.store.inbox.sync_requests import PRIORITIES
 from worker.store.tables import video_info
 
 
 @dataclass(frozen=True, slots=True)
-class Owed:
+class PendingVideoInfo:
     """One medium for which the operation is to be asked, since when, how often it was in vain, and how urgent it is."""
 
     media_id: str
@@ -27,12 +27,12 @@ class Owed:
 
 
 @dataclass(frozen=True, slots=True)
-class LookUps:
+class VideoInfoClaim:
     """Media of one source that are ours to ask for; who is asked again, or whose lease ran out, is so no longer."""
 
     source: str
     token: str
-    owed: tuple[Owed, ...]
+    owed: tuple[PendingVideoInfo, ...]
 
     @property
     def media_ids(self) -> list[str]:
@@ -40,7 +40,7 @@ class LookUps:
 
 
 @dataclass(frozen=True, slots=True)
-class Later:
+class RetryAt:
     """Ask again at `at`, or never where that is None. `failed` makes the next pause longer."""
 
     at: datetime | None
@@ -48,13 +48,13 @@ class Later:
     failed: bool = False
 
 
-class VideoInfos:
+class VideoInfoQueue:
     """Works inside the caller's transaction and never commits. Rows of this table are locked before those of vod_media."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def owe(self, source: str, priorities: Mapping[str, int], *, now: datetime) -> None:
+    def enqueue(self, source: str, priorities: Mapping[str, int], *, now: datetime) -> None:
         """The operation is to be asked for these, each in its lane; what is owed already stays in the better one of both.
 
         An answer that is under way meanwhile may be too old, and is dropped.
@@ -64,21 +64,21 @@ class VideoInfos:
         if rows:
             _OWE.execute(self._connection, rows)
 
-    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta) -> LookUps | None:
+    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta) -> VideoInfoClaim | None:
         """Take up to `limit` that are owed, best lane first, oldest first; None where nothing is."""
         due: list[Any] = []
-        for priority in LANES:
+        for priority in PRIORITIES:
             parameters = {"source": source, "priority": priority, "now": now, "limit": limit - len(due)}
             due += self._connection.execute(_DUE, parameters).all()
             if len(due) == limit:
                 break
         if not due:
             return None
-        claim = LookUps(source, secrets.token_hex(16), tuple(Owed(*row) for row in due))
+        claim = VideoInfoClaim(source, secrets.token_hex(16), tuple(PendingVideoInfo(*row) for row in due))
         self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": now + lease})
         return claim
 
-    def settle(self, claim: LookUps, infos: Collection[VideoInfo], *, observed_at: datetime) -> list[VideoInfo]:
+    def complete(self, claim: VideoInfoClaim, infos: Collection[VideoInfo], *, observed_at: datetime) -> list[VideoInfo]:
         """Keep these answers; gives those that were still ours to give. The others are owed to whoever asked later."""
         if not infos:
             return []
@@ -93,7 +93,7 @@ class VideoInfos:
             self._connection.execute(_SETTLE, rows)
         return ours
 
-    def postpone(self, claim: LookUps, laters: Mapping[str, Later]) -> None:
+    def retry(self, claim: VideoInfoClaim, laters: Mapping[str, RetryAt]) -> None:
         """Give these back for a later time, or give them up."""
         rows = [
             {"at": later.at, "error": later.error, "failed": int(later.failed)} | _key(claim, media_id)
@@ -103,7 +103,7 @@ class VideoInfos:
             self._connection.execute(_POSTPONE, rows)
 
 
-def _key(claim: LookUps, media_id: str) -> dict[str, Any]:
+def _key(claim: VideoInfoClaim, media_id: str) -> dict[str, Any]:
     return {"s": claim.source, "m": media_id, "t": claim.token}
 
 

@@ -13,7 +13,7 @@ from worker.store.inbox.sync_requests import BACKFILL, Inbox, Request
 from worker.store.tables import listed, media, suspect, sync_request
 
 
-class Library:
+class Inventory:
     """One source's media. Works inside the caller's transaction and never commits; `announce` is that of Catalogue."""
 
     def __init__(self, connection: Connection, source: str, *, announce: bool = False) -> None:
@@ -112,7 +112,7 @@ class Library:
         count = select(func.count()).where(suspect.c.source == self._source, suspect.c.gone.is_(True))
         return self._connection.execute(count).scalar_one()
 
-    def bury(self, limit: int, *, observed_at: datetime) -> list[str]:
+    def mark_deleted(self, limit: int, *, observed_at: datetime) -> list[str]:
         """Mark up to `limit` confirmed ones as deleted, unless a newer answer showed them."""
         media_ids = self._list(suspect.c.gone.is_(True), limit)
         catalogue = Catalogue(self._connection, announce=self._announce)

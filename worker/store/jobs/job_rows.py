@@ -75,7 +75,7 @@ class Jobs:
         """The newest first."""
         return [Job(*row) for row in self._connection.execute(_SELECT.order_by(job.c.id.desc()).limit(limit))]
 
-    def troubled(self) -> list[Job]:
+    def failing(self) -> list[Job]:
         """Those that do not go on: the last step failed, or the whole job did and none of its kind and source was started since."""
         later = job.alias()
         newer = exists().where(later.c.source == job.c.source, later.c.kind == job.c.kind, later.c.id > job.c.id)
@@ -86,7 +86,7 @@ class Jobs:
         )
         return [Job(*row) for row in rows]
 
-    def stranded(self, *, before: datetime) -> int:
+    def overdue(self, *, before: datetime) -> int:
         """How many could have been taken by then, and were not."""
         waiting = select(func.count()).where(job.c.state == RUNNING, job.c.available_at < before)
         return self._connection.execute(waiting).scalar_one()
@@ -168,7 +168,7 @@ class Jobs:
         # One that is further away than an interval was set before the interval was made shorter.
         return bool(due_at <= now)
 
-    def go_on(self, source: str, name: str, *, at: datetime) -> None:
+    def reschedule(self, source: str, name: str, *, at: datetime) -> None:
         """Make `name` due at that time, because not all of it was done."""
         where = and_(schedule.c.source == source, schedule.c.name == name)
         self._connection.execute(update(schedule).where(where).values(due_at=at))

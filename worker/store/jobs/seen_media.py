@@ -11,7 +11,7 @@ from worker.store.jobs.job_rows import OVER
 from worker.store.tables import job, listed
 
 
-class Notes:
+class SeenMedia:
     """Works inside the caller's transaction and never commits."""
 
     def __init__(self, connection: Connection) -> None:

@@ -7,9 +7,9 @@ from typing import Any
 
 from sqlalchemy import Connection
 
-from worker.store.jobs.inventory import Library
+from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job
-from worker.store.jobs.seen_media import Notes
+from worker.store.jobs.seen_media import SeenMedia
 from worker.sync.jobs.listing import TYPES, Listing
 from worker.sync.jobs.paging import Position, Seen, begin
 from worker.sync.jobs.run import Step
@@ -53,8 +53,8 @@ class Backfill:
         return Step(after, store=lambda connection: self._write(job, connection, seen, now=now))
 
     def _write(self, job: Job, connection: Connection, seen: Seen, *, now: datetime) -> dict[str, int]:
-        library = Library(connection, self._listing.source)
-        rows = Notes(connection).add(job.id, seen.rows)
+        library = Inventory(connection, self._listing.source)
+        rows = SeenMedia(connection).add(job.id, seen.rows)
         new, changed = library.compare(rows)
         wanted = [*new, *changed]
         counted = {"listed": len(rows), "known": len(rows) - len(wanted), "requested": len(wanted)}
@@ -68,7 +68,7 @@ class Backfill:
         if job.parameters.get("dry_run"):
             return Step(checkpoint, done=True)
         with self._listing.store.reading() as connection:
-            library = Library(connection, self._listing.source)
+            library = Inventory(connection, self._listing.source)
             left = library.unfetched(KIND)
             dead = library.dead(KIND, since=job.created_at)
 
@@ -80,7 +80,7 @@ class Backfill:
 
     def _fetched(self, job: Job, connection: Connection, *, more: int = 0) -> dict[str, int]:
         """What was fetched since the last step, of all that was requested and `more`."""
-        library = Library(connection, self._listing.source)
+        library = Inventory(connection, self._listing.source)
         left = library.unfetched(KIND) + library.dead(KIND, since=job.created_at)
         return {"fetched": max(0, job.counters.get("requested", 0) + more - left - job.counters.get("fetched", 0))}
 

@@ -12,9 +12,9 @@ from worker import logs
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnreadableError
 from worker.core.listing import Page, read_page
 from worker.store import Store
-from worker.store.jobs.inventory import Library
-from worker.store.rate_limit import Quota, Slot
-from worker.sync.fetch import hold_back
+from worker.store.jobs.inventory import Inventory
+from worker.store.rate_limit import RateLimiter, Slot
+from worker.sync.fetch import back_off
 from worker.sync.jobs.paging import PagingError, Position, Seen, advance, match, restart
 from worker.sync.jobs.run import JobRefusedError, Step
 from worker.sync.rate_limit import next_slot
@@ -85,7 +85,7 @@ class Listing:
     def rest(self, checkpoint: dict[str, Any], reason: str) -> Step | None:
         """A pause, where enough media are waiting to be fetched."""
         with self.store.reading() as connection:
-            enough = Library(connection, self.source).unfetched(reason, limit=_ENOUGH) >= _ENOUGH
+            enough = Inventory(connection, self.source).unfetched(reason, limit=_ENOUGH) >= _ENOUGH
         return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
 
     def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | timedelta:
@@ -96,10 +96,10 @@ class Listing:
         try:
             answer = ask()
         except (VodThrottledError, VodCredentialsError) as error:
-            hold_back(self.store, self.bucket, _OPERATION, error, STANDARD)
+            back_off(self.store, self.bucket, _OPERATION, error, STANDARD)
             raise
         if slot.probing:
-            self.store.transact(lambda connection: Quota(connection).release(self.bucket, _OPERATION))
+            self.store.transact(lambda connection: RateLimiter(connection).release(self.bucket, _OPERATION))
         page = read_page(answer)
         # Something before VOD may answer in its place, with an object of its own; that is not an empty page.
         if page.total is None and not isinstance(answer.get("MediaList"), list):

@@ -10,11 +10,11 @@ from sqlalchemy import Connection
 
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.core.media import BATCH_LIMIT, Answer
-from worker.store.jobs.inventory import Library
+from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job, Jobs
-from worker.store.jobs.seen_media import Notes
-from worker.store.rate_limit import Quota, Slot
-from worker.sync.fetch import OPERATION, call, departing, hold_back
+from worker.store.jobs.seen_media import SeenMedia
+from worker.store.rate_limit import RateLimiter, Slot
+from worker.sync.fetch import OPERATION, back_off, call, departing
 from worker.sync.jobs.listing import TYPES, Listing
 from worker.sync.jobs.paging import Position, Seen, begin
 from worker.sync.jobs.run import JobRefusedError, Step
@@ -96,9 +96,9 @@ class Reconcile:
     def _write(
         self, job: Job, connection: Connection, seen: Seen, checkpoint: dict[str, Any], after: dict[str, Any], now: datetime
     ) -> Mapping[str, int]:
-        library = Library(connection, self._listing.source)
+        library = Inventory(connection, self._listing.source)
         full = checkpoint["since"] is None
-        rows = Notes(connection).add(job.id, seen.rows)
+        rows = SeenMedia(connection).add(job.id, seen.rows)
         new, changed = library.compare(rows, forbidden=full, modified=not full)
         if not job.parameters.get("dry_run"):
             library.request([*new, *changed], KIND, now=now)
@@ -111,7 +111,7 @@ class Reconcile:
         if isinstance(total, Step):
             return total
         with self._listing.store.reading() as connection:
-            held = Library(connection, self._listing.source).held()
+            held = Inventory(connection, self._listing.source).held()
         if job.parameters.get("dry_run"):
             held += job.counters.get("missed", 0)
         return Step(_full(checkpoint["examples"]) if held > total else checkpoint | {"phase": "fetch"})
@@ -120,11 +120,11 @@ class Reconcile:
         """What we hold, and no page of the listing showed, in whatever order it came."""
         after = checkpoint.get("compared", "")
         with self._listing.store.reading() as connection:
-            last = Library(connection, self._listing.source).last_held(after, _PAGE)
+            last = Inventory(connection, self._listing.source).last_held(after, _PAGE)
         following = checkpoint | ({"phase": "ask"} if last is None else {"compared": last})
 
         def write(connection: Connection) -> Mapping[str, int]:
-            library = Library(connection, self._listing.source)
+            library = Inventory(connection, self._listing.source)
             if not after:
                 library.clear()
             return {"suspected": library.suspect(job.id, after, last, before=job.created_at)}
@@ -136,7 +136,7 @@ class Reconcile:
         listing = self._listing
         limit = checkpoint.get("limit", BATCH_LIMIT)
         with listing.store.reading() as connection:
-            media_ids = Library(connection, listing.source).unasked(limit)
+            media_ids = Inventory(connection, listing.source).unasked(limit)
         if not media_ids:
             return Step(checkpoint | {"phase": "mark"})
         bucket, rate = self._policy.bucket or listing.source, self._policy.calls_per_second
@@ -149,7 +149,7 @@ class Reconcile:
             with departing(listing.vod, slot, late):
                 answer = call(listing.vod, media_ids, [])
         except (VodThrottledError, VodCredentialsError) as error:
-            hold_back(listing.store, bucket, OPERATION, error, self._policy)
+            back_off(listing.store, bucket, OPERATION, error, self._policy)
             raise
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound":
@@ -170,8 +170,8 @@ class Reconcile:
 
         def hear(connection: Connection) -> Mapping[str, int]:
             if slot.probing:
-                Quota(connection).release(bucket, OPERATION)
-            Quota(connection).correct(bucket, OPERATION, late)
+                RateLimiter(connection).release(bucket, OPERATION)
+            RateLimiter(connection).adjust_started(bucket, OPERATION, late)
             return self._hear(job, connection, answer, media_ids, checkpoint, after, now)
 
         return Step(after, hear)
@@ -186,7 +186,7 @@ class Reconcile:
         after: dict[str, Any],
         now: datetime,
     ) -> Mapping[str, int]:
-        library = Library(connection, self._listing.source)
+        library = Inventory(connection, self._listing.source)
         gone = answer.missing & set(media_ids)
         library.confirm(gone)
         there = set(media_ids) - gone
@@ -198,7 +198,7 @@ class Reconcile:
 
     def _mark(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         with self._listing.store.reading() as connection:
-            library = Library(connection, self._listing.source)
+            library = Inventory(connection, self._listing.source)
             gone, held = library.gone(), library.held()
         if not gone or job.parameters.get("dry_run"):
             return Step(checkpoint | {"phase": "fetch"})
@@ -210,16 +210,16 @@ class Reconcile:
                 f"as {such_as}; none was marked as deleted. If that is right: vodsync reconcile --full --allow-mass-delete"
             )
         asked_at = datetime.fromisoformat(checkpoint["asked_at"])
-        return Step(checkpoint, store=lambda connection: self._bury(connection, asked_at))
+        return Step(checkpoint, store=lambda connection: self._mark_deleted(connection, asked_at))
 
-    def _bury(self, connection: Connection, asked_at: datetime) -> Mapping[str, int]:
-        library = Library(connection, self._listing.source, announce=self._policy.announce)
-        return {"deleted": len(library.bury(_GROUP, observed_at=asked_at))}
+    def _mark_deleted(self, connection: Connection, asked_at: datetime) -> Mapping[str, int]:
+        library = Inventory(connection, self._listing.source, announce=self._policy.announce)
+        return {"deleted": len(library.mark_deleted(_GROUP, observed_at=asked_at))}
 
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
         """Wait until what was missed or changed is there; before the count, because media on their way would hide deleted ones."""
         with self._listing.store.reading() as connection:
-            library = Library(connection, self._listing.source)
+            library = Inventory(connection, self._listing.source)
             left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
             dead = library.dead(KIND, since=job.created_at)
         wanted = job.counters.get("missed", 0) + job.counters.get("changed", 0)

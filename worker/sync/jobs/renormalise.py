@@ -10,7 +10,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
-from worker.store.catalogue.rederive import Compared, Derivation, count_answers
+from worker.store.catalogue.rederive import Comparison, Rederivation, count_answers
 from worker.store.jobs.job_rows import Job
 from worker.sync.jobs.run import Step
 
@@ -37,7 +37,7 @@ class Renormalise:
         total = self._total() if job.checkpoint is None else {}
 
         def write(connection: Connection) -> Mapping[str, int]:
-            changed = Derivation(connection, self._source, announce=self._announce).repair(compared.differences, now=now)
+            changed = Rederivation(connection, self._source, announce=self._announce).repair(compared.differences, now=now)
             return {"read": compared.read, "changed": changed} | total
 
         return Step({"media_id": compared.last or after}, write, done=compared.read < _BATCH)
@@ -60,9 +60,9 @@ def preview(store: Store, source: str) -> Iterator[dict[str, int]]:
         after = compared.last if compared.read == _BATCH else None
 
 
-def _compare(store: Store, source: str, after: str) -> Compared:
+def _compare(store: Store, source: str, after: str) -> Comparison:
     with store.reading() as connection:
-        compared = Derivation(connection, source).compare(after, limit=_BATCH)
+        compared = Rederivation(connection, source).compare(after, limit=_BATCH)
     for media_id in compared.unknown:
         log.warning("stored answer is no medium", source=source, media_id=media_id)
     return compared

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.store import Store
-from worker.store.inbox.notification_log import Recorded, Which
+from worker.store.inbox.notification_log import NotificationFilter, NotificationLog
 from worker.store.inbox.sync_requests import MANUAL, Inbox, Request
 from worker.store.jobs.job_rows import Job
 from worker.sync.jobs.run import Step
@@ -53,13 +53,13 @@ class Replay:
         return Step(checkpoint | {"id": handled.last}, write, done=handled.last >= until)
 
 
-def parameters(which: Which) -> dict[str, Any]:
+def parameters(which: NotificationFilter) -> dict[str, Any]:
     """What the job is started with."""
     times = {name: value.isoformat() if value else None for name, value in (("since", which.since), ("until", which.until))}
     return times | {"event_type": which.event_type, "media_id": which.media_id}
 
 
-def preview(store: Store, source: str, which: Which) -> Iterator[dict[str, int]]:
+def preview(store: Store, source: str, which: NotificationFilter) -> Iterator[dict[str, int]]:
     """What a job would count, step by step. Writes nothing. Raises StoreUnavailable."""
     reached, until = 0, _newest(store)
     while True:
@@ -72,12 +72,12 @@ def preview(store: Store, source: str, which: Which) -> Iterator[dict[str, int]]
 
 def _newest(store: Store) -> int:
     with store.reading() as connection:
-        return Recorded(connection).newest()
+        return NotificationLog(connection).newest()
 
 
-def _handle(store: Store, source: str, which: Which, *, after: int, until: int) -> _Handled:
+def _handle(store: Store, source: str, which: NotificationFilter, *, after: int, until: int) -> _Handled:
     with store.reading() as connection:
-        page = Recorded(connection).page(source, which, after=after, until=until)
+        page = NotificationLog(connection).page(source, which, after=after, until=until)
     matched, media_ids = 0, dict[str, None]()
     for number, body in page.found:
         try:
@@ -96,6 +96,6 @@ def _handle(store: Store, source: str, which: Which, *, after: int, until: int) 
     return _Handled(until if page.last is None else page.last, matched, list(media_ids))
 
 
-def _which(parameters: Mapping[str, Any]) -> Which:
+def _which(parameters: Mapping[str, Any]) -> NotificationFilter:
     since, until = (datetime.fromisoformat(said) if (said := parameters.get(name)) else None for name in ("since", "until"))
-    return Which(since, until, parameters.get("event_type"), parameters.get("media_id"))
+    return NotificationFilter(since, until, parameters.get("event_type"), parameters.get("media_id"))
