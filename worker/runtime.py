@@ -16,7 +16,7 @@ from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
-from worker.sync.drain import Gates, Lane
+from worker.sync.drain import ConcurrencyLimits, SourceContext
 from worker.sync.jobs import backfill, reconcile, renormalise, replay
 from worker.sync.jobs.backfill import Backfill
 from worker.sync.jobs.listing import Listing
@@ -45,7 +45,7 @@ class Runtime:
         #: Set once the process is asked to stop; loops end at their next step.
         self.stopping = threading.Event()
         #: Between this process's pool and its sources; made by the worker, which knows how many threads it has.
-        self.gates: Gates = {}
+        self.concurrency_limits: ConcurrencyLimits = {}
         #: Whether this process collects what VOD wrote to queues; a worker's flag.
         self.collecting = False
 
@@ -68,27 +68,27 @@ class Runtime:
         return self.require_credentials()
 
     @cached_property
-    def lanes(self) -> dict[str, Lane]:
+    def source_contexts(self) -> dict[str, SourceContext]:
         """The sources that this process can serve. Raises ConfigurationError where there is none."""
         for name, why in self.unserved.items():
             log.error("source is not served", source=name, error=f"{why}; then start this worker again")
         from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
 
         served = {name: source for name, source in self.sources.items() if name not in self.unserved}
-        return {name: Lane(name, Client(source), self.policy(name)) for name, source in served.items()}
+        return {name: SourceContext(name, Client(source), self.policy(name)) for name, source in served.items()}
 
     @cached_property
     def kinds(self) -> Kinds:
         """The long runs that this process can work on, by source and name."""
         kinds: dict[tuple[str, str], Kind] = {}
-        for name, lane in self.lanes.items():
+        for name, source_context in self.source_contexts.items():
             rate = self.sources[name].search_qps
-            bucket = lane.policy.bucket or name
-            listing = Listing(self.store, lane.vod, name, bucket, rate, sleep=self.stopping.wait)
+            bucket = source_context.policy.bucket or name
+            listing = Listing(self.store, source_context.vod, name, bucket, rate, sleep=self.stopping.wait)
             kinds[name, backfill.KIND] = Backfill(listing)
             most = self.settings.most_deleted_percent
-            kinds[name, reconcile.KIND] = Reconcile(listing, lane.policy, most_deleted_percent=most)
-            kinds[name, renormalise.KIND] = Renormalise(self.store, name, announce=lane.policy.announce)
+            kinds[name, reconcile.KIND] = Reconcile(listing, source_context.policy, most_deleted_percent=most)
+            kinds[name, renormalise.KIND] = Renormalise(self.store, name, announce=source_context.policy.announce)
             kinds[name, replay.KIND] = Replay(self.store, name)
         return kinds
 

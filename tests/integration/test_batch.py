@@ -28,8 +28,8 @@ from worker.store.inbox.sync_requests import BACKFILL, LIVE
 from worker.store.installation_health import installation_health
 from worker.store.rate_limit import RateLimiter
 from worker.store.tables import media, quota, sync_request
-from worker.sync.batch import Report, sync_batch
-from worker.sync.drain import Lane, gates, work_off
+from worker.sync.batch import BatchResult, sync_batch
+from worker.sync.drain import SourceContext, concurrency_limits, drain
 from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
 
@@ -41,7 +41,7 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, policy: Policy = POLICY) -> Report:
+def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, policy: Policy = POLICY) -> BatchResult:
     return sync_batch(store, vod, now=now, policy=policy)
 
 
@@ -412,12 +412,12 @@ def test_a_call_that_leaves_late_is_counted_where_it_leaves(
 def test_the_quota_holds_for_workers_together(store: Store) -> None:
     vod = FakeVod()
     request(store, *(f"m{number:03}" for number in range(60)))
-    lanes = {"default": Lane("default", vod, Policy(limit=1, linger=0 * SECOND, calls_per_second=50))}
+    source_contexts = {"default": SourceContext("default", vod, Policy(limit=1, linger=0 * SECOND, calls_per_second=50))}
     started = time.monotonic()
     stopping = threading.Event()
 
     def work() -> None:
-        work_off(store, lanes, now=runtime.now, stopping=stopping, most=1000, longest=60 * SECOND)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, most=1000, longest=60 * SECOND)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -434,7 +434,7 @@ def test_work_goes_on_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
     vod.put(*(element(f"m{number:02}") for number in range(45)))
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 
-    worked = work_off(store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event())
+    worked = drain(store, {"default": SourceContext("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event())
 
     assert [len(call) for call in vod.calls] == [20, 20, 5]
     assert (worked.batches, worked.more_waiting) == (3, False)
@@ -445,8 +445,12 @@ def test_a_full_batch_has_others_called_beside_it(store: Store, vod: FakeVod) ->
     vod.during_call = lambda: rung.append(0)
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 
-    work_off(
-        store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), ring=lambda: rung.append(1)
+    drain(
+        store,
+        {"default": SourceContext("default", vod, POLICY)},
+        now=runtime.now,
+        stopping=threading.Event(),
+        ring=lambda: rung.append(1),
     )
 
     # Before each call of a full batch.
@@ -468,7 +472,7 @@ def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod) 
 def test_work_yields_after_its_share(store: Store, vod: FakeVod) -> None:
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 
-    worked = work_off(store, {"default": Lane("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), most=2)
+    worked = drain(store, {"default": SourceContext("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), most=2)
 
     assert (worked.batches, worked.more_waiting) == (2, True)
 
@@ -479,12 +483,12 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
     well.put(element("w"))
     answered = threading.Event()
     silent.during_call = lambda: answered.wait(20) and None
-    lanes = {"silent": Lane("silent", silent, POLICY), "well": Lane("well", well, POLICY)}
-    narrow, stopping = gates(lanes, threads=3), threading.Event()
+    source_contexts = {"silent": SourceContext("silent", silent, POLICY), "well": SourceContext("well", well, POLICY)}
+    narrow, stopping = concurrency_limits(source_contexts, threads=3), threading.Event()
     request(store, *silent.media, source="silent", now=runtime.now() - SECOND)
 
     def work() -> None:
-        work_off(store, lanes, now=runtime.now, stopping=stopping, narrow=narrow)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -511,12 +515,12 @@ def test_who_comes_behind_a_call_that_is_not_answered_begins_with_the_other_sour
     served, answered = threading.Event(), threading.Event()
     silent.during_call = lambda: answered.wait(20) and None
     well.during_call = served.set
-    lanes = {"silent": Lane("silent", silent, POLICY), "well": Lane("well", well, POLICY)}
-    narrow, stopping = gates(lanes, threads=2), threading.Event()
+    source_contexts = {"silent": SourceContext("silent", silent, POLICY), "well": SourceContext("well", well, POLICY)}
+    narrow, stopping = concurrency_limits(source_contexts, threads=2), threading.Event()
     threads: list[threading.Thread] = []
 
     def work() -> None:
-        work_off(store, lanes, now=runtime.now, stopping=stopping, narrow=narrow, ring=ring)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow, ring=ring)
 
     def ring() -> None:
         if len(threads) < 2:
@@ -537,20 +541,20 @@ def test_who_comes_behind_a_call_that_is_not_answered_begins_with_the_other_sour
 
 
 def test_a_source_alone_has_every_thread() -> None:
-    assert gates(["only"], threads=4) == {}
+    assert concurrency_limits(["only"], threads=4) == {}
 
 
 def test_a_gate_is_open_again_after_a_failure(store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch) -> None:
-    lanes = {name: Lane(name, vod, POLICY) for name in ("a", "b")}
-    narrow = gates(lanes, threads=2)
+    source_contexts = {name: SourceContext(name, vod, POLICY) for name in ("a", "b")}
+    narrow = concurrency_limits(source_contexts, threads=2)
     vod.put(element("m"))
     request(store, "m", source="a", now=runtime.now() - SECOND)
     with monkeypatch.context() as patched:
         patched.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone")))
         with pytest.raises(StoreUnavailableError):
-            work_off(store, lanes, now=runtime.now, stopping=threading.Event(), narrow=narrow)
+            drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), narrow=narrow)
 
-    worked = work_off(store, lanes, now=runtime.now, stopping=threading.Event(), narrow=narrow)
+    worked = drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), narrow=narrow)
 
     assert worked.batches == 1
 

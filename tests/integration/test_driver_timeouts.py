@@ -173,16 +173,16 @@ def test_a_file_that_is_not_analysed_yet_is_asked_for_again_and_then_followed_un
     notify(here.store, "a", event="FileUploadComplete")
 
     here.run()
-    lanes = [here.owed()[0].priority]
+    source_contexts = [here.owed()[0].priority]
     for _ in range(6):
         here.now = here.owed()[0].available_at + SECOND
         here.run()
-        lanes.append(here.owed()[0].priority)
+        source_contexts.append(here.owed()[0].priority)
     here.vod.put(element("a"))
     here.now = here.owed()[0].available_at + SECOND
     here.run()
 
-    assert lanes == [LIVE] * 5 + [BACKFILL] * 2
+    assert source_contexts == [LIVE] * 5 + [BACKFILL] * 2
     assert here.owed() == []
     assert len(here.rows(mezzanine)) == 1
 

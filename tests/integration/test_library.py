@@ -20,7 +20,7 @@ from worker.store.tables import media, suspect, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.jobs.backfill import Backfill
 from worker.sync.jobs.listing import Listing
-from worker.sync.jobs.paging import Position, Seen
+from worker.sync.jobs.paging import Cursor, PageResult
 from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
@@ -277,12 +277,12 @@ def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Heartbeats,
 
 def test_a_token_that_has_expired_begins_its_window_again(workers: Heartbeats) -> None:
     listing = Listing(workers.store, workers.vod, "default", "default", 10_000, sleep=lambda seconds: None)
-    position = Position(low=NOON - timedelta(days=1), high=NOON, page=61, scrolling=True, token="old")
+    position = Cursor(low=NOON - timedelta(days=1), high=NOON, page=61, scrolling=True, token="old")
     workers.vod.fail(VodRefusedError("too old", code="InvalidScrollToken.Expired", status=400))
 
     seen = listing.page("video", position)
 
-    assert isinstance(seen, Seen)
+    assert isinstance(seen, PageResult)
     assert seen.rows == ()
     assert (seen.position.page, seen.position.token, seen.position.scrolling, seen.position.restarts) == (1, None, True, 1)
 

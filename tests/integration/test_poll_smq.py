@@ -14,7 +14,7 @@ from tests.builders import NOON, body, notify
 from worker.core.errors import StoreUnavailableError, VodRefusedError
 from worker.store import Store
 from worker.store.tables import notification, sync_request
-from worker.sync.poll_smq import Collected, Memory, collect
+from worker.sync.poll_smq import Collected, RedeliveryCounter, collect
 from worker.vod.smq_xml import Message
 
 ATTEMPTS = 3
@@ -49,7 +49,7 @@ class House:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.memory = Memory()
+        self.memory = RedeliveryCounter()
         self.rung = 0
 
     def collect(self, shelf: Shelf) -> Collected:
@@ -188,7 +188,7 @@ def test_messages_without_an_id_are_counted_apart(house: House) -> None:
 
 def test_only_so_many_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sync.poll_smq._REMEMBERED", 2)
-    memory = Memory()
+    memory = RedeliveryCounter()
     a, b, c = (Message(name, "H", "", False, 1) for name in "abc")
 
     for message in (a, b, a, c):

@@ -18,7 +18,7 @@ from worker.sync.publish_changes import announce, drop_old
 SECOND = timedelta(seconds=1)
 
 
-class Line:
+class ChangePublisher:
     """Takes what is sent; `breaks` at those media, and says nothing of `lost` ones although it took them."""
 
     def __init__(self, *, closed: bool = False, breaks: str = "", lost: str = "") -> None:
@@ -44,7 +44,7 @@ def save(store: Store, *media_ids: str, at: int = 0) -> None:
     store.transact(lambda connection: Catalogue(connection, announce=True).save("default", medias, observed_at=NOON + at * SECOND))
 
 
-def hand_over(store: Store, line: Line, *, holder: str = "us") -> int:
+def hand_over(store: Store, line: ChangePublisher, *, holder: str = "us") -> int:
     return announce(store, line, holder=holder, stopping=threading.Event())
 
 
@@ -64,7 +64,7 @@ def take(store: Store, holder: str, seconds: float = 60) -> bool:
 
 def test_what_arrived_is_forgotten(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = Line()
+    line = ChangePublisher()
 
     sent = [hand_over(store, line), hand_over(store, line)]
 
@@ -74,7 +74,7 @@ def test_what_arrived_is_forgotten(store: Store) -> None:
 
 def test_a_line_that_breaks_keeps_the_rest_for_later_in_order(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = Line(breaks="b")
+    line = ChangePublisher(breaks="b")
 
     with pytest.raises(ConnectionError):
         hand_over(store, line)
@@ -88,7 +88,7 @@ def test_a_line_that_breaks_keeps_the_rest_for_later_in_order(store: Store) -> N
 
 def test_what_may_not_have_arrived_is_sent_again(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = Line(lost="b")
+    line = ChangePublisher(lost="b")
 
     with pytest.raises(TimeoutError):
         hand_over(store, line)
@@ -102,24 +102,24 @@ def test_one_that_cannot_reach_the_broker_leaves_the_lease_to_others(store: Stor
     save(store, "a")
 
     with pytest.raises(ConnectionError):
-        hand_over(store, Line(closed=True), holder="cut off")
+        hand_over(store, ChangePublisher(closed=True), holder="cut off")
 
-    assert hand_over(store, Line(), holder="another") == 1
+    assert hand_over(store, ChangePublisher(), holder="another") == 1
 
 
 def test_one_whose_line_broke_gives_the_lease_back(store: Store) -> None:
     save(store, "a")
 
     with pytest.raises(ConnectionError):
-        hand_over(store, Line(breaks="a"), holder="cut off")
+        hand_over(store, ChangePublisher(breaks="a"), holder="cut off")
 
-    assert hand_over(store, Line(), holder="another") == 1
+    assert hand_over(store, ChangePublisher(), holder="another") == 1
 
 
 def test_nobody_sends_while_another_is_at_it(store: Store) -> None:
     save(store, "a")
     take(store, "another")
-    line = Line()
+    line = ChangePublisher()
 
     assert hand_over(store, line) == 0
     assert (line.taken, waiting(store)) == ([], ["a"])
@@ -130,7 +130,7 @@ def test_the_lease_of_one_that_was_killed_ends_by_itself(store: Store) -> None:
     take(store, "killed", seconds=0.3)
     time.sleep(0.4)
 
-    assert hand_over(store, Line()) == 1
+    assert hand_over(store, ChangePublisher()) == 1
 
 
 def test_a_lease_is_its_holders_alone_until_given_back(store: Store) -> None:
@@ -160,7 +160,7 @@ def test_one_that_is_asked_to_stop_sends_no_more(store: Store) -> None:
     save(store, "a", "b")
     stopping = threading.Event()
 
-    class Last(Line):
+    class Last(ChangePublisher):
         def send(self, change: Change) -> None:
             super().send(change)
             stopping.set()
@@ -179,7 +179,7 @@ def test_a_change_that_comes_meanwhile_with_a_lower_id_is_not_swept_away(store: 
     Catalogue(late, announce=True).save("default", [clip("late")], observed_at=NOON)
     save(store, "b")
 
-    class Meanwhile(Line):
+    class Meanwhile(ChangePublisher):
         def send(self, change: Change) -> None:
             super().send(change)
             if transaction.is_active:

@@ -15,7 +15,7 @@ from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
 from worker.sync.retry_policy import Policy
-from worker.sync.verify import Live, look_live
+from worker.sync.verify import Comparison, compare_with_vod
 from worker.sync.video_info import look_up
 from worker.vod.testing import FakeVod
 
@@ -41,11 +41,11 @@ def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, policy: Policy
     return changed
 
 
-def live(store: Store, vod: FakeVod, media_id: str = "a", *, policy: Policy = KEEPING) -> Live:
-    return look_live(store, vod, "default", media_id, policy=policy)
+def live(store: Store, vod: FakeVod, media_id: str = "a", *, policy: Policy = KEEPING) -> Comparison:
+    return compare_with_vod(store, vod, "default", media_id, policy=policy)
 
 
-def differing(found: Live) -> dict[str, tuple[Any, Any]]:
+def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
     return {each.field: (each.stored, each.at_vod) for each in found.differences}
 
 

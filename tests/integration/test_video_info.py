@@ -26,7 +26,7 @@ from worker.store.inbox.video_info_queue import RetryAt, VideoInfoQueue
 from worker.store.rate_limit import RateLimiter, Slot
 from worker.store.tables import media, video_info
 from worker.sync.batch import sync_batch
-from worker.sync.drain import Lane, look_up_all, work_off
+from worker.sync.drain import SourceContext, drain, look_up_all
 from worker.sync.retry_policy import Policy
 from worker.sync.video_info import LookedUp, look_up
 from worker.vod.testing import FakeVod
@@ -67,9 +67,9 @@ def known(store: Store) -> dict[str, tuple[str | None, str | None]]:
 def test_a_batch_owes_what_only_the_single_video_operation_knows(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"), element("b"))
     notify(store, "a", "b", "unknown", now=runtime.now())
-    lane = Lane("default", vod, POLICY)
+    lane = SourceContext("default", vod, POLICY)
 
-    work_off(store, {"default": lane}, now=runtime.now, stopping=threading.Event())
+    drain(store, {"default": lane}, now=runtime.now, stopping=threading.Event())
     told = lane.owing.is_set()
     after_the_batch = known(store)
     look_up_all(store, lane, now=runtime.now, stopping=threading.Event())

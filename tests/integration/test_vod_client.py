@@ -373,12 +373,12 @@ def test_sources_without_keys_are_named_and_only_refused_where_no_other_one_has_
     Path("vodsync.toml").write_text(f"[sources.shy]\n[sources.well]\n{keys}")
     here = Runtime(settings.load(environ={}))
 
-    assert list(here.lanes) == ["well"]
+    assert list(here.source_contexts) == ["well"]
     assert "ALIBABA_CLOUD_ACCESS_KEY_ID" in here.unserved["shy"]
     with pytest.raises(ConfigurationError, match="source shy"):
         here.require_credentials("shy")
     with pytest.raises(ConfigurationError, match="source default"):
-        _ = Runtime(settings.load(config=Path(os.devnull), environ={})).lanes
+        _ = Runtime(settings.load(config=Path(os.devnull), environ={})).source_contexts
 
 
 def test_half_a_pair_of_keys_is_refused_whatever_the_others_have() -> None:
@@ -386,4 +386,4 @@ def test_half_a_pair_of_keys_is_refused_whatever_the_others_have() -> None:
     Path("vodsync.toml").write_text(f"[sources.half]\naccess_key_id = 'id'\n[sources.well]\n{keys}")
 
     with pytest.raises(ConfigurationError, match="source half"):
-        _ = Runtime(settings.load(environ={})).lanes
+        _ = Runtime(settings.load(environ={})).source_contexts

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.listing import MAX_PAGED_ROWS, PAGE_ROWS, ListedMedia, Page
-from worker.sync.jobs.paging import INDEXED, PagingError, Position, advance, begin, match, restart
+from worker.sync.jobs.paging import INDEXED, Cursor, PagingError, begin, match, next_cursor, restart
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -39,7 +39,7 @@ class Listing:
     def __post_init__(self) -> None:
         self.rows = [ListedMedia(f"m{index}", START + timedelta(seconds=second), None) for index, second in enumerate(self.seconds)]
 
-    def page(self, position: Position) -> Page:
+    def page(self, position: Cursor) -> Page:
         self.calls += 1
         assert position.page * PAGE_ROWS <= MAX_PAGED_ROWS or position.token
         assert (position.token is not None) <= position.scrolling
@@ -65,8 +65,8 @@ def walk(
     """Every id in the order in which the walk gave it; the position is read back from JSON before each page."""
     position, ids = begin(None, None, now=now + INDEXED), []
     while not position.over:
-        position = Position.from_json(json.loads(json.dumps(position.as_json())))
-        seen = advance(position, listing.page(position))
+        position = Cursor.from_json(json.loads(json.dumps(position.as_json())))
+        seen = next_cursor(position, listing.page(position))
         ids += [row.media_id for row in seen.rows]
         position = seen.position
         meanwhile(listing.calls)
@@ -142,7 +142,7 @@ def test_a_library_from_which_somebody_deletes_all_the_time_is_walked_through() 
 
 
 def test_a_token_that_is_refused_begins_the_window_again_a_few_times() -> None:
-    scrolling = Position(START, START, page=60, token="expired", scrolling=True)
+    scrolling = Cursor(START, START, page=60, token="expired", scrolling=True)
 
     again = restart(scrolling)
     for _ in range(4):

@@ -113,7 +113,7 @@ def work(
     from worker.queue.beat import Scheduler
     from worker.queue.worker_process import Worker
 
-    if len(here.lanes) > 1:
+    if len(here.source_contexts) > 1:
         # One thread could wait for one source's VOD while the others have work.
         concurrency = max(2, concurrency)
     worker = Worker(

@@ -70,7 +70,7 @@ def _keep_our_logging(**_: Any) -> None:
 def _refuse_a_bad_start(**_: Any) -> None:
     # Celery logs exceptions of a signal and goes on; only SystemExit stops the start.
     try:
-        _ = runtime.current().lanes
+        _ = runtime.current().source_contexts
         runtime.current().require_schema(waiting=True)
     except VodsyncError as error:
         raise runtime.refusal(error) from None

@@ -7,7 +7,7 @@ from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
 from worker.store.installation_health import backlog
-from worker.sync.drain import Worked, look_up_all, work_off
+from worker.sync.drain import DrainResult, drain, look_up_all
 
 log = logs.get(__name__)
 
@@ -33,18 +33,20 @@ def sweep() -> None:
         doorbell().ring()
 
 
-def work(source: str | None = None) -> Worked:
+def work(source: str | None = None) -> DrainResult:
     """One wake-up's worth, or a thread's that serves only `source`.
 
     A database that is away is no error: the leases give everything back.
     """
     here = runtime.current()
-    lanes, narrow = (here.lanes, here.gates) if source is None else ({source: here.lanes[source]}, {})
+    source_contexts, narrow = (
+        (here.source_contexts, here.concurrency_limits) if source is None else ({source: here.source_contexts[source]}, {})
+    )
     try:
-        worked = work_off(here.store, lanes, now=runtime.now, stopping=here.stopping, ring=doorbell().ring, narrow=narrow)
+        worked = drain(here.store, source_contexts, now=runtime.now, stopping=here.stopping, ring=doorbell().ring, narrow=narrow)
     except StoreUnavailableError as error:
         log.warning("work postponed", error=str(error))
-        return Worked()
+        return DrainResult()
     if worked.batches:
         here.claimed_at = runtime.now()
     return worked
@@ -54,6 +56,6 @@ def look_up(source: str) -> None:
     """What the single-video operation is still to be asked for."""
     here = runtime.current()
     try:
-        look_up_all(here.store, here.lanes[source], now=runtime.now, stopping=here.stopping)
+        look_up_all(here.store, here.source_contexts[source], now=runtime.now, stopping=here.stopping)
     except StoreUnavailableError as error:
         log.warning("look-ups postponed", source=source, error=str(error))

@@ -34,7 +34,7 @@ _SLOW = 5.0
 
 
 @dataclass(slots=True)
-class Report:
+class BatchResult:
     """What became of one batch, in media. `wait`: nothing was claimed, but it is worth coming back after that."""
 
     claimed: int = 0
@@ -50,11 +50,11 @@ class Report:
     #: The media that were saved.
     media_ids: list[str] = field(default_factory=list)
 
-    def and_also(self, other: Report) -> Report:
+    def merged_with(self, other: BatchResult) -> BatchResult:
         """What became of two parts of one batch."""
         counts = ("claimed", "saved", "changed", "missing", "deleted", "forbidden", "postponed", "dead")
         both = {name: getattr(self, name) + getattr(other, name) for name in counts}
-        return Report(**both, media_ids=self.media_ids + other.media_ids)
+        return BatchResult(**both, media_ids=self.media_ids + other.media_ids)
 
 
 def sync_batch(
@@ -67,7 +67,7 @@ def sync_batch(
     sleep: Callable[[float], object] = time.sleep,
     ring: Callable[[], object] = lambda: None,
     alone: bool = True,
-) -> Report:
+) -> BatchResult:
     """Fetch and store up to 20 due media of one source.
 
     Where there may well be more, or other sources (not `alone`), others are rung for before VOD is asked.
@@ -77,7 +77,7 @@ def sync_batch(
     """
     claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
     if claimed is None or isinstance(claimed, timedelta):
-        return Report(wait=claimed)
+        return BatchResult(wait=claimed)
     claim, slot = claimed
     if len(claim.requests) == policy.limit or not alone:
         # VOD takes its time: only calls beside each other use the whole rate, and no source waits for another one's answer.
@@ -119,7 +119,7 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
     return claim, slot
 
 
-def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> Report:
+def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:
     """Store what a claim brought; what the database does not take is halved until the culprit stands alone and pays an attempt."""
     began = time.monotonic()
     try:
@@ -135,18 +135,18 @@ def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy
         _keep(store, replace(claim, requests=half), fetched, now=now, policy=policy)
         for half in (claim.requests[:middle], claim.requests[middle:])
     )
-    return first.and_also(second)
+    return first.merged_with(second)
 
 
-def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> Report:
+def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
     inbox, catalogue, told = Inbox(connection), Catalogue(connection, announce=policy.announce), NotificationHistory(connection)
-    report = Report(claimed=len(claim.requests), calls=fetched.calls)
+    report = BatchResult(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
     if policy.video_info:
         medias = {media.media_id: _keys(media) & owed.keys() for answer, _ in fetched.answers for media in answer.media}
-        lanes = {media_id: min(owed[key].priority for key in keys) for media_id, keys in medias.items() if keys}
-        VideoInfoQueue(connection).enqueue(claim.source, lanes, now=now)
+        source_contexts = {media_id: min(owed[key].priority for key in keys) for media_id, keys in medias.items() if keys}
+        VideoInfoQueue(connection).enqueue(claim.source, source_contexts, now=now)
     if fetched.probing and not fetched.returned:
         if fetched.answers or fetched.refused:
             RateLimiter(connection).release(policy.bucket or claim.source, OPERATION)

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from worker.store import Store
-from worker.sync.batch import Report, sync_batch
+from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.retry_policy import Policy
 from worker.sync.video_info import look_up
 from worker.vod import Vod
@@ -20,7 +20,7 @@ _PATIENCE = timedelta(seconds=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Lane:
+class SourceContext:
     """One source, how it is asked, and how often."""
 
     source: str
@@ -30,7 +30,7 @@ class Lane:
     owing: threading.Event = field(default_factory=threading.Event)
 
 
-class Gate:
+class ConcurrencyLimit:
     """Lets `most` threads of a process into a source at the same time, and knows how many are `inside`."""
 
     def __init__(self, most: int) -> None:
@@ -51,52 +51,55 @@ class Gate:
 
 
 #: By source; those that nothing is said of take any number of threads.
-Gates = Mapping[str, Gate]
+ConcurrencyLimits = Mapping[str, ConcurrencyLimit]
 
 
-def gates(sources: Collection[str], *, threads: int) -> Gates:
+def concurrency_limits(sources: Collection[str], *, threads: int) -> ConcurrencyLimits:
     """Of several sources none gets all `threads` of a process, so that one whose VOD is slow does not keep the others waiting."""
     if len(sources) < 2:
         return {}
-    return {source: Gate(max(1, threads - 1)) for source in sources}
+    return {source: ConcurrencyLimit(max(1, threads - 1)) for source in sources}
 
 
 @dataclass(slots=True)
-class Worked:
+class DrainResult:
     """`more_waiting`: the work ended because of its bounds, not because nothing was due."""
 
     batches: int = 0
     more_waiting: bool = False
 
 
-def work_off(
+def drain(
     store: Store,
-    lanes: Mapping[str, Lane],
+    source_contexts: Mapping[str, SourceContext],
     *,
     now: Callable[[], datetime],
     stopping: threading.Event,
     ring: Callable[[], object] = lambda: None,
-    narrow: Gates = MappingProxyType({}),
+    narrow: ConcurrencyLimits = MappingProxyType({}),
     most: int = 10,
     longest: timedelta = timedelta(seconds=20),
-) -> Worked:
+) -> DrainResult:
     """Sync batches until nothing is due, `most` were synced, `longest` has passed or `stopping` is set.
 
     `ring` has another thread, here or elsewhere, do the same beside this one; it is called at each full batch, and at each at all
     where there are other sources. Those with the fewest threads inside come first. A lane whose gate in `narrow` lets nobody in is
     passed over: those inside go on until nothing is due there. Raises StoreUnavailable.
     """
-    worked = Worked()
+    worked = DrainResult()
     deadline = time.monotonic() + longest.total_seconds()
     while not stopping.is_set():
         waits: list[timedelta] = []
         before = worked.batches
-        for lane in sorted(lanes.values(), key=lambda lane: narrow[lane.source].inside if lane.source in narrow else 0):
-            gate = narrow.get(lane.source)
+        for source_context in sorted(
+            source_contexts.values(),
+            key=lambda source_context: narrow[source_context.source].inside if source_context.source in narrow else 0,
+        ):
+            gate = narrow.get(source_context.source)
             if gate is not None and not gate.enter():
                 continue
             try:
-                report = _sync(store, lane, now=now(), stopping=stopping, ring=ring, alone=len(lanes) == 1)
+                report = _sync(store, source_context, now=now(), stopping=stopping, ring=ring, alone=len(source_contexts) == 1)
             finally:
                 if gate is not None:
                     gate.leave()
@@ -115,18 +118,28 @@ def work_off(
     return worked
 
 
-def _sync(store: Store, lane: Lane, *, now: datetime, stopping: threading.Event, ring: Callable[[], object], alone: bool) -> Report:
-    source, policy, sleep = lane.source, lane.policy, stopping.wait
-    report = sync_batch(store, lane.vod, now=now, source=source, policy=policy, sleep=sleep, ring=ring, alone=alone)
-    if lane.policy.video_info and report.media_ids:
-        lane.owing.set()
+def _sync(
+    store: Store,
+    source_context: SourceContext,
+    *,
+    now: datetime,
+    stopping: threading.Event,
+    ring: Callable[[], object],
+    alone: bool,
+) -> BatchResult:
+    source, policy, sleep = source_context.source, source_context.policy, stopping.wait
+    report = sync_batch(store, source_context.vod, now=now, source=source, policy=policy, sleep=sleep, ring=ring, alone=alone)
+    if source_context.policy.video_info and report.media_ids:
+        source_context.owing.set()
     return report
 
 
-def look_up_all(store: Store, lane: Lane, *, now: Callable[[], datetime], stopping: threading.Event) -> None:
+def look_up_all(store: Store, source_context: SourceContext, *, now: Callable[[], datetime], stopping: threading.Event) -> None:
     """Make the look-ups that are owed until none can be made now. Raises StoreUnavailable."""
     while not stopping.is_set():
-        looked = look_up(store, lane.vod, now=now(), source=lane.source, policy=lane.policy, stopping=stopping)
+        looked = look_up(
+            store, source_context.vod, now=now(), source=source_context.source, policy=source_context.policy, stopping=stopping
+        )
         if looked.claimed:
             continue
         if looked.wait is None or looked.wait > _PATIENCE:

@@ -23,7 +23,7 @@ from worker.core.normalise import read_answer
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
-from worker.sync.rate_limit import next_slot
+from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import Policy
 from worker.vod import Vod
 
@@ -142,7 +142,7 @@ class Fetch:
     def _next_slot(self) -> Slot | None:
         """A slot for one more call of the same claim; None where that would take so long that the lease is better given back."""
         rate, patience = self._policy.calls_per_second, self._policy.lease / 10
-        slot = next_slot(self._store, self._bucket, OPERATION, per_second=rate, patience=patience, sleep=self._sleep)
+        slot = acquire(self._store, self._bucket, OPERATION, per_second=rate, patience=patience, sleep=self._sleep)
         return slot if isinstance(slot, Slot) else None
 
 

@@ -52,7 +52,7 @@ class Collected:
     undeleted: VodError | None = None
 
 
-class Memory:
+class RedeliveryCounter:
     """How often a message came that something is wrong with, by our own count: the queue's may stand still."""
 
     def __init__(self) -> None:
@@ -85,7 +85,7 @@ def collect(
     *,
     wait: int,
     max_attempts: int,
-    memory: Memory,
+    memory: RedeliveryCounter,
     now: Callable[[], datetime],
     ring: Callable[[], object],
 ) -> Collected:
@@ -115,7 +115,7 @@ def collect(
     return collected
 
 
-def _take(message: Message, source: str, max_attempts: int, memory: Memory, at: datetime) -> _Taken | None:
+def _take(message: Message, source: str, max_attempts: int, memory: RedeliveryCounter, at: datetime) -> _Taken | None:
     known = memory.count(message)
     last = max(message.dequeue_count, known + 1) >= max_attempts
     fields = {"source": source, "message_id": message.message_id, "dequeue_count": message.dequeue_count}
@@ -145,7 +145,7 @@ def _unread(message: Message, source: str, at: datetime) -> Delivery:
     return Delivery(source, digest, None, None, None, UNREADABLE, body, at)
 
 
-def _write(store: Store, taken: Sequence[_Taken], memory: Memory, at: datetime) -> tuple[list[_Taken], int]:
+def _write(store: Store, taken: Sequence[_Taken], memory: RedeliveryCounter, at: datetime) -> tuple[list[_Taken], int]:
     """Those that are committed, and how many notifications were new. Raises StoreUnavailable where none could be."""
     if not taken:
         return [], 0

@@ -26,7 +26,7 @@ _LEASE, _ENOUGH = timedelta(seconds=20), timedelta(seconds=5)
 _GROUP, _OLD = 200, 1000
 
 
-class Line(Protocol):
+class ChangePublisher(Protocol):
     """The way to whoever listens."""
 
     def open(self) -> None:
@@ -36,7 +36,7 @@ class Line(Protocol):
         """Returns once the change is in safe hands; raises where that is not certain."""
 
 
-def announce(store: Store, line: Line, *, holder: str, stopping: threading.Event) -> int:
+def announce(store: Store, line: ChangePublisher, *, holder: str, stopping: threading.Event) -> int:
     """Send the oldest changes, one by one, and delete those that arrived; gives how many those were.
 
     0 where none waits, or another process is at it. Where a process dies in between, or cannot delete, they are sent again, so one

@@ -9,7 +9,7 @@ from worker.store import Store
 from worker.store.rate_limit import RateLimiter, Slot
 
 
-def next_slot(
+def acquire(
     store: Store, bucket: str, operation: str, *, per_second: float, patience: timedelta, sleep: Callable[[float], object]
 ) -> Slot | timedelta:
     """Wait for a slot, whose own time may be a moment ahead; or say how long it would take where that exceeds `patience`."""

@@ -15,7 +15,7 @@ from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
 from worker.store.catalogue.media_view import Difference
 from worker.store.rate_limit import BATCH, RateLimiter
 from worker.sync.fetch import call
-from worker.sync.rate_limit import next_slot
+from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import Policy
 from worker.sync.video_info import CALLS_PER_SECOND, OPERATION, get_video_info
 from worker.vod import Vod
@@ -28,7 +28,7 @@ _ADDED = ("audit_status", "region_id")
 
 
 @dataclass(slots=True)
-class Live:
+class Comparison:
     """`stored` and `at_vod` are states; `stored` is None where there is no row."""
 
     source: str
@@ -42,9 +42,9 @@ class Live:
     error: str | None = None
 
 
-def look_live(
+def compare_with_vod(
     store: Store, vod: Vod, source: str, media_id: str, *, policy: Policy, sleep: Callable[[float], object] = time.sleep
-) -> Live:
+) -> Comparison:
     """Ask both operations, each with a slot of its quota, and compare; writes no medium.
 
     Raises VodError, also where the quota would take too long, and StoreUnavailable.
@@ -70,21 +70,21 @@ def look_live(
     return live
 
 
-def _compare(store: Store, source: str, media: Media, added: dict[str, str | None]) -> Live:
+def _compare(store: Store, source: str, media: Media, added: dict[str, str | None]) -> Comparison:
     with store.reading() as connection:
         record = media_view.find(connection, source, media.media_id) or {}
     stored = record.get("state")
     said = media_view.answered(media) | added | {"state": OK}
-    return Live(source, media.media_id, stored, OK, media_view.differences(record if stored else {}, said))
+    return Comparison(source, media.media_id, stored, OK, media_view.differences(record if stored else {}, said))
 
 
-def _absent(store: Store, source: str, media_id: str, at_vod: str) -> Live:
+def _absent(store: Store, source: str, media_id: str, at_vod: str) -> Comparison:
     with store.reading() as connection:
         record = media_view.find(connection, source, media_id) or {}
     stored = record.get("state")
     # What is deleted is unknown to VOD from then on.
     same = stored in (at_vod, None) or (at_vod == MISSING and stored == DELETED)
-    return Live(source, media_id, stored, at_vod, [] if same else [Difference("state", stored, at_vod)])
+    return Comparison(source, media_id, stored, at_vod, [] if same else [Difference("state", stored, at_vod)])
 
 
 def _ask(vod: Vod, media_id: str) -> Answer:
@@ -105,7 +105,7 @@ def _state(answer: Answer, media_id: str) -> str:
 
 
 def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float, sleep: Callable[[float], object]) -> None:
-    slot = next_slot(store, bucket, operation, per_second=per_second, patience=_PATIENCE, sleep=sleep)
+    slot = acquire(store, bucket, operation, per_second=per_second, patience=_PATIENCE, sleep=sleep)
     if isinstance(slot, timedelta):
         raise VodUnavailableError(_why(store, bucket, operation, slot))
     sleep(slot.wait.total_seconds())

@@ -40,7 +40,7 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
         super().__init__(parent, **options)
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
-        self._line = Line()
+        self._line = ChangePublisher()
         # Not the worker's name: in containers one process may have the name of another that was killed.
         self._holder = uuid.uuid4().hex
         self._fault: str | None = None
@@ -110,7 +110,7 @@ class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
         self._fault = fault
 
 
-class Line:
+class ChangePublisher:
     """A connection to the broker for one thread alone, kept while it works."""
 
     def __init__(self) -> None:

@@ -39,7 +39,7 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
     def start(self, parent: Any) -> None:
         here = runtime.current()
         self._pruner = Pruner(here.store, here.keep)
-        for source in here.lanes:
+        for source in here.source_contexts:
             # One for each source: none waits for another one's VOD.
             thread = threading.Thread(target=self._run, args=(source,), name=f"runner {source}", daemon=True)
             self._threads.append(thread)

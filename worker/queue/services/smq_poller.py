@@ -15,7 +15,7 @@ from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodEr
 from worker.queue.celery_app import app
 from worker.queue.wakeups import doorbell
 from worker.runtime import Runtime
-from worker.sync.poll_smq import Memory, collect
+from worker.sync.poll_smq import RedeliveryCounter, collect
 
 if TYPE_CHECKING:
     from worker.vod.smq import Queue
@@ -46,7 +46,7 @@ class Collecting:
         self._source = source
         self._queue = queue
         self._stopped = threading.Event()
-        self._memory = Memory()
+        self._memory = RedeliveryCounter()
         self._failures = 0
         self._refusals = 0
         self._complained: float | None = None

@@ -18,7 +18,7 @@ from worker.queue import tasks
 from worker.queue.celery_app import app
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.rate_limit import CREDENTIALS, RateLimiter
-from worker.sync.drain import gates
+from worker.sync.drain import concurrency_limits
 
 log = logs.get(__name__)
 
@@ -44,19 +44,19 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         here = runtime.current()
-        here.gates = gates(here.lanes, threads=parent.concurrency)
+        here.concurrency_limits = concurrency_limits(here.source_contexts, threads=parent.concurrency)
         self._start("heart", self._live)
-        for source, lane in here.lanes.items():
+        for source, source_context in here.source_contexts.items():
             self._start(f"sweeper {source}", partial(self._sweep, source))
-            if lane.policy.video_info:
+            if source_context.policy.video_info:
                 self._start(f"look-ups {source}", partial(self._look_up, source))
 
     def stop(self, parent: Any) -> None:
         here = runtime.current()
         here.stopping.set()
         self._stopped.set()
-        for lane in here.lanes.values():
-            lane.owing.set()
+        for source_context in here.source_contexts.values():
+            source_context.owing.set()
         deadline = time.monotonic() + _GRACE
         for thread in self._threads:
             thread.join(timeout=max(0, deadline - time.monotonic()))
@@ -90,7 +90,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
                 log.exception("sweep failed", source=source)
 
     def _look_up(self, source: str) -> None:
-        owing = runtime.current().lanes[source].owing
+        owing = runtime.current().source_contexts[source].owing
         while not self._stopped.is_set():
             # A batch of this process says at once that there is something to ask; what others left behind is found by the clock.
             owing.wait(_pause())
@@ -124,7 +124,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
 def _tell_credentials(connection: Connection, here: runtime.Runtime) -> None:
     """`status` is asked where nobody knows what credentials the workers find."""
     quota = RateLimiter(connection)
-    for source in here.lanes:
+    for source in here.source_contexts:
         quota.release(source, CREDENTIALS)
     for source, why in here.unserved.items():
         quota.record_error(source, CREDENTIALS, f"{why.removeprefix(f'source {source}: ')}; then start the workers again")

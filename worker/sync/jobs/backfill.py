@@ -11,7 +11,7 @@ from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job
 from worker.store.jobs.seen_media import SeenMedia
 from worker.sync.jobs.listing import TYPES, Listing
-from worker.sync.jobs.paging import Position, Seen, begin
+from worker.sync.jobs.paging import Cursor, PageResult, begin
 from worker.sync.jobs.run import Step
 
 KIND = "backfill"
@@ -44,7 +44,7 @@ class Backfill:
         if resting := self._listing.rest(checkpoint, KIND):
             resting.store = lambda connection: self._fetched(job, connection)
             return resting
-        seen = self._listing.page(checkpoint["type"], Position.from_json(checkpoint["position"]), statuses=_statuses(job))
+        seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), statuses=_statuses(job))
         if isinstance(seen, timedelta):
             return Step(checkpoint, wait=seen)
         after = checkpoint | {"position": seen.position.as_json()}
@@ -52,7 +52,7 @@ class Backfill:
             after = _of_type(job, checkpoint, after=checkpoint["type"])
         return Step(after, store=lambda connection: self._write(job, connection, seen, now=now))
 
-    def _write(self, job: Job, connection: Connection, seen: Seen, *, now: datetime) -> dict[str, int]:
+    def _write(self, job: Job, connection: Connection, seen: PageResult, *, now: datetime) -> dict[str, int]:
         library = Inventory(connection, self._listing.source)
         rows = SeenMedia(connection).add(job.id, seen.rows)
         new, changed = library.compare(rows)
@@ -85,7 +85,7 @@ class Backfill:
         return {"fetched": max(0, job.counters.get("requested", 0) + more - left - job.counters.get("fetched", 0))}
 
 
-def _start(job: Job) -> Position:
+def _start(job: Job) -> Cursor:
     since, until = (_time(job.parameters.get(name)) for name in ("since", "until"))
     return begin(since, until, now=job.created_at)
 

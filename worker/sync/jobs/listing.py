@@ -15,9 +15,9 @@ from worker.store import Store
 from worker.store.jobs.inventory import Inventory
 from worker.store.rate_limit import RateLimiter, Slot
 from worker.sync.fetch import back_off
-from worker.sync.jobs.paging import PagingError, Position, Seen, advance, match, restart
+from worker.sync.jobs.paging import Cursor, PageResult, PagingError, match, next_cursor, restart
 from worker.sync.jobs.run import JobRefusedError, Step
-from worker.sync.rate_limit import next_slot
+from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import STANDARD
 from worker.vod import Vod
 
@@ -47,13 +47,13 @@ class Listing:
     sleep: Callable[[float], object] = field(default=time.sleep)
 
     def page(
-        self, search_type: str, position: Position, *, by_modification: bool = False, statuses: Sequence[str] = ()
-    ) -> Seen | timedelta:
+        self, search_type: str, position: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()
+    ) -> PageResult | timedelta:
         """The rows at `position` and where to go on, or how long to wait first. Raises VodError and JobRefused."""
         found, order = match(position, by_modification=by_modification, statuses=statuses)
         try:
             page = self._call(lambda: self.vod.search_media(search_type, found, order, position.page, position.token))
-            return page if isinstance(page, timedelta) else advance(position, page, by_modification=by_modification)
+            return page if isinstance(page, timedelta) else next_cursor(position, page, by_modification=by_modification)
         except PagingError as error:
             raise JobRefusedError(str(error)) from error
         except VodRefusedError as error:
@@ -61,13 +61,11 @@ class Listing:
                 raise
             log.warning("listing begun again", source=self.source, type=search_type, code=error.code)
         try:
-            return Seen((), restart(position))
+            return PageResult((), restart(position))
         except PagingError as error:
             raise JobRefusedError(str(error)) from error
 
-    def total(
-        self, checkpoint: dict[str, Any], types: Sequence[str], start: Position, *, statuses: Sequence[str] = ()
-    ) -> int | Step:
+    def total(self, checkpoint: dict[str, Any], types: Sequence[str], start: Cursor, *, statuses: Sequence[str] = ()) -> int | Step:
         """VOD's count of media of all `types` between the times of a walk that begins at `start`, or the step that comes before.
 
         One type a step; the checkpoint holds the counts so far.
@@ -89,7 +87,7 @@ class Listing:
         return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
 
     def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | timedelta:
-        slot = next_slot(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
+        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
         if not isinstance(slot, Slot):
             return slot
         self.sleep(slot.wait.total_seconds())

@@ -31,7 +31,7 @@ class PagingError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
+class Cursor:
     """Where a walk is. `low` and `high` are the window, `later` those that follow it."""
 
     low: datetime
@@ -65,7 +65,7 @@ class Position:
         }
 
     @classmethod
-    def from_json(cls, stored: dict[str, Any]) -> Position:
+    def from_json(cls, stored: dict[str, Any]) -> Cursor:
         time = datetime.fromisoformat
         times = {name: time(stored[name]) for name in ("low", "high", "reached")}
         later = tuple((time(low), time(high)) for low, high in stored["later"])
@@ -73,14 +73,14 @@ class Position:
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
+class PageResult:
     """The rows of a page, some of which may have come before, and the position after it."""
 
     rows: tuple[ListedMedia, ...]
-    position: Position
+    position: Cursor
 
 
-def begin(since: datetime | None, until: datetime | None, *, now: datetime) -> Position:
+def begin(since: datetime | None, until: datetime | None, *, now: datetime) -> Cursor:
     """The start of a walk through everything between two times, both included.
 
     What comes after `now`, or may not be listed yet, is a window of its own: new media at the end would hide from the count that
@@ -88,35 +88,35 @@ def begin(since: datetime | None, until: datetime | None, *, now: datetime) -> P
     """
     low, high, cut = _second(since or BEGIN), _second(until or END), _second(now - INDEXED)
     if low < cut < high:
-        return Position(low=low, high=cut, later=((cut, high),))
-    return Position(low=low, high=high)
+        return Cursor(low=low, high=cut, later=((cut, high),))
+    return Cursor(low=low, high=high)
 
 
-def advance(position: Position, page: Page, *, by_modification: bool = False) -> Seen:
+def next_cursor(position: Cursor, page: Page, *, by_modification: bool = False) -> PageResult:
     """Where the walk goes after `page`, which is what VOD listed at `position`. Raises WalkRefused."""
     times = [_second(time) for row in page.rows if (time := row.modified_at if by_modification else row.created_at)]
     in_order = len(times) == len(page.rows) and times == sorted([position.reached, *times])[1:]
     ordered = position.ordered and in_order
     if not ordered and position.page == 1 and (page.total or 0) >= MAX_PAGED_ROWS and position.high > position.low:
-        return Seen(page.rows, _halved(position))
+        return PageResult(page.rows, _halved(position))
     totals = [total for total in (position.total, page.total) if total is not None]
     total = min(totals, default=None)
     if position.total is not None and total is not None and total < position.total:
         # Somebody deleted media while we read: what stood behind them moved forward by as many rows, past us.
-        return Seen(page.rows, _stepped_back(position, total))
+        return PageResult(page.rows, _stepped_back(position, total))
     if not page.length or (page.length < PAGE_ROWS and (page.total is None or page.total <= position.page * PAGE_ROWS)):
         if not position.later:
-            return Seen(page.rows, replace(position, over=True))
+            return PageResult(page.rows, replace(position, over=True))
         (low, high), *rest = position.later
-        return Seen(page.rows, Position(low, high, later=tuple(rest)))
+        return PageResult(page.rows, Cursor(low, high, later=tuple(rest)))
     reached = times[-1] if ordered and times else position.reached
     after = replace(position, page=position.page + 1, total=total, reached=reached, ordered=ordered)
     if position.scrolling:
         after = replace(after, token=page.token)
     if after.page * PAGE_ROWS <= MAX_PAGED_ROWS:
-        return Seen(page.rows, after)
+        return PageResult(page.rows, after)
     if ordered and reached > position.low:
-        after = Position(reached, position.high, later=position.later)
+        after = Cursor(reached, position.high, later=position.later)
     elif not ordered and position.high > position.low:
         after = _halved(position)
     elif not page.token:
@@ -125,18 +125,18 @@ def advance(position: Position, page: Page, *, by_modification: bool = False) ->
         )
         raise PagingError(sentence)
     elif not position.scrolling:
-        after = Position(position.low, position.high, scrolling=True, later=position.later)
-    return Seen(page.rows, after)
+        after = Cursor(position.low, position.high, scrolling=True, later=position.later)
+    return PageResult(page.rows, after)
 
 
-def restart(position: Position) -> Position:
+def restart(position: Cursor) -> Cursor:
     """The window once more from its first page, because VOD does not take the token any more. Raises WalkRefused."""
     if position.restarts >= _RESTARTS:
         raise PagingError(f"VOD refused the ScrollToken {_RESTARTS} times in the same search")
-    return Position(position.low, position.high, scrolling=True, restarts=position.restarts + 1, later=position.later)
+    return Cursor(position.low, position.high, scrolling=True, restarts=position.restarts + 1, later=position.later)
 
 
-def match(position: Position, *, by_modification: bool = False, statuses: Sequence[str] = ()) -> tuple[str, str]:
+def match(position: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()) -> tuple[str, str]:
     """The filter and the order of the search at `position`."""
     name = "ModificationTime" if by_modification else "CreationTime"
     parts = [f"{name} = ['{position.low:%Y-%m-%dT%H:%M:%SZ}','{position.high:%Y-%m-%dT%H:%M:%SZ}']"]
@@ -145,20 +145,20 @@ def match(position: Position, *, by_modification: bool = False, statuses: Sequen
     return " and ".join(parts), f"{name}:Asc"
 
 
-def _stepped_back(position: Position, total: int) -> Position:
+def _stepped_back(position: Cursor, total: int) -> Cursor:
     if position.ordered and position.reached > position.low:
         # Whatever is deleted before that second moves nothing that we have not seen.
-        return Position(position.reached, position.high, later=position.later)
+        return Cursor(position.reached, position.high, later=position.later)
     back = ceil(((position.total or total) - total) / PAGE_ROWS)
     page = 1 if position.scrolling else max(1, position.page - back)
     return replace(position, page=page, token=None, total=total, reached=BEGIN)
 
 
-def _halved(position: Position) -> Position:
+def _halved(position: Cursor) -> Cursor:
     middle = _second(position.low + (position.high - position.low) / 2)
     # A second that two windows share cannot fall between them; a window of two seconds is cut between them.
     upper = middle if middle > position.low else position.high
-    return Position(position.low, middle, later=((upper, position.high), *position.later))
+    return Cursor(position.low, middle, later=((upper, position.high), *position.later))
 
 
 def _second(time: datetime) -> datetime:

@@ -16,9 +16,9 @@ from worker.store.jobs.seen_media import SeenMedia
 from worker.store.rate_limit import RateLimiter, Slot
 from worker.sync.fetch import OPERATION, back_off, call, departing
 from worker.sync.jobs.listing import TYPES, Listing
-from worker.sync.jobs.paging import Position, Seen, begin
+from worker.sync.jobs.paging import Cursor, PageResult, begin
 from worker.sync.jobs.run import JobRefusedError, Step
-from worker.sync.rate_limit import next_slot
+from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import Policy
 
 KIND = "reconcile"
@@ -84,7 +84,7 @@ class Reconcile:
         if resting := self._listing.rest(checkpoint, KIND):
             return resting
         full = checkpoint["since"] is None
-        seen = self._listing.page(checkpoint["type"], Position.from_json(checkpoint["position"]), by_modification=not full)
+        seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), by_modification=not full)
         if isinstance(seen, timedelta):
             return Step(checkpoint, wait=seen)
         after = checkpoint | {"position": seen.position.as_json()}
@@ -94,7 +94,7 @@ class Reconcile:
         return Step(after, store=lambda connection: self._write(job, connection, seen, checkpoint, after, now))
 
     def _write(
-        self, job: Job, connection: Connection, seen: Seen, checkpoint: dict[str, Any], after: dict[str, Any], now: datetime
+        self, job: Job, connection: Connection, seen: PageResult, checkpoint: dict[str, Any], after: dict[str, Any], now: datetime
     ) -> Mapping[str, int]:
         library = Inventory(connection, self._listing.source)
         full = checkpoint["since"] is None
@@ -140,7 +140,7 @@ class Reconcile:
         if not media_ids:
             return Step(checkpoint | {"phase": "mark"})
         bucket, rate = self._policy.bucket or listing.source, self._policy.calls_per_second
-        slot = next_slot(listing.store, bucket, OPERATION, per_second=rate, patience=_PATIENCE, sleep=listing.sleep)
+        slot = acquire(listing.store, bucket, OPERATION, per_second=rate, patience=_PATIENCE, sleep=listing.sleep)
         if not isinstance(slot, Slot):
             return Step(checkpoint, wait=slot)
         listing.sleep(slot.wait.total_seconds())
