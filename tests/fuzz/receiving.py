@@ -210,7 +210,7 @@ class _Standby:
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
 
-    def keep(self, deliveries: Sequence[Delivery], /) -> None:
+    def save(self, deliveries: Sequence[Delivery], /) -> None:
         self._spool.put(deliveries)
 
 

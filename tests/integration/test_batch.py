@@ -450,7 +450,7 @@ def test_a_full_batch_has_others_called_beside_it(store: Store, vod: FakeVod) ->
         {"default": SourceContext("default", vod, POLICY)},
         now=runtime.now,
         stopping=threading.Event(),
-        ring=lambda: rung.append(1),
+        wake_workers=lambda: rung.append(1),
     )
 
     # Before each call of a full batch.
@@ -520,16 +520,16 @@ def test_who_comes_behind_a_call_that_is_not_answered_begins_with_the_other_sour
     threads: list[threading.Thread] = []
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow, ring=ring)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow, wake_workers=wake_workers)
 
-    def ring() -> None:
+    def wake_workers() -> None:
         if len(threads) < 2:
             threads.append(threading.Thread(target=work))
             threads[-1].start()
 
     request(store, "s000", source="silent", now=runtime.now() - SECOND)
     request(store, "w", source="well", now=runtime.now() - SECOND)
-    ring()
+    wake_workers()
     came = served.wait(20)
     waiting = not answered.is_set()
     answered.set()

@@ -36,7 +36,7 @@ class House:
         here: Any = SimpleNamespace(
             settings=settings.load(environ={"VODSYNC_BROKER_URL": broker.url}), sources={"default": None}, store=store
         )
-        self.intake = module.Intake(here, ring=lambda: None)
+        self.intake = module.Intake(here, wake_workers=lambda: None)
         self._thread = threading.Thread(target=self.intake.run, daemon=True)
         self.start = self._thread.start
 

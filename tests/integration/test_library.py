@@ -524,7 +524,7 @@ def test_where_a_step_requests_media_others_are_rung_for(workers: Heartbeats) ->
             lease=LEASE,
             stopping=threading.Event(),
             longest=timedelta(0),
-            ring=lambda: rung.append(True),
+            wake_workers=lambda: rung.append(True),
         )
 
     # The two pages with something on them.

@@ -54,7 +54,7 @@ class House:
 
     def collect(self, shelf: Shelf) -> Collected:
         fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "memory": self.memory, "now": lambda: NOON}
-        return collect(self.store, shelf, "default", ring=self._ring, **fixed)
+        return collect(self.store, shelf, "default", wake_workers=self._ring, **fixed)
 
     def _ring(self) -> None:
         self.rung += 1

@@ -36,7 +36,7 @@ def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.Mo
         tries.append(True)
         raise ZeroDivisionError
 
-    made = change_relay.Announcer(SimpleNamespace())
+    made = change_relay.ChangeRelay(SimpleNamespace())
     monkeypatch.setattr(change_relay, "drop_old", drop_old)
     monkeypatch.setattr(change_relay, "announce", lambda *_, **__: 0)
     monkeypatch.setattr(change_relay, "_TIDY", 0)
@@ -60,7 +60,7 @@ def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pyt
         return int(outcome)
 
     log = Log()
-    made = change_relay.Announcer(SimpleNamespace())
+    made = change_relay.ChangeRelay(SimpleNamespace())
     monkeypatch.setattr(change_relay, "announce", announce)
     monkeypatch.setattr(change_relay, "log", log)
 

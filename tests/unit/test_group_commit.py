@@ -102,7 +102,7 @@ class Shelter:
         self.away = away
         self.kept: list[int] = []
 
-    def keep(self, items: Sequence[int], /) -> None:
+    def save(self, items: Sequence[int], /) -> None:
         self.kept += items
         self.away = True
 
@@ -135,7 +135,7 @@ def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told
         raise StoreUnavailableError("gone")
 
     class Full(Shelter):
-        def keep(self, items: Sequence[int], /) -> None:
+        def save(self, items: Sequence[int], /) -> None:
             raise StoreUnavailableError("disk full")
 
     shelter = Shelter()

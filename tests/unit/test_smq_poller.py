@@ -25,7 +25,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
     from worker.queue.services import smq_poller
 
-    monkeypatch.setattr(smq_poller, "doorbell", lambda: SimpleNamespace(ring=lambda: None))
+    monkeypatch.setattr(smq_poller, "wakeup_sender", lambda: SimpleNamespace(send=lambda: None))
     return smq_poller
 
 
@@ -45,7 +45,7 @@ def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
             pass
 
     here: Any = SimpleNamespace(store=SimpleNamespace(reading=Nothing), settings=SimpleNamespace(max_attempts=3))
-    collecting = module.Collecting(here, "default", SimpleNamespace(name="vod-events"))
+    collecting = module.QueuePoller(here, "default", SimpleNamespace(name="vod-events"))
 
     def once(outcome: Collected | Exception, *, away: bool = False) -> float:
         database.away = away

@@ -27,7 +27,7 @@ from worker.cli import (
     show,
     sync,
 )
-from worker.cli.output import Exit, complain
+from worker.cli.output import Exit, print_error
 from worker.core.errors import (
     ConfigurationError,
     StaleSchemaError,
@@ -98,13 +98,13 @@ def main() -> None:
     try:
         app()
     except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
-        sys.exit(complain(error, Exit.CONFIGURATION))
+        sys.exit(print_error(error, Exit.CONFIGURATION))
     except StoreUnavailableError as error:
-        sys.exit(complain(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
+        sys.exit(print_error(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
     except (VodUnavailableError, VodThrottledError) as error:
-        sys.exit(complain(error, Exit.UNREACHABLE))
+        sys.exit(print_error(error, Exit.UNREACHABLE))
     except VodsyncError as error:
-        sys.exit(complain(error, Exit.FAILED))
+        sys.exit(print_error(error, Exit.FAILED))
     except BrokenPipeError:
         # The reader of our output (head, less) had enough.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

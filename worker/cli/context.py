@@ -34,7 +34,7 @@ def callback_path(source: str) -> str:
     return "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
 
 
-def trouble(here: runtime.Runtime) -> str | None:
+def first_problem(here: runtime.Runtime) -> str | None:
     """Why nothing may move, in a sentence; None where nothing is known to be wrong."""
     with here.store.reading() as connection:
         seen = installation_health(connection, now=runtime.now(), sources=here.sources)

@@ -19,7 +19,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from sqlalchemy import func, select
 
-from worker.cli.output import Exit, cell, complain, say, stderr, stdout, table
+from worker.cli.output import Exit, cell, print_error, print_info, stderr, stdout, table
 from worker.cli.roles import module_environment
 from worker.store import Store, schema, tables
 
@@ -64,7 +64,7 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many med
             emulator,
         ]
         _wait_until_ready(port)
-        say(f"emulated VOD at {endpoint}, receiver at {callback}, database {folder / 'demo.db'}")
+        print_info(f"emulated VOD at {endpoint}, receiver at {callback}, database {folder / 'demo.db'}")
         media_ids = api.post("/emulator/uploads", json={"count": media}).raise_for_status().json()["media_ids"]
         different = _watch(store, api, media_ids)
         calls = api.get("/emulator/calls").json()["BatchGetMediaInfos"]
@@ -73,12 +73,12 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="How many med
         for process in running:
             process.terminate()
     if different:
-        say(f"{len(different)} of {media} media did not arrive whole, the first: {different[0]}; the logs stand in {folder}")
+        print_info(f"{len(different)} of {media} media did not arrive whole, the first: {different[0]}; the logs stand in {folder}")
         raise typer.Exit(Exit.FAILED)
-    say(f"all {media} media arrived with all their streams; try next:")
+    print_info(f"all {media} media arrived with all their streams; try next:")
     prefix = f"VODSYNC_DATABASE_URL={database} {_command()}"
     typer.echo(f"  {prefix} show {media_ids[0]}\n  {prefix} status\n  {_command()} emulate --help")
-    say(f"database and logs stay in {folder}; remove them with: rm -r {folder}")
+    print_info(f"database and logs stay in {folder}; remove them with: rm -r {folder}")
 
 
 def _command() -> str:
@@ -113,7 +113,7 @@ def _process(name: str, arguments: list[str], folder: Path, environment: dict[st
 def _listening(emulator: subprocess.Popen[str]) -> str:
     line = emulator.stdout.readline() if emulator.stdout else ""
     if "http://" not in line:
-        raise typer.Exit(complain("the emulator did not start", Exit.FAILED))
+        raise typer.Exit(print_error("the emulator did not start", Exit.FAILED))
     return line.split()[-1]
 
 
@@ -132,7 +132,7 @@ def _wait_until_ready(port: int) -> None:
         except httpx.HTTPError:
             pass
         time.sleep(0.05)
-    raise typer.Exit(complain("the receiver did not start", Exit.FAILED))
+    raise typer.Exit(print_error("the receiver did not start", Exit.FAILED))
 
 
 def _watch(store: Store, api: httpx.Client, media_ids: list[str]) -> list[str]:

@@ -112,8 +112,8 @@ def _database(here: Runtime) -> str:
 
 def _write(connection: sa.Connection) -> None:
     key = {"source": "doctor", "media_id": uuid.uuid4().hex}
-    moment = {"requested_at": runtime.now(), "available_at": runtime.now()}
-    row = key | moment | {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
+    parse_time = {"requested_at": runtime.now(), "available_at": runtime.now()}
+    row = key | parse_time | {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
     request = tables.sync_request
     connection.execute(sa.insert(request), row)
     same = (request.c.source == key["source"]) & (request.c.media_id == key["media_id"])

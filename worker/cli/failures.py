@@ -9,8 +9,8 @@ import typer
 
 from worker import runtime
 from worker.cli.context import ready
-from worker.cli.output import Exit, cell, complain, counted, print_json, say, stdout, table
-from worker.cli.sync import ring
+from worker.cli.output import Exit, cell, counted, print_error, print_info, print_json, stdout, table
+from worker.cli.sync import wake_workers
 from worker.store.inbox.dead_letters import DeadLetterFilter, DeadLetters
 
 app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)
@@ -47,7 +47,7 @@ def list_(
             at = f"{failure.failed_at:%Y-%m-%d %H:%M:%S}"
             shown.add_row(failure.source, cell(failure.media_id), str(failure.attempts), at, cell(failure.error))
         stdout.print(shown)
-    say(counted(count, "dead letter") + (f", {limit} shown; --limit shows more" if count > limit else ""))
+    print_info(counted(count, "dead letter") + (f", {limit} shown; --limit shows more" if count > limit else ""))
 
 
 @app.command()
@@ -61,7 +61,7 @@ def show(
     with here.store.reading() as connection:
         found = list(DeadLetters(connection).find(DeadLetterFilter(source=source, media_ids=[media_id]), limit=100))
     if not found:
-        raise typer.Exit(complain(f"no dead letter has the id {cell(media_id)}", Exit.FAILED))
+        raise typer.Exit(print_error(f"no dead letter has the id {cell(media_id)}", Exit.FAILED))
     if as_json:
         print_json([asdict(failure) for failure in found])
         return
@@ -90,7 +90,7 @@ def drop(
 
 def _act(done: str, ids: list[str] | None, source: str | None, reason: str | None, everything: bool, dry_run: bool) -> None:
     if bool(ids) + bool(reason) + everything != 1:
-        raise typer.Exit(complain("say which: ids, --reason TEXT or --all", Exit.USAGE))
+        raise typer.Exit(print_error("say which: ids, --reason TEXT or --all", Exit.USAGE))
     here = ready(source)
     choice = DeadLetterFilter(source=source, media_ids=ids or [], text=reason)
     if dry_run:
@@ -100,7 +100,7 @@ def _act(done: str, ids: list[str] | None, source: str | None, reason: str | Non
         count = here.store.transact(lambda connection: DeadLetters(connection).drop(choice))
     else:
         count = here.store.transact(lambda connection: DeadLetters(connection).retry(choice, now=runtime.now()))
-        ring()
-    say(f"{counted(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
+        wake_workers()
+    print_info(f"{counted(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
     if ids and count < len(set(ids)):
-        raise typer.Exit(complain(f"{len(set(ids)) - count} of the ids are no dead letters", Exit.FAILED))
+        raise typer.Exit(print_error(f"{len(set(ids)) - count} of the ids are no dead letters", Exit.FAILED))

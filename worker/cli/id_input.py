@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 import typer
 
-from worker.cli.output import Exit, complain
+from worker.cli.output import Exit, print_error
 
 _BLOCK = 1 << 16
 
@@ -31,7 +31,7 @@ def read_ids(words: list[str], file: Path | None) -> Iterator[str]:
         with file.open("rb") as opened:
             yield from _words(opened)
     except OSError as error:
-        raise typer.Exit(complain(f"cannot read {file}: {error.strerror}", Exit.USAGE)) from None
+        raise typer.Exit(print_error(f"cannot read {file}: {error.strerror}", Exit.USAGE)) from None
 
 
 def _words(stream: BinaryIO) -> Iterator[str]:

@@ -16,8 +16,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from worker import runtime
-from worker.cli.context import ready, trouble
-from worker.cli.output import Bar, Exit, cell, complain, print_json, say, stderr, stdout, table
+from worker.cli.context import first_problem, ready
+from worker.cli.output import Bar, Exit, cell, print_error, print_info, print_json, stderr, stdout, table
 from worker.core.errors import StoreUnavailableError
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs
@@ -88,8 +88,8 @@ def _change(job_id: int, change: Callable[..., bool], done: str, otherwise: str)
     here = ready(None)
     _find(here, job_id)
     if not here.store.transact(lambda connection: change(Jobs(connection), job_id, now=runtime.now())):
-        raise typer.Exit(complain(f"job {job_id} {otherwise}", Exit.FAILED))
-    say(f"job {job_id} {done}")
+        raise typer.Exit(print_error(f"job {job_id} {otherwise}", Exit.FAILED))
+    print_info(f"job {job_id} {done}")
 
 
 def _tell_rest(job_id: int) -> None:
@@ -98,14 +98,14 @@ def _tell_rest(job_id: int) -> None:
     with here.store.reading() as connection:
         left = Inventory(connection, job.source).unfetched(job.kind)
     if left:
-        say(f"{left} media that it requested before are fetched all the same")
+        print_info(f"{left} media that it requested before are fetched all the same")
 
 
 def _find(here: runtime.Runtime, job_id: int) -> Job:
     with here.store.reading() as connection:
         job = Jobs(connection).find(job_id)
     if job is None:
-        raise typer.Exit(complain(f"there is no job {job_id}; see: vodsync jobs list", Exit.FAILED))
+        raise typer.Exit(print_error(f"there is no job {job_id}; see: vodsync jobs list", Exit.FAILED))
     return job
 
 
@@ -118,33 +118,33 @@ def start(source: str, kind: str, parameters: dict[str, Any], *, wait: bool, as_
             f"{kind} {job.id} of {cell(source)} is there already ({job.state}), and was started with {json.dumps(job.parameters)}"
         )
         again = f"wait for it (vodsync jobs show {job.id}), or end it: vodsync jobs cancel {job.id}"
-        raise typer.Exit(complain(f"{begun}; nothing was started. {again}", Exit.FAILED))
+        raise typer.Exit(print_error(f"{begun}; nothing was started. {again}", Exit.FAILED))
     if not new:
-        say(f"{kind} {job.id} of {cell(source)} is there already ({job.state}); this is about that one")
+        print_info(f"{kind} {job.id} of {cell(source)} is there already ({job.state}); this is about that one")
     if not wait:
         if as_json:
             print_json(asdict(job))
         else:
-            say(f"{kind} {job.id}: a worker does it; look with: vodsync jobs show {job.id}")
+            print_info(f"{kind} {job.id}: a worker does it; look with: vodsync jobs show {job.id}")
         return
     try:
         job = _watch(here, job, as_json)
     except KeyboardInterrupt:
-        say(f"{kind} {job.id} goes on without you; stop it with: vodsync jobs cancel {job.id}")
+        print_info(f"{kind} {job.id} goes on without you; stop it with: vodsync jobs cancel {job.id}")
         raise typer.Exit(130) from None
     _tell(job, as_json)
     if job.state == FAILED:
-        raise typer.Exit(complain(f"{kind} {job.id} failed: {job.last_error}", Exit.FAILED))
-    say(f"{kind} {job.id} {job.state}: {counted(job)}")
+        raise typer.Exit(print_error(f"{kind} {job.id} failed: {job.last_error}", Exit.FAILED))
+    print_info(f"{kind} {job.id} {job.state}: {counted(job)}")
     for name, media_ids in (job.checkpoint or {}).get("examples", {}).items():
-        say(f"  {name}, such as: {', '.join(map(cell, media_ids))}")
+        print_info(f"  {name}, such as: {', '.join(map(cell, media_ids))}")
     if job.counters.get("dead"):
-        raise typer.Exit(complain(f"{job.counters['dead']} media became dead letters; look: vodsync failures list", Exit.FAILED))
+        raise typer.Exit(print_error(f"{job.counters['dead']} media became dead letters; look: vodsync failures list", Exit.FAILED))
     if job.state != DONE:
         raise typer.Exit(Exit.FAILED)
 
 
-def foretell(steps: Iterable[Mapping[str, int]], progress: str, *, as_json: bool) -> None:
+def preview(steps: Iterable[Mapping[str, int]], progress: str, *, as_json: bool) -> None:
     """What a job would count, added up; the counter `progress` says how far it is."""
     total: Counter[str] = Counter()
     with Bar(progress) as bar:
@@ -154,7 +154,7 @@ def foretell(steps: Iterable[Mapping[str, int]], progress: str, *, as_json: bool
     if as_json:
         print_json(total)
     else:
-        say(f"{_named(total)} (dry run)")
+        print_info(f"{_named(total)} (dry run)")
 
 
 def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
@@ -173,7 +173,7 @@ def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
                 with here.store.reading() as connection:
                     job = Jobs(connection).find(job.id) or job
             except StoreUnavailableError as error:
-                complain(error, Exit.UNREACHABLE)
+                print_error(error, Exit.UNREACHABLE)
                 time.sleep(5)
                 continue
             done, total = _progress(job)
@@ -183,7 +183,9 @@ def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
                 told_at = time.monotonic()
                 _tell(job, as_json, rate)
                 if not as_json:
-                    say(f"{job.kind} {job.id}: {counted(job)}, {rate:.0f}/s{f'; {job.last_error}' if job.last_error else ''}")
+                    print_info(
+                        f"{job.kind} {job.id}: {counted(job)}, {rate:.0f}/s{f'; {job.last_error}' if job.last_error else ''}"
+                    )
             if job != told:
                 told, wondered_at = job, time.monotonic()
             elif time.monotonic() - wondered_at > _WONDER:
@@ -214,10 +216,10 @@ def _tell(job: Job, as_json: bool, rate: float | None = None) -> None:
 
 def _wonder(here: runtime.Runtime, job: Job) -> None:
     if job.last_error:
-        say(f"vodsync: {job.last_error}; it is tried again")
+        print_info(f"vodsync: {job.last_error}; it is tried again")
         return
-    if sentence := trouble(here):
-        say(f"vodsync: {sentence}")
+    if sentence := first_problem(here):
+        print_info(f"vodsync: {sentence}")
 
 
 def counted(job: Job) -> str:
@@ -228,7 +230,7 @@ def _named(counters: Mapping[str, int]) -> str:
     return ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counters.items()) or "nothing yet"
 
 
-def moment(text: str | None, option: str) -> datetime | None:
+def parse_time(text: str | None, option: str) -> datetime | None:
     """A time given on the command line; without a zone it is UTC."""
     if text is None:
         return None
@@ -236,14 +238,14 @@ def moment(text: str | None, option: str) -> datetime | None:
         given = datetime.fromisoformat(text)
     except ValueError:
         raise typer.Exit(
-            complain(f"{option} {cell(text)} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", Exit.USAGE)
+            print_error(f"{option} {cell(text)} is no time; write 2026-01-31 or 2026-01-31T12:00:00Z", Exit.USAGE)
         ) from None
     return given.astimezone(UTC) if given.tzinfo else given.replace(tzinfo=UTC)
 
 
-def span(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
+def parse_range(since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:
     """The times given with --since and --until."""
-    begin, end = moment(since, "--since"), moment(until, "--until")
+    begin, end = parse_time(since, "--since"), parse_time(until, "--until")
     if begin and end and begin > end:
-        raise typer.Exit(complain("--since lies behind --until", Exit.USAGE))
+        raise typer.Exit(print_error("--since lies behind --until", Exit.USAGE))
     return begin, end

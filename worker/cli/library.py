@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from worker.cli import jobs
-from worker.cli.output import Exit, complain
+from worker.cli.output import Exit, print_error
 from worker.settings import DEFAULT_SOURCE
 from worker.sync.jobs import backfill as backfilling
 from worker.sync.jobs import reconcile as reconciling
@@ -42,13 +42,13 @@ def backfill(
     A worker does it and goes on by itself after any interruption; a second start finds the one that runs. Needs the RAM right
     vod:SearchMedia.
     """
-    begin, end = jobs.span(since, until)
+    begin, end = jobs.parse_range(since, until)
     types = [part.strip() for part in type_.split(",") if part.strip()]
     if not types or not set(types) <= set(MediaType):
-        raise typer.Exit(complain("--type takes video, audio or video,audio", Exit.USAGE))
+        raise typer.Exit(print_error("--type takes video, audio or video,audio", Exit.USAGE))
     statuses = [part.strip() for part in (status or "").split(",") if part.strip()]
     if not all(part.isalpha() for part in statuses):
-        raise typer.Exit(complain("--status takes VOD's words, such as Normal,Blocked", Exit.USAGE))
+        raise typer.Exit(print_error("--status takes VOD's words, such as Normal,Blocked", Exit.USAGE))
     parameters = {
         "since": begin.isoformat() if begin else None,
         "until": end.isoformat() if end else None,

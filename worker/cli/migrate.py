@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from worker import runtime
-from worker.cli.output import Exit, print_json, say
+from worker.cli.output import Exit, print_info, print_json
 from worker.store import schema
 
 app = typer.Typer(help="Bring the database's schema to what this release needs.", invoke_without_command=True)
@@ -26,8 +26,8 @@ def up() -> None:
     steps = schema.pending(here.store)
     schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
     for step in steps:
-        say(f"applied {step.revision}: {step.title}")
-    say(f"the database has schema {schema.REVISION}")
+        print_info(f"applied {step.revision}: {step.title}")
+    print_info(f"the database has schema {schema.REVISION}")
 
 
 @app.command()
@@ -37,7 +37,7 @@ def plan() -> None:
     for step in steps:
         typer.echo(f"{step.revision}  {step.title}")
     if not steps:
-        say(f"nothing to apply: the database has schema {schema.REVISION}")
+        print_info(f"nothing to apply: the database has schema {schema.REVISION}")
 
 
 @app.command()

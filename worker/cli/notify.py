@@ -11,7 +11,7 @@ import typer
 
 from worker import runtime
 from worker.cli.context import callback_path, named
-from worker.cli.output import Exit, cell, complain, say
+from worker.cli.output import Exit, cell, print_error, print_info
 from worker.core import signature
 from worker.core.ids import is_valid_id
 from worker.settings import DEFAULT_SOURCE
@@ -28,7 +28,7 @@ def notify(
     Example: vodsync notify 0a1b2c3d4e5f60718293a4b5c6d7e8f9
     """
     if not is_valid_id(media_id):
-        raise typer.Exit(complain(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
+        raise typer.Exit(print_error(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
     here = runtime.current()
     described = named(here, source)
     url = to or f"http://{here.settings.host}:{here.settings.port}{callback_path(source)}"
@@ -44,8 +44,8 @@ def notify(
         answer = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=5)
     except httpx.HTTPError as error:
         raise typer.Exit(
-            complain(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
+            print_error(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
         ) from None
-    say(f"{url} answered {answer.status_code}")
+    print_info(f"{url} answered {answer.status_code}")
     if answer.status_code != 200:
-        raise typer.Exit(complain(answer.text[:500], Exit.FAILED))
+        raise typer.Exit(print_error(answer.text[:500], Exit.FAILED))

@@ -39,7 +39,7 @@ def _format(value: Any) -> str:
     return msgspec.json.format(_encoder.encode(value), indent=2).decode()
 
 
-def say(text: str) -> None:
+def print_info(text: str) -> None:
     """One sentence for people, on stderr."""
     stderr.print(text, markup=False)
 
@@ -49,8 +49,8 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
 
 
-def complain(error: object, code: Exit) -> Exit:
-    say(f"vodsync: {redactor.text(str(error))}")
+def print_error(error: object, code: Exit) -> Exit:
+    print_info(f"vodsync: {redactor.text(str(error))}")
     return code
 
 
@@ -100,4 +100,4 @@ class Bar:
         self._progress.update(self._task, completed=count)
         if self._progress.disable and now - self._said_at > self._LINE:
             self._said_at = now
-            say(f"{self._what}: {count}" + (f" of {self._total}" if self._total is not None else ""))
+            print_info(f"{self._what}: {count}" + (f" of {self._total}" if self._total is not None else ""))

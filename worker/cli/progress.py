@@ -10,8 +10,8 @@ from itertools import islice
 from tempfile import SpooledTemporaryFile
 
 from worker import runtime
-from worker.cli.context import trouble
-from worker.cli.output import Bar, say
+from worker.cli.context import first_problem
+from worker.cli.output import Bar, print_info
 from worker.store.inbox.outcomes import Outcome, SyncOutcome, outcomes
 
 #: Ids that are looked up at once; failures that are kept to be named.
@@ -136,4 +136,4 @@ def _rest(oldest: Iterable[str], awaited: Awaited) -> Iterator[str]:
 
 
 def _wonder(here: runtime.Runtime, waiting: int) -> None:
-    say(f"vodsync: {first_problem(here) or f'still waiting for {waiting}; Ctrl-C stops waiting, the requests stay'}")
+    print_info(f"vodsync: {first_problem(here) or f'still waiting for {waiting}; Ctrl-C stops waiting, the requests stay'}")

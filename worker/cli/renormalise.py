@@ -23,6 +23,6 @@ def renormalise(
     To be run after an upgrade that reads more of the answers; what is equal is not written.
     """
     if dry_run:
-        jobs.foretell(preview(ready(source).store, source), "read", as_json=as_json)
+        jobs.preview(preview(ready(source).store, source), "read", as_json=as_json)
     else:
         jobs.start(source, KIND, {}, wait=wait, as_json=as_json)

@@ -27,8 +27,8 @@ def replay(
 
     Example: vodsync replay --since 2026-01-31T12:00:00Z --type TranscodeComplete --wait
     """
-    which = NotificationFilter(*jobs.span(since, until), event_type, media_id)
+    which = NotificationFilter(*jobs.parse_range(since, until), event_type, media_id)
     if dry_run:
-        jobs.foretell(preview(ready(source).store, source, which), "matched", as_json=as_json)
+        jobs.preview(preview(ready(source).store, source, which), "matched", as_json=as_json)
     else:
         jobs.start(source, KIND, parameters(which), wait=wait, as_json=as_json)

@@ -14,7 +14,7 @@ import typer
 
 from worker import logs, runtime
 from worker.cli.context import callback_path
-from worker.cli.output import Exit, say
+from worker.cli.output import Exit, print_info
 from worker.cli.supervisor import Supervisor, end_with_parent
 from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.store import schema
@@ -53,7 +53,7 @@ def serve(
         end_with_parent()
     import uvicorn
 
-    say(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks; Ctrl-C stops")
+    print_info(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks; Ctrl-C stops")
     # uvicorn stops in order, then raises the signal once more; being asked to stop is no failure.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
@@ -157,7 +157,7 @@ def up(
         "worker": ["work", "--supervised", "--beat", "--concurrency", str(concurrency), *(["--smq"] if smq else [])],
     }
     paths = " and ".join(map(callback_path, here.sources))
-    say(f"vodsync: receiver on http://{address[0]}:{address[1]}{paths}, worker and beat; Ctrl-C stops")
+    print_info(f"vodsync: receiver on http://{address[0]}:{address[1]}{paths}, worker and beat; Ctrl-C stops")
     # While the database is away the receiver spools; the worker has nothing to do before there are tables.
     held = set() if migrated else {"worker"}
     raise typer.Exit(Supervisor(roles, grace=_GRACE, held=held, release=lambda: _migrated(here)).run())

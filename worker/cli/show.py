@@ -11,7 +11,7 @@ from rich.table import Table
 
 from worker import runtime
 from worker.cli.context import ready
-from worker.cli.output import Exit, cell, complain, print_json, say, stdout, table
+from worker.cli.output import Exit, cell, print_error, print_info, print_json, stdout, table
 from worker.core.errors import StoreUnavailableError
 from worker.core.ids import reference_key
 from worker.logs import redactor
@@ -46,7 +46,7 @@ def status(
             down = {"state": "down", "error": str(error)}
             print_json({"database": down, "spool": asdict(spooled), "problems": [str(error), *_problems(spooled)]})
         for problem in _problems(spooled) if not as_json else ():
-            say(f"look: {problem}")
+            print_info(f"look: {problem}")
         raise
     problems = [*_problems(spooled), *seen.problems]
     if as_json:
@@ -54,9 +54,9 @@ def status(
     else:
         stdout.print(_status_table(seen, spooled))
         for problem in problems:
-            say(f"look: {problem}")
+            print_info(f"look: {problem}")
     if require_worker and not any(seen.alive(worker) and _is_here(worker) for worker in seen.workers):
-        raise typer.Exit(complain("no worker of this host was heard of in the last minute", Exit.FAILED))
+        raise typer.Exit(print_error("no worker of this host was heard of in the last minute", Exit.FAILED))
 
 
 def _problems(spooled: Spooled) -> list[str]:
@@ -111,7 +111,7 @@ def show(
     with here.store.reading() as connection:
         record = media_view.find(connection, source, media_id) or media_view.find(connection, source, reference_key(media_id))
     if record is None:
-        raise typer.Exit(complain(f"nothing is stored for {media_id}; fetch it with: vodsync sync {media_id}", Exit.FAILED))
+        raise typer.Exit(print_error(f"nothing is stored for {media_id}; fetch it with: vodsync sync {media_id}", Exit.FAILED))
     if as_json:
         print_json(record)
         return
@@ -155,14 +155,14 @@ def _show_live(here: Runtime, source: str, media_id: str, *, as_json: bool) -> N
     elif found.stored is not None:
         stdout.print(f"no difference; the state is {found.stored}")
     if found.error is not None:
-        say(f"what GetVideoInfo adds was not asked: {redactor.text(found.error)}")
+        print_info(f"what GetVideoInfo adds was not asked: {redactor.text(found.error)}")
     elif found.not_kept and not as_json:
         said = ", ".join(f"{name} {cell(value)}" for name, value in found.not_kept.items())
-        say(f"VOD also says, and VODSYNC_VIDEO_INFO=off does not keep: {said}")
+        print_info(f"VOD also says, and VODSYNC_VIDEO_INFO=off does not keep: {said}")
     if found.stored is None:
         knows = {OK: "VOD has it", FORBIDDEN: "VOD does not show it to this account"}.get(found.at_vod, "VOD does not know it")
         next_step = f"; fetch it with: vodsync sync {media_id}" if found.at_vod == OK else ""
-        raise typer.Exit(complain(f"nothing is stored for {media_id}, and {knows}{next_step}", Exit.FAILED))
+        raise typer.Exit(print_error(f"nothing is stored for {media_id}, and {knows}{next_step}", Exit.FAILED))
     if found.differences:
         raise typer.Exit(Exit.FAILED)
 

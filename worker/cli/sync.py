@@ -16,7 +16,7 @@ import typer
 from worker import runtime
 from worker.cli.context import ready
 from worker.cli.id_input import read_ids
-from worker.cli.output import Bar, Exit, cell, complain, print_json, say
+from worker.cli.output import Bar, Exit, cell, print_error, print_info, print_json
 from worker.cli.progress import Awaited, wait
 from worker.core import ids as core_ids
 from worker.settings import DEFAULT_SOURCE
@@ -76,34 +76,36 @@ def sync(
     """
     filtered = bool(where or older_than or codec or unreadable)
     if bool(ids) + bool(file) + filtered != 1:
-        raise typer.Exit(complain("give ids, - for stdin, --file F, or filters (--where, --older-than ...)", Exit.USAGE))
+        raise typer.Exit(print_error("give ids, - for stdin, --file F, or filters (--where, --older-than ...)", Exit.USAGE))
     if filtered and reference_ids:
-        raise typer.Exit(complain("--reference-ids is about ids that you give; the filters choose media", Exit.USAGE))
+        raise typer.Exit(print_error("--reference-ids is about ids that you give; the filters choose media", Exit.USAGE))
     selection = MediaFilter(tuple(map(_condition, where or [])), _before(older_than), codec, unreadable)
     here = ready(source)
     given = selected(here.store, source, selection) if filtered else read_ids(ids or [], file)
     asked = _ask(here, source, given, lane=_LANES[priority], reference_ids=reference_ids, dry_run=dry_run)
     result: dict[str, Any] = {"requested": asked.requested, "not_an_id": asked.not_an_id}
     if asked.bad:
-        complain(f"not an id (1 to 64 of A-Z a-z 0-9 _ -): {_listed(asked.bad, asked.not_an_id)}", Exit.FAILED)
+        print_error(f"not an id (1 to 64 of A-Z a-z 0-9 _ -): {_listed(asked.bad, asked.not_an_id)}", Exit.FAILED)
     # It is well where no medium passes a filter; nobody gives an empty list on purpose.
     failed = bool(asked.bad) or not (asked.requested or filtered)
     if not dry_run and asked.requested:
-        ring()
+        wake_workers()
         if wait_:
             endings = wait(here, source, asked.awaited, timeout)
             result |= {outcome.value: endings.counts[outcome] for outcome in Outcome}
             result["failures"] = [{"id": key, "outcome": each.outcome.value, "error": each.error} for key, each in endings.failures]
             failed |= bool(endings.failed)
             for key, each in islice(endings.failures, _NAMED):
-                complain(f"{cell(key)}: {each.outcome.value}{f', {each.error}' if each.error else ''}", Exit.FAILED)
+                print_error(f"{cell(key)}: {each.outcome.value}{f', {each.error}' if each.error else ''}", Exit.FAILED)
             if endings.failed > _NAMED:
-                say(f"... and {endings.failed - _NAMED} more; --json names {len(endings.failures)}")
+                print_info(f"... and {endings.failed - _NAMED} more; --json names {len(endings.failures)}")
     if as_json:
         print_json(result)
     else:
         counts = {name: count for name, count in result.items() if isinstance(count, int)}
-        say(", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items()) + (" (dry run)" if dry_run else ""))
+        print_info(
+            ", ".join(f"{name.replace('_', ' ')}: {count}" for name, count in counts.items()) + (" (dry run)" if dry_run else "")
+        )
     if failed:
         raise typer.Exit(Exit.FAILED)
 
@@ -138,12 +140,12 @@ def _ask(here: runtime.Runtime, source: str, given: Iterator[str], *, lane: int,
 def _condition(text: str) -> tuple[str, str | int | None]:
     name, equals, value = text.partition("=")
     if not equals or name not in FIELDS:
-        raise typer.Exit(complain(f"--where {cell(text)} is not FIELD=VALUE; the fields are {', '.join(FIELDS)}", Exit.USAGE))
+        raise typer.Exit(print_error(f"--where {cell(text)} is not FIELD=VALUE; the fields are {', '.join(FIELDS)}", Exit.USAGE))
     if name == "state" and value not in _STATES:
-        raise typer.Exit(complain(f"--where {cell(text)}: a state is one of {', '.join(_STATES)}", Exit.USAGE))
+        raise typer.Exit(print_error(f"--where {cell(text)}: a state is one of {', '.join(_STATES)}", Exit.USAGE))
     if name in NUMBERS and value:
         if not re.fullmatch(r"-?[0-9]{1,18}", value):
-            raise typer.Exit(complain(f"--where {cell(text)}: {name} is a number", Exit.USAGE))
+            raise typer.Exit(print_error(f"--where {cell(text)}: {name} is a number", Exit.USAGE))
         return name, int(value)
     # An empty text of VOD's is stored as NULL.
     return name, value or None
@@ -155,11 +157,11 @@ def _before(age: str | None) -> datetime | None:
     units = {"d": "days", "h": "hours", "m": "minutes"}
     match = re.fullmatch(r"([0-9]{1,6})([dhm])", age)
     if match is None:
-        raise typer.Exit(complain(f"--older-than {cell(age)} is no age; write 30d, 12h or 90m", Exit.USAGE))
+        raise typer.Exit(print_error(f"--older-than {cell(age)} is no age; write 30d, 12h or 90m", Exit.USAGE))
     try:
         return runtime.now() - timedelta(**{units[match[2]]: int(match[1])})
     except OverflowError:
-        raise typer.Exit(complain(f"--older-than {cell(age)} is before there were dates", Exit.USAGE)) from None
+        raise typer.Exit(print_error(f"--older-than {cell(age)} is before there were dates", Exit.USAGE)) from None
 
 
 def _listed(words: list[str], count: int) -> str:
@@ -173,10 +175,10 @@ def _request(here: runtime.Runtime, source: str, keys: list[str], priority: int)
     here.store.transact(lambda connection: Inbox(connection).request(requests, now=at))
 
 
-def ring() -> None:
+def wake_workers() -> None:
     """Wake the workers, where a broker takes it; they find the work anyway."""
-    from worker.queue.wakeups import doorbell
+    from worker.queue.wakeups import wakeup_sender
 
-    bell = doorbell()
-    bell.ring()
+    bell = wakeup_sender()
+    bell.send()
     bell.close()

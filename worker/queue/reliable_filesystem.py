@@ -15,7 +15,7 @@ from uuid import uuid4
 
 from worker import embedded_broker, logs
 from worker.core.reprocess import is_json
-from worker.queue.reliable_transport import Keeping
+from worker.queue.reliable_transport import ReliableChannel
 
 log = logs.get(__name__)
 
@@ -23,7 +23,7 @@ log = logs.get(__name__)
 _WRITING = 2.0
 
 
-class Channel(Keeping, embedded_broker.Channel):
+class Channel(ReliableChannel, embedded_broker.Channel):
     """Files that other programs move here are as good as kombu's, where their names end like those: .QUEUE.msg."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from kombu.transport import redis
 
-from worker.queue.reliable_transport import Keeping
+from worker.queue.reliable_transport import ReliableChannel
 
 #: Seconds without a word from the taker of a message after which somebody else gets it.
 LEASE = 20
@@ -57,7 +57,7 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
 
-class Channel(Keeping, redis.Channel):  # type: ignore[misc]
+class Channel(ReliableChannel, redis.Channel):  # type: ignore[misc]
     """A text that any client pushes is as good as kombu's envelope."""
 
     def take(self, queue: str) -> tuple[str, bytes] | None:

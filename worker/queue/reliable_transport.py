@@ -49,7 +49,7 @@ class QoS(virtual.QoS):  # type: ignore[misc]
         return []
 
 
-class Keeping(ABC):
+class ReliableChannel(ABC):
     """Stands before one of kombu's virtual channels among the bases of a channel that has the last four methods."""
 
     QoS = QoS

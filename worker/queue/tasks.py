@@ -5,7 +5,7 @@ from __future__ import annotations
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
-from worker.queue.wakeups import doorbell
+from worker.queue.wakeups import wakeup_sender
 from worker.store.installation_health import backlog
 from worker.sync.drain import DrainResult, drain, look_up_all
 
@@ -16,7 +16,7 @@ log = logs.get(__name__)
 def sync_batch() -> None:
     """Work off what is due, and ring again where that was not all."""
     if work().more_waiting:
-        doorbell().ring()
+        wakeup_sender().send()
 
 
 @app.task(name="vodsync.sweep")  # type: ignore[untyped-decorator]
@@ -30,7 +30,7 @@ def sweep() -> None:
         log.warning("sweep postponed", error=str(error))
         return
     if due:
-        doorbell().ring()
+        wakeup_sender().send()
 
 
 def work(source: str | None = None) -> DrainResult:
@@ -43,7 +43,9 @@ def work(source: str | None = None) -> DrainResult:
         (here.source_contexts, here.concurrency_limits) if source is None else ({source: here.source_contexts[source]}, {})
     )
     try:
-        worked = drain(here.store, source_contexts, now=runtime.now, stopping=here.stopping, ring=doorbell().ring, narrow=narrow)
+        worked = drain(
+            here.store, source_contexts, now=runtime.now, stopping=here.stopping, wake_workers=wakeup_sender().send, narrow=narrow
+        )
     except StoreUnavailableError as error:
         log.warning("work postponed", error=str(error))
         return DrainResult()

@@ -17,7 +17,7 @@ log = logs.get(__name__)
 _REST, _PROBE = 0.1, 10.0
 
 
-class Doorbell:
+class WakeupSender:
     """`ring` returns at once. A wake-up that could not be sent is found by the sweep; `fault` says why, None while all is well."""
 
     def __init__(self) -> None:
@@ -28,7 +28,7 @@ class Doorbell:
         self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
         self._thread.start()
 
-    def ring(self) -> None:
+    def send(self) -> None:
         self._rang.set()
 
     def close(self) -> None:
@@ -76,6 +76,6 @@ class Doorbell:
 
 
 @cache
-def doorbell() -> Doorbell:
+def wakeup_sender() -> WakeupSender:
     """This process's doorbell."""
-    return Doorbell()
+    return WakeupSender()

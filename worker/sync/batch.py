@@ -65,7 +65,7 @@ def sync_batch(
     source: str = "default",
     policy: Policy = STANDARD,
     sleep: Callable[[float], object] = time.sleep,
-    ring: Callable[[], object] = lambda: None,
+    wake_workers: Callable[[], object] = lambda: None,
     alone: bool = True,
 ) -> BatchResult:
     """Fetch and store up to 20 due media of one source.
@@ -81,7 +81,7 @@ def sync_batch(
     claim, slot = claimed
     if len(claim.requests) == policy.limit or not alone:
         # VOD takes its time: only calls beside each other use the whole rate, and no source waits for another one's answer.
-        ring()
+        wake_workers()
     began = time.monotonic()
     try:
         fetched = Fetch(store, vod, claim, policy=policy, sleep=sleep).ask(claim.media_ids, slot)

@@ -75,7 +75,7 @@ def drain(
     *,
     now: Callable[[], datetime],
     stopping: threading.Event,
-    ring: Callable[[], object] = lambda: None,
+    wake_workers: Callable[[], object] = lambda: None,
     narrow: ConcurrencyLimits = MappingProxyType({}),
     most: int = 10,
     longest: timedelta = timedelta(seconds=20),
@@ -99,7 +99,9 @@ def drain(
             if gate is not None and not gate.enter():
                 continue
             try:
-                report = _sync(store, source_context, now=now(), stopping=stopping, ring=ring, alone=len(source_contexts) == 1)
+                report = _sync(
+                    store, source_context, now=now(), stopping=stopping, wake_workers=wake_workers, alone=len(source_contexts) == 1
+                )
             finally:
                 if gate is not None:
                     gate.leave()
@@ -124,11 +126,13 @@ def _sync(
     *,
     now: datetime,
     stopping: threading.Event,
-    ring: Callable[[], object],
+    wake_workers: Callable[[], object],
     alone: bool,
 ) -> BatchResult:
     source, policy, sleep = source_context.source, source_context.policy, stopping.wait
-    report = sync_batch(store, source_context.vod, now=now, source=source, policy=policy, sleep=sleep, ring=ring, alone=alone)
+    report = sync_batch(
+        store, source_context.vod, now=now, source=source, policy=policy, sleep=sleep, wake_workers=wake_workers, alone=alone
+    )
     if source_context.policy.video_info and report.media_ids:
         source_context.owing.set()
     return report

@@ -87,7 +87,7 @@ def collect(
     max_attempts: int,
     memory: RedeliveryCounter,
     now: Callable[[], datetime],
-    ring: Callable[[], object],
+    wake_workers: Callable[[], object],
 ) -> Collected:
     """Wait up to `wait` seconds for messages, write them down, `ring`, and delete them.
 
@@ -103,7 +103,7 @@ def collect(
     taken = [each for message in messages if (each := _take(message, source, max_attempts, memory, at))]
     written, new = _write(store, taken, memory, at)
     if new:
-        ring()
+        wake_workers()
     receipts = [each.message.receipt for each in written if each.message.receipt]
     deleted, undeleted = 0, None
     try:

@@ -16,14 +16,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker import logs, runtime
 from worker.core.errors import VodsyncError
-from worker.queue.wakeups import doorbell
+from worker.queue.wakeups import wakeup_sender
 from worker.store.inbox.sync_requests import Delivery
 from worker.sync import receive as receiving
 from worker.web import responses
 from worker.web.group_commit import GroupCommit
 from worker.web.health import Health
 from worker.web.receiver import Receiver
-from worker.web.spool_drainer import Forwarder
+from worker.web.spool_drainer import SpoolDrainer
 
 log = logs.get(__name__)
 
@@ -54,13 +54,13 @@ def create() -> Starlette:
         away = not here.require_schema(waiting=False)
     except VodsyncError as error:
         raise runtime.refusal(error) from None
-    bell = doorbell()
+    bell = wakeup_sender()
 
     def commit(deliveries: Sequence[Delivery]) -> None:
         receiving.receive(here.store, deliveries, now=runtime.now())
 
-    forwarder = Forwarder(here.store, here.spool, commit, after=bell.ring) if here.spool else None
-    group: GroupCommit[Delivery] = GroupCommit(commit, after=bell.ring, lanes=2 if here.spool else 1, standby=forwarder)
+    forwarder = SpoolDrainer(here.store, here.spool, commit, after=bell.send) if here.spool else None
+    group: GroupCommit[Delivery] = GroupCommit(commit, after=bell.send, lanes=2 if here.spool else 1, standby=forwarder)
     receiver = Receiver(here.sources, group, now=runtime.now)
     health = Health(
         here.store,

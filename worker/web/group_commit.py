@@ -22,12 +22,12 @@ _BUFFER_BYTES = 64 * 1024 * 1024
 _PATIENCE = 1.0
 
 
-class Standby(Protocol[Item]):
+class FallbackStore(Protocol[Item]):
     """Makes items durable while the database is away."""
 
     away: bool
 
-    def keep(self, items: Sequence[Item], /) -> None: ...
+    def save(self, items: Sequence[Item], /) -> None: ...
 
 
 class BufferFullError(StoreUnavailableError):
@@ -48,7 +48,7 @@ class GroupCommit(Generic[T]):
         *,
         lanes: int = 1,
         after: Callable[[], object] = lambda: None,
-        standby: Standby[T] | None = None,
+        standby: FallbackStore[T] | None = None,
     ) -> None:
         self._commit = commit
         self._after = after
@@ -133,4 +133,4 @@ class GroupCommit(Generic[T]):
                 return
             # How a commit ends that nobody waits for any more is no news.
             commit.add_done_callback(lambda late: late.exception())
-        await loop.run_in_executor(self._keeper, self._standby.keep, items)
+        await loop.run_in_executor(self._keeper, self._standby.save, items)

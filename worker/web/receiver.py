@@ -52,7 +52,7 @@ class ClientDisconnectedError(Exception):
 
 
 @dataclass(slots=True)
-class Refused:
+class RefusedCallbacks:
     """Callbacks of one source that were not signed as they should be, since one was taken."""
 
     since: datetime
@@ -68,7 +68,7 @@ class Receiver:
         self._group = group
         self._reading = _Reading()
         self._now = now
-        self._refused: dict[str, Refused] = {}
+        self._refused: dict[str, RefusedCallbacks] = {}
 
     @property
     def problems(self) -> list[str]:
@@ -135,7 +135,7 @@ class Receiver:
         return None
 
     def _refuse(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
-        refused = self._refused.setdefault(source, Refused(now, error.reason))
+        refused = self._refused.setdefault(source, RefusedCallbacks(now, error.reason))
         refused.count += 1
         refused.reason = error.reason
         if refused.count == 1:

@@ -21,7 +21,7 @@ log = logs.get(__name__)
 _AWAY, _WELL, _REMIND = 0.5, 5.0, 30.0
 
 
-class Forwarder:
+class SpoolDrainer:
     """`away` is true from the first delivery that the database did not take in time until it takes deliveries again.
 
     Several receiver processes may share one spool: one of them forwards, all of them notice that the database is back.
@@ -56,7 +56,7 @@ class Forwarder:
         self.away = away
         self._thread.start()
 
-    def keep(self, deliveries: Sequence[Delivery]) -> None:
+    def save(self, deliveries: Sequence[Delivery]) -> None:
         """Durable once this returns. Raises StoreUnavailable where the spool does not take them either."""
         self._spool.put(deliveries)
         if not self.away:

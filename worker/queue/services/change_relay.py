@@ -28,7 +28,7 @@ EXCHANGE = Exchange("vodsync.changes", type="topic", durable=True)
 _PAUSE, _AWAY, _TIDY = 0.5, 2.0, 60.0
 
 
-class Announcer(bootsteps.StartStopStep):  # type: ignore[misc]
+class ChangeRelay(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs beside the pool, in every worker; one at a time has the lease. A broker that is away holds up nobody but this thread.
 
     Where the feed is off it drops what was left from before, once that is old.
@@ -159,4 +159,4 @@ class ChangePublisher:
                 connection.collect()
 
 
-app.steps["worker"].add(Announcer)
+app.steps["worker"].add(ChangeRelay)

@@ -12,7 +12,7 @@ from celery import bootsteps
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
-from worker.queue.wakeups import doorbell
+from worker.queue.wakeups import wakeup_sender
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
 from worker.sync.retention import Pruner
@@ -26,7 +26,7 @@ _SOON, _PAUSE, _CLOCK = 0.1, 0.5, 15.0
 _GRACE = 30.0
 
 
-class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
+class JobRunner(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs beside the pool, so that no job ever takes a thread from the media that are due."""
 
     requires = ("celery.worker.components:Pool",)
@@ -64,7 +64,9 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
                 if time.monotonic() - asked_at > _CLOCK:
                     asked_at = time.monotonic()
                     self._look_at_the_clock(source)
-                worked = run_jobs(here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped, ring=doorbell().ring)
+                worked = run_jobs(
+                    here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped, wake_workers=wakeup_sender().send
+                )
             except StoreUnavailableError as error:
                 log.warning("jobs postponed", error=str(error))
             except Exception:
@@ -80,4 +82,4 @@ class Runner(bootsteps.StartStopStep):  # type: ignore[misc]
         self._pruner.look(now=runtime.now(), stopping=self._stopped)
 
 
-app.steps["worker"].add(Runner)
+app.steps["worker"].add(JobRunner)

@@ -21,7 +21,7 @@ from worker.core.errors import MessageRejectedError, StoreUnavailableError
 from worker.core.reprocess import MOST, ReprocessRequest, is_json, read
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, keeping_connection
 from worker.queue.celery_app import app
-from worker.queue.wakeups import doorbell
+from worker.queue.wakeups import wakeup_sender
 from worker.settings import DEFAULT_SOURCE
 from worker.sync.reprocess import reprocess
 
@@ -43,9 +43,9 @@ _PAUSE, _PAUSE_MOST = 1.0, 10.0
 class Intake:
     """`run` takes messages until `stop`. Each `ring` tells that there are new requests."""
 
-    def __init__(self, here: runtime.Runtime, *, ring: Callable[[], object]) -> None:
+    def __init__(self, here: runtime.Runtime, *, wake_workers: Callable[[], object]) -> None:
         self._here = here
-        self._ring = ring
+        self._ring = wake_workers
         self._stopped = threading.Event()
         url = here.settings.broker_url
         self._url = url.get_secret_value() if url else None
@@ -240,7 +240,7 @@ def _opens(body: bytes) -> bool:
     return True
 
 
-class Reprocessing(bootsteps.StartStopStep):  # type: ignore[misc]
+class ReprocessConsumer(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs beside the pool, and before Celery's own connection to the broker stands."""
 
     requires = ("celery.worker.components:Pool",)
@@ -251,7 +251,7 @@ class Reprocessing(bootsteps.StartStopStep):  # type: ignore[misc]
         self._thread: threading.Thread | None = None
 
     def start(self, parent: Any) -> None:
-        self._intake = Intake(runtime.current(), ring=doorbell().ring)
+        self._intake = Intake(runtime.current(), wake_workers=wakeup_sender().send)
         self._thread = threading.Thread(target=self._intake.run, name="reprocess", daemon=True)
         self._thread.start()
 
@@ -263,4 +263,4 @@ class Reprocessing(bootsteps.StartStopStep):  # type: ignore[misc]
     terminate = stop
 
 
-app.steps["worker"].add(Reprocessing)
+app.steps["worker"].add(ReprocessConsumer)

@@ -13,7 +13,7 @@ from sqlalchemy import select
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError
 from worker.queue.celery_app import app
-from worker.queue.wakeups import doorbell
+from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
 from worker.sync.poll_smq import RedeliveryCounter, collect
 
@@ -38,7 +38,7 @@ _REFUSED, _MINUTE = 5.0, 60.0
 _GRACE = 5.0
 
 
-class Collecting:
+class QueuePoller:
     """One source's queue, read by one thread until it is stopped."""
 
     def __init__(self, here: Runtime, source: str, queue: Queue) -> None:
@@ -87,7 +87,7 @@ class Collecting:
                 max_attempts=self._here.settings.max_attempts,
                 memory=self._memory,
                 now=runtime.now,
-                ring=doorbell().ring,
+                wake_workers=wakeup_sender().send,
             )
         except StoreUnavailableError as error:
             self._away = True
@@ -132,14 +132,14 @@ class Collecting:
             connection.execute(select(1))
 
 
-class Collector(bootsteps.StartStopStep):  # type: ignore[misc]
+class SmqPoller(bootsteps.StartStopStep):  # type: ignore[misc]
     """Runs beside the pool, broker or no broker."""
 
     requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._running: list[Collecting] = []
+        self._running: list[QueuePoller] = []
 
     def include_if(self, parent: Any) -> bool:
         return runtime.current().collecting
@@ -148,7 +148,7 @@ class Collector(bootsteps.StartStopStep):  # type: ignore[misc]
         from worker.vod.smq import Queue  # nobody else needs the vendor's credential chain and an HTTP client
 
         here = runtime.current()
-        self._running = [Collecting(here, name, Queue(source, warn=log.warning)) for name, source in here.require_queues().items()]
+        self._running = [QueuePoller(here, name, Queue(source, warn=log.warning)) for name, source in here.require_queues().items()]
         for each in self._running:
             each.start()
 
@@ -166,4 +166,4 @@ def _jitter() -> float:
     return random.uniform(0.5, 1.0)  # noqa: S311
 
 
-app.steps["worker"].add(Collector)
+app.steps["worker"].add(SmqPoller)

@@ -66,7 +66,7 @@ def run_jobs(
     lease: timedelta,
     stopping: Event,
     longest: timedelta = timedelta(seconds=5),
-    ring: Callable[[], object] = lambda: None,
+    wake_workers: Callable[[], object] = lambda: None,
 ) -> bool:
     """Take a job that is due and work on it for a while; False where none was. Raises StoreUnavailable.
 
@@ -95,7 +95,7 @@ def run_jobs(
             log.info("job was taken away", job=job.id, kind=job.kind, source=job.source)
             return True
         if any(moved.counters.get(name) != job.counters.get(name) for name in _REQUESTED):
-            ring()
+            wake_workers()
         job = moved
         if step.done:
             _end(store, job, token, DONE, now(), None)
