@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.api.faults import Faults, Mischief
+from worker.emulator.api.faults import FaultInjector, Faults
 from worker.emulator.api.listing import Listing
 from worker.emulator.api.scroll import Scroll
 from worker.emulator.api.search import Search
@@ -26,7 +26,7 @@ class Desk:
 
     def __init__(self, existing: int = 60, *, plain: bool = True, lifetime: float = 600) -> None:
         self.library = Library(seed=1, existing=existing, quirks=not plain)
-        self.mischief = Mischief(seed=1)
+        self.mischief = FaultInjector(seed=1)
         self._listing = Listing(Search(self.library, self.mischief), Scroll(1, lifetime), plain=plain)
 
     def search(self, now: float = NOW, **parameters: Any) -> Answer:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from worker.emulator.library.library import Library
 from worker.emulator.library.links import Signer
-from worker.emulator.library.media_ids import Identities
+from worker.emulator.library.media_ids import MediaIds
 
 NOW = 1_764_000_000.0
 Element = dict[str, Any]
@@ -83,7 +83,7 @@ def play_infos(elements: list[Element]) -> Iterator[Element]:
 
 @given(seed=st.integers(), index=st.integers(0, 2**63 - 1))
 def test_an_id_leads_back_to_its_index(seed: int, index: int) -> None:
-    identities = Identities(seed)
+    identities = MediaIds(seed)
 
     media_id = identities.media_id(index)
 
@@ -93,15 +93,15 @@ def test_an_id_leads_back_to_its_index(seed: int, index: int) -> None:
 
 @given(st.one_of(st.text(max_size=40), st.from_regex("[0-9a-f]{32}", fullmatch=True)))
 def test_an_id_that_was_not_made_here_leads_nowhere(media_id: str) -> None:
-    assert Identities(1).index(media_id) is None
+    assert MediaIds(1).index(media_id) is None
 
 
 def test_an_id_of_another_seed_is_unknown() -> None:
-    assert Identities(2).index(Identities(1).media_id(0)) is None
+    assert MediaIds(2).index(MediaIds(1).media_id(0)) is None
 
 
 def test_every_third_medium_has_a_reference_id_that_leads_back() -> None:
-    identities = Identities(1)
+    identities = MediaIds(1)
 
     references = {index: identities.reference_id(index) for index in range(90)}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.api.faults import Faults, Mischief, Rule
+from worker.emulator.api.faults import FaultInjector, Faults, Rule
 from worker.emulator.api.operations import Operations
 from worker.emulator.library.library import Library
 
@@ -22,7 +22,7 @@ class Desk:
 
     def __init__(self, *, plain: bool = True) -> None:
         self.library = Library(seed=1, existing=100, quirks=not plain)
-        self.mischief = Mischief(seed=1)
+        self.mischief = FaultInjector(seed=1)
         self._operations = Operations(self.library, self.mischief, {}, plain=plain)
 
     def id(self, index: int) -> str:
@@ -172,7 +172,7 @@ def test_get_video_info_answers_one_or_refuses() -> None:
 
 
 def test_the_next_calls_fail_and_those_after_them_do_not() -> None:
-    mischief = Mischief(seed=1)
+    mischief = FaultInjector(seed=1)
     mischief.set(Faults(html=Rule(next=2, operation="BatchGetMediaInfos")))
 
     endings = [mischief.ending(operation) for operation in ("GetVideoInfo", *["BatchGetMediaInfos"] * 3)]
@@ -182,7 +182,7 @@ def test_the_next_calls_fail_and_those_after_them_do_not() -> None:
 
 def test_random_faults_repeat_with_the_seed() -> None:
     def struck(seed: int) -> list[bool]:
-        mischief = Mischief(seed)
+        mischief = FaultInjector(seed)
         mischief.set(Faults(reset=Rule(probability=0.3)))
         return [mischief.ending("") is not None for _ in range(200)]
 

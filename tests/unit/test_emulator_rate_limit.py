@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.emulator.api.call_stats import Calls
+from worker.emulator.api.call_stats import CallStats
 from worker.emulator.api.rate_limit import RateLimiter
 
 
@@ -31,7 +31,7 @@ def test_a_quota_of_zero_sets_no_limit() -> None:
 
 
 def test_calls_are_counted_by_size_repetition_and_busiest_second() -> None:
-    calls = Calls()
+    calls = CallStats()
 
     calls.arrived(["a", "b", "a"], now=0.0)
     calls.arrived(["c"], now=0.5)

@@ -10,7 +10,7 @@ import pytest
 
 from worker.emulator.api import signature
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.api.signature import Gatekeeper, canonical_request, sign_v1, sign_v3
+from worker.emulator.api.signature import SignatureVerifier, canonical_request, sign_v1, sign_v3
 
 NOON = datetime(2025, 11, 24, 16, 0, tzinfo=UTC).timestamp()
 
@@ -36,12 +36,12 @@ V1_PARAMETERS = {
 }
 
 
-def gatekeeper(**kwargs: str) -> Gatekeeper:
-    return Gatekeeper("demoKeyId", "demoSecret", **kwargs)
+def gatekeeper(**kwargs: str) -> SignatureVerifier:
+    return SignatureVerifier("demoKeyId", "demoSecret", **kwargs)
 
 
 def call_v3(
-    keeper: Gatekeeper,
+    keeper: SignatureVerifier,
     *,
     now: float = NOON,
     signature: str = V3_SIGNATURE,
@@ -55,7 +55,7 @@ def call_v3(
     keeper.admit(method="POST", query="MediaIds=aaa111%2Cbbb222", headers=sent, parameters={}, body=body, now=now)
 
 
-def call_v1(keeper: Gatekeeper, parameters: dict[str, str], *, now: float = NOON) -> None:
+def call_v1(keeper: SignatureVerifier, parameters: dict[str, str], *, now: float = NOON) -> None:
     keeper.admit(method="POST", query=urlencode(parameters), headers={}, parameters=parameters, body=b"", now=now)
 
 

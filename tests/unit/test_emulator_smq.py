@@ -9,15 +9,17 @@ from email.utils import formatdate
 import pytest
 
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.smq.signature import Porter, signature
-from worker.emulator.smq.smq_queue import Mailbox
+from worker.emulator.smq.signature import SmqSignatureVerifier, signature
+from worker.emulator.smq.smq_queue import SmqQueue
 
 NOON = 1_764_000_000.0
 TARGET = "/queues/vod-events/messages?numOfMessages=16&waitseconds=20"
 HEADERS = {"content-type": "text/xml;charset=utf-8", "date": "Mon, 24 Nov 2025 16:00:00 GMT", "x-mns-version": "2015-06-06"}
 
 
-def call(porter: Porter, *, key: str = "demoKeyId", secret: str = "demoSecret", now: float = NOON, **headers: str) -> None:
+def call(
+    porter: SmqSignatureVerifier, *, key: str = "demoKeyId", secret: str = "demoSecret", now: float = NOON, **headers: str
+) -> None:
     """A signed call with a few things changed; a header set to "" is left out."""
     changed = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
     sent = {name: value for name, value in changed.items() if value}
@@ -33,7 +35,7 @@ def test_the_signature_is_the_documented_one() -> None:
 
 
 def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
-    porter = Porter("demoKeyId", "demoSecret")
+    porter = SmqSignatureVerifier("demoKeyId", "demoSecret")
 
     call(porter)
     call(porter, content_md5=base64.b64encode(hashlib.md5(b"<x/>").digest()).decode())
@@ -56,7 +58,7 @@ def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
 )
 def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: str, status: int) -> None:
     with pytest.raises(ApiError) as refused:
-        call(Porter("demoKeyId", "demoSecret"), **changes)
+        call(SmqSignatureVerifier("demoKeyId", "demoSecret"), **changes)
 
     assert (refused.value.code, refused.value.status) == (code, status)
 
@@ -65,7 +67,7 @@ def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: st
 
 
 def test_what_was_taken_is_invisible_until_its_time_is_over() -> None:
-    mailbox = Mailbox(visibility=30)
+    mailbox = SmqQueue(visibility=30)
     mailbox.put("a", NOON)
 
     (first,) = [letter.receipt for letter in mailbox.take(16, NOON)]
@@ -78,7 +80,7 @@ def test_what_was_taken_is_invisible_until_its_time_is_over() -> None:
 
 
 def test_a_deleted_message_is_gone() -> None:
-    mailbox = Mailbox(visibility=30)
+    mailbox = SmqQueue(visibility=30)
     mailbox.put("a", NOON)
     (letter,) = mailbox.take(16, NOON)
 
@@ -89,7 +91,7 @@ def test_a_deleted_message_is_gone() -> None:
 
 
 def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> None:
-    mailbox = Mailbox(visibility=30)
+    mailbox = SmqQueue(visibility=30)
     mailbox.put("a", NOON)
     first = mailbox.take(1, NOON)[0].receipt
     with pytest.raises(ApiError, match="receipt") as late:
@@ -105,7 +107,7 @@ def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> No
 
 
 def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
-    mailbox = Mailbox(visibility=30)
+    mailbox = SmqQueue(visibility=30)
     mailbox.put("a", NOON)
     old = mailbox.take(1, NOON)[0].receipt
 
@@ -117,7 +119,7 @@ def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
 
 
 def test_a_look_takes_nothing() -> None:
-    mailbox = Mailbox(visibility=30)
+    mailbox = SmqQueue(visibility=30)
     mailbox.put("a", NOON)
 
     seen = [mailbox.peek(16, NOON)[0].body for _ in range(2)]

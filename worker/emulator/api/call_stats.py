@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 
-class Calls:
+class CallStats:
     """Counters of one operation. Every call that names it counts, also those that were refused."""
 
     def __init__(self) -> None:

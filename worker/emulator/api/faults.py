@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.seeded_random import SeededRandom
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=0)]
@@ -77,7 +77,7 @@ class Faults(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
 ENDINGS = ("reset", "halfway", "truncated", "garbage", "html", "http_500", "service_unavailable", "throttle", "credentials")
 
 
-class Mischief:
+class FaultInjector:
     """The faults in force. Random ones come from the seed, so the same calls in the same order meet the same faults."""
 
     def __init__(self, seed: int) -> None:
@@ -88,7 +88,7 @@ class Mischief:
         """Replace all faults; the times of late ids count from `now` (unix seconds)."""
         self.faults = faults
         self._set_at = time.time() if now is None else now
-        self._dice = Dice(self._seed, "faults")
+        self._dice = SeededRandom(self._seed, "faults")
 
     def strikes(self, name: str, operation: str = "") -> Rule | None:
         """The rule of fault `name` where it hits this call; counts down its `next`."""

@@ -12,7 +12,7 @@ from worker.emulator.api.search import Query, Search
 from worker.emulator.api.search_fields import MediaFacts
 from worker.emulator.library.clock import iso
 from worker.emulator.library.links import Signer, unsigned
-from worker.emulator.server.cooperative_yield import Turns
+from worker.emulator.server.cooperative_yield import CooperativeYield
 
 #: Fields of the Video or Audio object that are listed on request.
 FIELDS = (
@@ -77,7 +77,7 @@ class Listing:
         indices = found.rows((page - 1) * size, page * size, descending=descending)
         fields = [name for name in parameters.get("Fields", "").split(",") if name in FIELDS]
         sign = unsigned if self._plain else Signer(now)
-        rows, turns = [], Turns()
+        rows, turns = [], CooperativeYield()
         for index in indices:
             await turns()
             rows.append(_row(self._search.album.seen(index, found.seen_at), kind, fields, sign))

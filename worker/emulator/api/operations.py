@@ -7,11 +7,11 @@ from typing import Any
 
 from worker.core.media import BATCH_LIMIT
 from worker.emulator.api.api_errors import ApiError, missing_parameter
-from worker.emulator.api.faults import Mischief
+from worker.emulator.api.faults import FaultInjector
 from worker.emulator.library import quirks
 from worker.emulator.library.library import Library
 from worker.emulator.library.links import Signer, unsigned
-from worker.emulator.server.cooperative_yield import Turns
+from worker.emulator.server.cooperative_yield import CooperativeYield
 
 #: Operation -> the parameters that name media.
 ID_PARAMETERS = {"BatchGetMediaInfos": ("MediaIds", "ReferenceIds"), "GetVideoInfo": ("VideoId", "ReferenceId")}
@@ -20,7 +20,7 @@ ID_PARAMETERS = {"BatchGetMediaInfos": ("MediaIds", "ReferenceIds"), "GetVideoIn
 class Operations:
     """The answers without their RequestId. `now` is unix seconds throughout."""
 
-    def __init__(self, library: Library, mischief: Mischief, callback: Mapping[str, str], *, plain: bool) -> None:
+    def __init__(self, library: Library, mischief: FaultInjector, callback: Mapping[str, str], *, plain: bool) -> None:
         self._callback = callback
         self._library = library
         self._mischief = mischief
@@ -88,7 +88,7 @@ class Operations:
         self, indices: list[int], missing: list[str], missing_references: list[str], forbidden: list[str], now: float
     ) -> dict[str, Any]:
         sign = self._signer(now)
-        elements, turns = [], Turns()
+        elements, turns = [], CooperativeYield()
         for index in indices:
             await turns()
             elements.append(self._library.element(index, self._seen_at(now), sign))

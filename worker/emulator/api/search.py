@@ -13,13 +13,13 @@ from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from itertools import accumulate
 
-from worker.emulator.api.faults import Mischief
+from worker.emulator.api.faults import FaultInjector
 from worker.emulator.api.match import IDS, Condition, Named, Within
-from worker.emulator.api.search_fields import Album
+from worker.emulator.api.search_fields import FactCache
 from worker.emulator.api.selection import Indices, Selections
 from worker.emulator.library.library import Library
 from worker.emulator.library.timeline import LIBRARY_LIFE
-from worker.emulator.server.cooperative_yield import Turns
+from worker.emulator.server.cooperative_yield import CooperativeYield
 
 #: Answers at hand, so that the pages of one listing are cut from one answer: up to 10 KB each, and the media that were changed.
 _AT_HAND = 8
@@ -71,8 +71,8 @@ class Found:
 class Search:
     """Answers queries about one library. Moments are unix seconds."""
 
-    def __init__(self, library: Library, mischief: Mischief) -> None:
-        self.album = Album(library)
+    def __init__(self, library: Library, mischief: FaultInjector) -> None:
+        self.album = FactCache(library)
         self._library = library
         self._timeline = library.timeline
         self._mischief = mischief
@@ -141,7 +141,7 @@ class Search:
     async def _matching(self, query: Query, indices: Collection[int], seen_at: float) -> dict[int, int]:
         """Those of `indices` that the query finds, each with its modification time."""
         announced = self._timeline.announced(seen_at)
-        turns = Turns()
+        turns = CooperativeYield()
         met = {}
         for index in indices:
             await turns()

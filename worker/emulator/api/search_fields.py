@@ -26,7 +26,7 @@ _ALWAYS = {"MediaSource": "general", "PreprocessStatus": "UnPreprocess", "Transc
 _AT_HAND = 500
 
 
-class Album:
+class FactCache:
     """Facts about the media of one library."""
 
     def __init__(self, library: Library) -> None:
@@ -46,7 +46,7 @@ class MediaFacts:
 
     __slots__ = ("_album", "_change", "_created_at", "_media_id", "_since", "_standing", "index", "seen_at")
 
-    def __init__(self, album: Album, index: int, seen_at: float, change: Change | None) -> None:
+    def __init__(self, album: FactCache, index: int, seen_at: float, change: Change | None) -> None:
         self.index = index
         self.seen_at = seen_at
         self._album = album

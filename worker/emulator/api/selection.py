@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from typing import TypeAlias
 
 from worker.emulator.api.match import Condition
-from worker.emulator.api.search_fields import Album
+from worker.emulator.api.search_fields import FactCache
 from worker.emulator.library.media_factory import videos_among
-from worker.emulator.server.cooperative_yield import Turns
+from worker.emulator.server.cooperative_yield import CooperativeYield
 
 CHUNK = 512
 
@@ -26,7 +26,7 @@ Indices: TypeAlias = "array[int]"
 class Selections:
     """The selections of one library."""
 
-    def __init__(self, album: Album) -> None:
+    def __init__(self, album: FactCache) -> None:
         self._album = album
         self._kinds: dict[int, tuple[Indices, Indices]] = {}
         self._kept: OrderedDict[tuple[bool, tuple[Condition, ...]], dict[int, Indices]] = OrderedDict()
@@ -38,7 +38,7 @@ class Selections:
 
         A chunk is kept once its media change no more by themselves: those below `settled`.
         """
-        turns = Turns()
+        turns = CooperativeYield()
         kept = self._chunks(video, conditions) if conditions else {}
         found = []
         for chunk, part in _parts(span):
@@ -57,7 +57,9 @@ class Selections:
                 found.append(piece)
         return found
 
-    async def _meeting(self, indices: Indices, conditions: tuple[Condition, ...], seen_at: float, turns: Turns) -> Indices:
+    async def _meeting(
+        self, indices: Indices, conditions: tuple[Condition, ...], seen_at: float, turns: CooperativeYield
+    ) -> Indices:
         met = array("I")
         for index in indices:
             await turns()

@@ -50,7 +50,7 @@ def sign_v1(secret: str, method: str, parameters: Mapping[str, str]) -> str:
     return base64.b64encode(hmac.new(f"{secret}&".encode(), string_to_sign.encode(), hashlib.sha1).digest()).decode()
 
 
-class Gatekeeper:
+class SignatureVerifier:
     """Lets calls of one access key pass, each of them once."""
 
     def __init__(self, access_key_id: str, access_key_secret: str, security_token: str = "") -> None:

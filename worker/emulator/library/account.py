@@ -7,20 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from worker.emulator.api.call_stats import Calls
-from worker.emulator.api.faults import Mischief
+from worker.emulator.api.call_stats import CallStats
+from worker.emulator.api.faults import FaultInjector
 from worker.emulator.api.listing import Listing
 from worker.emulator.api.operations import Operations
 from worker.emulator.api.rate_limit import RateLimiter
 from worker.emulator.api.scroll import Scroll
 from worker.emulator.api.search import Search
-from worker.emulator.api.signature import Gatekeeper
+from worker.emulator.api.signature import SignatureVerifier
 from worker.emulator.library import events
 from worker.emulator.library.library import Library
 from worker.emulator.library.timeline import Upload
 from worker.emulator.server.config import EmulatorConfig
 from worker.emulator.server.notifier import Notifier
-from worker.emulator.smq.smq_queue import Mailbox
+from worker.emulator.smq.smq_queue import SmqQueue
 
 
 class Account:
@@ -29,13 +29,13 @@ class Account:
     def __init__(self, config: EmulatorConfig) -> None:
         self.config = config
         self.library = Library(seed=config.seed, existing=config.media, quirks=config.quirks)
-        self.mischief = Mischief(config.seed)
+        self.mischief = FaultInjector(config.seed)
         self.operations = Operations(self.library, self.mischief, _message_callback(config), plain=not config.quirks)
         self.listing = Listing(
             Search(self.library, self.mischief), Scroll(config.seed, config.scroll_seconds), plain=not config.quirks
         )
-        self.gatekeeper = Gatekeeper(config.access_key_id, config.access_key_secret, config.security_token)
-        self.mailbox = Mailbox(config.smq_visibility)
+        self.gatekeeper = SignatureVerifier(config.access_key_id, config.access_key_secret, config.security_token)
+        self.mailbox = SmqQueue(config.smq_visibility)
         self.notifier = Notifier(config, self.mischief, self.mailbox)
         self.quotas = {
             "BatchGetMediaInfos": RateLimiter(config.batch_qps),
@@ -46,7 +46,7 @@ class Account:
         self.forget_calls()
 
     def forget_calls(self) -> None:
-        self.calls = {operation: Calls() for operation in self.quotas}
+        self.calls = {operation: CallStats() for operation in self.quotas}
 
     def upload(
         self, count: int, *, life_seconds: float | None = None, damaged: bool = False, notify: bool = True, now: float | None = None

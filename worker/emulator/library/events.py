@@ -13,7 +13,7 @@ from typing import Any
 from worker.emulator.library.clock import iso
 from worker.emulator.library.lifecycle import Step
 from worker.emulator.library.media_factory import Outline
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.seeded_random import SeededRandom
 
 Body = dict[str, Any]
 
@@ -86,7 +86,7 @@ def _file_upload(element: Mapping[str, Any]) -> Body:
 def _analysis(element: Mapping[str, Any]) -> Body:
     """Documented as numbers, shown as text in the vendor's sample, never captured: so both occur, by medium (2.3)."""
     mezzanine = element["MezzanineInfo"]
-    as_text = Dice(element["MediaId"], "analysis").chance(0.5)
+    as_text = SeededRandom(element["MediaId"], "analysis").chance(0.5)
     event: Body = {
         "Duration": float(mezzanine["Duration"]),
         "Size": mezzanine["Size"],
@@ -109,7 +109,7 @@ def _snapshots(element: Mapping[str, Any]) -> Body:
         "SnapshotCount": len(info["Snapshots"]),
         "SnapshotFormat": "jpg",
         "SnapshotRegular": info["CoverURL"].replace("cover", "{SnapshotCount}"),
-        "JobId": Dice(element["MediaId"], "snapshot").hex(32),
+        "JobId": SeededRandom(element["MediaId"], "snapshot").hex(32),
     }
     return {"SubType": "SpecifiedTime", "CoverUrl": info["CoverURL"], "SnapshotInfos": [snapshot]}
 
@@ -137,7 +137,7 @@ def _stream(element: Mapping[str, Any], play_info: Mapping[str, Any]) -> Body:
 def _transcode(element: Mapping[str, Any], plan: Outline) -> Body:
     streams: list[Body] = [{"Status": "success", **_stream(element, play_info)} for play_info in element["PlayInfoList"]]
     if plan.failed_stream:
-        job_id = Dice(element["MediaId"], "failed").hex(32)
+        job_id = SeededRandom(element["MediaId"], "failed").hex(32)
         failure = {"JobId": job_id, "Definition": "4K", "Format": "mp4", "ErrorCode": "TranscodeError"}
         streams.append({"Status": "fail", **failure, "ErrorMessage": "source too small"})
     return {"StreamInfos": streams}

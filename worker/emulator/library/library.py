@@ -15,8 +15,8 @@ from worker.emulator.library import lifecycle, quirks
 from worker.emulator.library.clock import iso
 from worker.emulator.library.links import unsigned
 from worker.emulator.library.media_factory import Outline, Sketch, outline, shoot, sketch
-from worker.emulator.library.media_ids import Identities
-from worker.emulator.library.seeded_random import Dice, roll
+from worker.emulator.library.media_ids import MediaIds
+from worker.emulator.library.seeded_random import SeededRandom, roll
 from worker.emulator.library.timeline import LIBRARY_LIFE, Timeline, Upload
 
 #: Finished elements that are kept at hand, about 20 KB each.
@@ -64,7 +64,7 @@ class Library:
     """All media of one seed."""
 
     def __init__(self, *, seed: int, existing: int, quirks: bool) -> None:
-        self.identities = Identities(seed)
+        self.identities = MediaIds(seed)
         self.timeline = Timeline(seed=seed, existing=existing)
         #: Grows with everything that is done by hand.
         self.version = 0
@@ -132,7 +132,7 @@ class Library:
         element, standing = self._seen(self.documented(index), index, now)
         info, mezzanine = element["MediaInfo"], element.get("MezzanineInfo", {})
         media_id = info.pop("MediaId")
-        dice = Dice(self.seed, index, "video")
+        dice = SeededRandom(self.seed, index, "video")
         if info.get("CoverURL"):
             info["CoverURL"] = sign(info["CoverURL"])
         urls = [sign(url) for url in info.get("Snapshots", [])]
@@ -216,7 +216,7 @@ class Library:
     def _invent_worded(self, index: int) -> dict[str, Any]:
         element = self._invent(index)
         if self._quirks:
-            quirks.reword(element, Dice(self.seed, index, "quirks"))
+            quirks.reword(element, SeededRandom(self.seed, index, "quirks"))
         return element
 
     def _sign(self, element: dict[str, Any], sign: Callable[[str], str]) -> None:

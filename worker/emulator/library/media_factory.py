@@ -14,7 +14,7 @@ from typing import Any
 from worker.emulator.library.clock import iso
 from worker.emulator.library.links import BUCKET, CDN, OPEN
 from worker.emulator.library.renditions import play_infos
-from worker.emulator.library.seeded_random import SCALE, Dice, roll
+from worker.emulator.library.seeded_random import SCALE, SeededRandom, roll
 from worker.emulator.library.streams import Source, audio_source, video_source
 
 _TITLES = (
@@ -66,7 +66,7 @@ class Sketch:
     mezzanine: dict[str, Any]
     plan: Outline
     source: Source
-    dice: Dice
+    dice: SeededRandom
     open_domain: bool
 
 
@@ -84,7 +84,7 @@ def videos_among(seed: int, indices: Iterable[int]) -> list[int]:
 
 
 def outline(seed: int, index: int) -> Outline:
-    dice = Dice(seed, index, "outline")
+    dice = SeededRandom(seed, index, "outline")
     video = dice.chance(_VIDEOS)
     streams = dice.pick(_VIDEO_STREAM_COUNTS if video else _AUDIO_STREAM_COUNTS)
     return Outline(video, streams, video and dice.chance(0.05))
@@ -93,7 +93,7 @@ def outline(seed: int, index: int) -> Outline:
 def sketch(seed: int, index: int, *, media_id: str, reference_id: str | None, created_at: float, life_seconds: float) -> Sketch:
     """All but the transcoded streams, which are most of the work; `created_at` is unix seconds."""
     plan = outline(seed, index)
-    dice = Dice(seed, index, "footage")
+    dice = SeededRandom(seed, index, "footage")
     source, facts, videos, audios = video_source(dice) if plan.video else audio_source(dice)
     title = f"{dice.pick(_TITLES)} {index}"
     open_domain = dice.chance(0.2)
@@ -135,7 +135,9 @@ def stream_shares(streams: int) -> list[float]:
     return [0.5 + 0.45 * (number + 1) / streams for number in range(streams)]
 
 
-def _media_info(dice: Dice, plan: Outline, media_id: str, title: str, open_domain: bool, created_at: float) -> dict[str, Any]:
+def _media_info(
+    dice: SeededRandom, plan: Outline, media_id: str, title: str, open_domain: bool, created_at: float
+) -> dict[str, Any]:
     host = f"http://{OPEN if open_domain else CDN}"
     category, category_name = dice.pick(_CATEGORIES)
     info: dict[str, Any] = {

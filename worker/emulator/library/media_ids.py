@@ -17,7 +17,7 @@ _REFERENCE_KINDS = ("ref-{index:06d}-{check}", "Asset_{index}_{check}", "SKU-{in
 _REFERENCE_ID = re.compile(r"(?:ref-|Asset_|SKU-)(\d{1,18})(?:-eu_de)?[-_][0-9a-f]{4}")
 
 
-class Identities:
+class MediaIds:
     """The ids of one seed, in both directions."""
 
     def __init__(self, seed: int) -> None:

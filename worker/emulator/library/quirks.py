@@ -9,7 +9,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.seeded_random import SeededRandom
 
 _FRACTIONS = {"29.970030": "30000/1001", "23.976024": "24000/1001", "59.940060": "60000/1001"}
 #: What VOD words as a string or as a number, depending on who asks (7.1).
@@ -20,7 +20,7 @@ _STREAM_NUMBERS = ("Index", "Width", "Height", "SampleRate", "Channels", "Rotate
 _OPTIONAL = ("Description", "CateName", "Tags", "CoverURL", "FileMD5")
 
 
-def reword(element: dict[str, Any], dice: Dice) -> None:
+def reword(element: dict[str, Any], dice: SeededRandom) -> None:
     """Change one finished element in place."""
     info = element["MediaInfo"]
     mezzanine = element["MezzanineInfo"]
@@ -62,7 +62,7 @@ def snapshot_list(media_id: str, urls: list[str]) -> list[str]:
     return urls
 
 
-def reword_video(video: dict[str, Any], media_id: str, urls: list[str], dice: Dice) -> None:
+def reword_video(video: dict[str, Any], media_id: str, urls: list[str], dice: SeededRandom) -> None:
     """Change a Video object of GetVideoInfo in place: half of them speak the older edition, in which numbers are text."""
     video["Snapshots"] = _snapshot_object(media_id, urls)
     video["CustomMediaInfo"] = dice.pick((None, ""))
@@ -82,7 +82,7 @@ def _snapshot_object(media_id: str, urls: list[str]) -> dict[str, Any]:
     return {"Snapshot": urls}
 
 
-def _drop_empty(fields: dict[str, Any], dice: Dice) -> None:
+def _drop_empty(fields: dict[str, Any], dice: SeededRandom) -> None:
     for name in _OPTIONAL:
         if fields.get(name) == "":
             habit = dice.below(3)
@@ -92,7 +92,7 @@ def _drop_empty(fields: dict[str, Any], dice: Dice) -> None:
                 fields[name] = None
 
 
-def _reword_info(info: dict[str, Any], dice: Dice) -> None:
+def _reword_info(info: dict[str, Any], dice: SeededRandom) -> None:
     if info["CateId"] == 0 and dice.chance(0.5):
         del info["CateId"]
     elif dice.chance(0.3):
@@ -108,7 +108,7 @@ def _reword_info(info: dict[str, Any], dice: Dice) -> None:
         info["TranscodeMode"] = "FastTranscode"
 
 
-def _reword_mezzanine(mezzanine: dict[str, Any], dice: Dice) -> None:
+def _reword_mezzanine(mezzanine: dict[str, Any], dice: SeededRandom) -> None:
     if dice.chance(0.3):
         _numbers_to_text(mezzanine, _MEZZANINE_NUMBERS)
     elif "Width" not in mezzanine and dice.chance(0.5):
@@ -124,7 +124,7 @@ def _reword_mezzanine(mezzanine: dict[str, Any], dice: Dice) -> None:
         mezzanine["CRC64"] = str(dice.below(1 << 32) << 20)
 
 
-def _reword_video_stream(stream: dict[str, Any], dice: Dice) -> None:
+def _reword_video_stream(stream: dict[str, Any], dice: SeededRandom) -> None:
     stream["Fps"] = _rate(stream["Fps"], dice)
     stream["AvgFPS"] = dice.pick(("0/0", "")) if dice.chance(0.08) else _rate(stream["AvgFPS"], dice)
     if "HDRType" not in stream and dice.chance(0.5):
@@ -132,13 +132,13 @@ def _reword_video_stream(stream: dict[str, Any], dice: Dice) -> None:
     _reword_stream(stream, dice)
 
 
-def _reword_audio_stream(stream: dict[str, Any], dice: Dice) -> None:
+def _reword_audio_stream(stream: dict[str, Any], dice: SeededRandom) -> None:
     _reword_stream(stream, dice)
     if dice.chance(0.1):
         stream["Samplerate"] = stream.pop("SampleRate")
 
 
-def _reword_stream(stream: dict[str, Any], dice: Dice) -> None:
+def _reword_stream(stream: dict[str, Any], dice: SeededRandom) -> None:
     if dice.chance(0.2):
         _text_to_numbers(stream, _STREAM_NUMBERS, int)
     if dice.chance(0.3):
@@ -155,7 +155,7 @@ def _reword_stream(stream: dict[str, Any], dice: Dice) -> None:
             del stream[name]
 
 
-def _reword_play_info(play_info: dict[str, Any], dice: Dice, as_text: bool) -> None:
+def _reword_play_info(play_info: dict[str, Any], dice: SeededRandom, as_text: bool) -> None:
     if as_text:
         _numbers_to_text(play_info, _PLAY_NUMBERS)
     if "Fps" in play_info:
@@ -170,7 +170,7 @@ def _reword_play_info(play_info: dict[str, Any], dice: Dice, as_text: bool) -> N
         del play_info["TemplateGroupId"]
 
 
-def _rate(rate: str, dice: Dice) -> str:
+def _rate(rate: str, dice: SeededRandom) -> str:
     """One of the ways in which a frame rate is written (7.7)."""
     if rate in _FRACTIONS:
         return dice.pick((_FRACTIONS[rate], rate))

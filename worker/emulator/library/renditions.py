@@ -7,7 +7,7 @@ from typing import Any
 
 from worker.emulator.library.clock import iso
 from worker.emulator.library.links import CDN, OPEN
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.seeded_random import SeededRandom
 from worker.emulator.library.streams import Source, kbps
 
 #: definition, lines, bits per second, specification
@@ -28,7 +28,7 @@ _ENCRYPTIONS: tuple[dict[str, Any], ...] = (
 
 
 def play_infos(
-    dice: Dice, source: Source, *, media_id: str, template_group: str, finished_at: Sequence[float], open_domain: bool
+    dice: SeededRandom, source: Source, *, media_id: str, template_group: str, finished_at: Sequence[float], open_domain: bool
 ) -> list[dict[str, Any]]:
     """One stream for each time in `finished_at` (unix seconds), in that order.
 
@@ -51,7 +51,7 @@ def play_infos(
     return streams
 
 
-def _video_play_info(dice: Dice, source: Source, number: int) -> dict[str, Any]:
+def _video_play_info(dice: SeededRandom, source: Source, number: int) -> dict[str, Any]:
     lines = min(source.width, source.height)
     ladder = [rung for rung in _LADDER if rung[1] <= lines]
     definition, lines, bps, specification = ladder[number % len(ladder)]
@@ -88,7 +88,7 @@ def _video_play_info(dice: Dice, source: Source, number: int) -> dict[str, Any]:
     return stream
 
 
-def _audio_play_info(dice: Dice, source: Source, number: int) -> dict[str, Any]:
+def _audio_play_info(dice: SeededRandom, source: Source, number: int) -> dict[str, Any]:
     definition, bps = _AUDIO_LADDER[number % len(_AUDIO_LADDER)]
     return {
         "StreamType": "audio",

@@ -14,7 +14,7 @@ SCALE = 1_000_000
 _BLOCK = 512
 
 
-class Dice:
+class SeededRandom:
     """Numbers drawn from the digest of `origin`, for instance a seed, an index and a word for what is being decided."""
 
     __slots__ = ("_at", "_blocks", "_origin", "_stream")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.library.seeded_random import SeededRandom
 
 FRAMES = (
     (640, 360),
@@ -75,7 +75,7 @@ class Source:
         return int(float(self.rate) * self.microseconds / 1_000_000) if self.rate else 0
 
 
-def video_source(dice: Dice) -> tuple[Source, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def video_source(dice: SeededRandom) -> tuple[Source, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """A video: what transcoding needs, the numbers of MezzanineInfo, its video streams, its audio streams."""
     width, height = dice.pick(FRAMES)
     codec = _VIDEO_CODECS[dice.pick(_VIDEO_MIX)]
@@ -93,14 +93,14 @@ def video_source(dice: Dice) -> tuple[Source, dict[str, Any], list[dict[str, Any
     return source, facts, videos, audios
 
 
-def audio_source(dice: Dice) -> tuple[Source, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
+def audio_source(dice: SeededRandom) -> tuple[Source, dict[str, Any], list[dict[str, Any]], list[dict[str, Any]]]:
     """The same for a medium that is only heard."""
     source = Source(_length(dice))
     audios = [_audio_stream(dice, source, number) for number in range(dice.pick((1, 1, 1, 2)))]
     return source, _facts(source, sum(int(float(stream["Bitrate"]) * 1000) for stream in audios)), [], audios
 
 
-def _length(dice: Dice) -> int:
+def _length(dice: SeededRandom) -> int:
     seconds = dice.pick((60, 600, 600, 3600, 18_000))
     return dice.between(1, seconds) * 1_000_000 + dice.below(1_000_000)
 
@@ -117,7 +117,7 @@ def kbps(bits_per_second: int) -> str:
     return f"{bits_per_second // 1000}.{bits_per_second % 1000:03d}0"
 
 
-def _video_stream(dice: Dice, source: Source, codec: tuple[Any, ...], bitrate_bps: int, position: int) -> dict[str, Any]:
+def _video_stream(dice: SeededRandom, source: Source, codec: tuple[Any, ...], bitrate_bps: int, position: int) -> dict[str, Any]:
     name, long_name, tag_string, tag, profiles, levels, formats = codec
     stream = {
         "Index": str(position),
@@ -149,7 +149,7 @@ def _video_stream(dice: Dice, source: Source, codec: tuple[Any, ...], bitrate_bp
     return stream
 
 
-def _audio_stream(dice: Dice, source: Source, position: int) -> dict[str, Any]:
+def _audio_stream(dice: SeededRandom, source: Source, position: int) -> dict[str, Any]:
     name, long_name, tag_string, tag, sample_format = dice.pick(_AUDIO_CODECS)
     channels, layout = dice.pick(_LAYOUTS)
     rate = dice.pick(("44100", "48000", "48000", "8000", "96000"))

@@ -9,7 +9,7 @@ import time
 _TURN = 0.002
 
 
-class Turns:
+class CooperativeYield:
     """Lets others go on while something long is worked out."""
 
     def __init__(self) -> None:

@@ -21,10 +21,10 @@ from typing import Any, Protocol
 import httpx
 import msgspec
 
-from worker.emulator.api.faults import Mischief
-from worker.emulator.library.seeded_random import Dice
+from worker.emulator.api.faults import FaultInjector
+from worker.emulator.library.seeded_random import SeededRandom
 from worker.emulator.server.config import EmulatorConfig
-from worker.emulator.smq.smq_queue import Mailbox
+from worker.emulator.smq.smq_queue import SmqQueue
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +44,7 @@ class Script(Protocol):
 
 
 @dataclass(slots=True)
-class Errand:
+class DeliveryAttempt:
     """Where the telling of one script stands, to the callback URL or to the queue."""
 
     script: Script
@@ -62,11 +62,11 @@ def callback_signature(url: str, timestamp: str, key: str) -> str:
 class Notifier:
     """Delivers scripts. With neither a callback URL nor a queue nothing is sent and nothing counted; with both, all of it twice."""
 
-    def __init__(self, config: EmulatorConfig, mischief: Mischief, mailbox: Mailbox) -> None:
+    def __init__(self, config: EmulatorConfig, mischief: FaultInjector, mailbox: SmqQueue) -> None:
         self._config = config
         self._mischief = mischief
         self._mailbox = mailbox
-        self._agenda: list[tuple[float, int, Errand]] = []
+        self._agenda: list[tuple[float, int, DeliveryAttempt]] = []
         self._order = itertools.count()
         self._news = asyncio.Event()
         # Last in, first out: the connection that was used just now is the least likely to have been closed.
@@ -81,7 +81,7 @@ class Notifier:
         for queued, wanted in ((False, self._config.callback_url), (True, self._config.smq_queue)):
             if wanted and len(script):
                 self._pending += len(script)
-                self._plan(Errand(script, queued), script.due(0))
+                self._plan(DeliveryAttempt(script, queued), script.due(0))
 
     def as_dict(self) -> dict[str, Any]:
         """Counters: `events` that have come up, of which each ends as delivered, dropped or lost; `pending` counts those that
@@ -121,11 +121,11 @@ class Notifier:
             for _ in range(config.callback_connections)
         ]
 
-    def _plan(self, errand: Errand, due: float) -> None:
+    def _plan(self, errand: DeliveryAttempt, due: float) -> None:
         heapq.heappush(self._agenda, (due, next(self._order), errand))
         self._news.set()
 
-    async def _next(self) -> Errand:
+    async def _next(self) -> DeliveryAttempt:
         while True:
             self._news.clear()
             wait = self._agenda[0][0] - time.time() if self._agenda else None
@@ -137,14 +137,14 @@ class Notifier:
             except TimeoutError:
                 pass
 
-    async def _run_errand(self, client: httpx.AsyncClient, errand: Errand) -> None:
+    async def _run_errand(self, client: httpx.AsyncClient, errand: DeliveryAttempt) -> None:
         try:
             outcome = await self._try(client, errand)
         finally:
             self._idle.put_nowait(client)
         self._judge(errand, outcome)
 
-    def _write(self, errand: Errand) -> None:
+    def _write(self, errand: DeliveryAttempt) -> None:
         """Into the queue, which is done when it is there."""
         if not self._begin(errand):
             outcome = "lost"
@@ -152,12 +152,12 @@ class Notifier:
             outcome = "unwritable"
         else:
             # Which of the two VOD writes is not known (vod-protocol 3.1).
-            encoded = self._config.quirks and Dice(self._config.seed, "queue", errand.body.decode()).chance(0.5)
+            encoded = self._config.quirks and SeededRandom(self._config.seed, "queue", errand.body.decode()).chance(0.5)
             self._mailbox.put(base64.b64encode(errand.body).decode() if encoded else errand.body.decode(), time.time())
             outcome = "delivered"
         self._judge(errand, outcome)
 
-    def _judge(self, errand: Errand, outcome: str) -> None:
+    def _judge(self, errand: DeliveryAttempt, outcome: str) -> None:
         if outcome in ("delivered", "lost"):
             self._finish(errand, outcome)
             return
@@ -168,7 +168,7 @@ class Notifier:
         log.warning("notification dropped: %d tries, the last one ended with %s", errand.tries, outcome)
         self._finish(errand, "dropped")
 
-    async def _try(self, client: httpx.AsyncClient, errand: Errand) -> str:
+    async def _try(self, client: httpx.AsyncClient, errand: DeliveryAttempt) -> str:
         """`delivered`, `lost`, or what came in place of a 200: another status, `timeout` or `unreachable`."""
         config = self._config
         if not self._begin(errand):
@@ -187,7 +187,7 @@ class Notifier:
             return "unreachable"
         return "delivered" if answer.status_code == 200 else str(answer.status_code)
 
-    def _begin(self, errand: Errand) -> bool:
+    def _begin(self, errand: DeliveryAttempt) -> bool:
         """Count a try, and compose the event before the first; False where the event is to be lost."""
         if errand.tries == 0:
             # Composed once: the tries of one event carry the same body.
@@ -199,7 +199,7 @@ class Notifier:
         self._counts["attempts"] += 1
         return True
 
-    def _finish(self, errand: Errand, ending: str) -> None:
+    def _finish(self, errand: DeliveryAttempt, ending: str) -> None:
         self._counts[ending] += 1
         self._pending -= 1
         errand.number += 1

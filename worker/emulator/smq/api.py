@@ -17,11 +17,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.api.faults import Mischief, Rule
+from worker.emulator.api.faults import FaultInjector, Rule
 from worker.emulator.server.broken_connections import hang_up, send_half
 from worker.emulator.server.config import EmulatorConfig
-from worker.emulator.smq.signature import Porter
-from worker.emulator.smq.smq_queue import Letter, Mailbox
+from worker.emulator.smq.signature import SmqSignatureVerifier
+from worker.emulator.smq.smq_queue import QueuedMessage, SmqQueue
 
 _NAMESPACE = "http://mns.aliyuncs.com/doc/v1/"
 _XML = "text/xml;charset=utf-8"
@@ -36,11 +36,11 @@ _OPERATIONS = {"GET": "ReceiveMessage", "POST": "SendMessage", "DELETE": "Delete
 class Smq:
     """The ASGI application behind `/queues/{queue}/messages`. One queue is there; `credentials` faults carry its code."""
 
-    def __init__(self, config: EmulatorConfig, mailbox: Mailbox, mischief: Mischief) -> None:
+    def __init__(self, config: EmulatorConfig, mailbox: SmqQueue, mischief: FaultInjector) -> None:
         self._name = config.smq_queue
         self._mailbox = mailbox
         self._mischief = mischief
-        self._porter = Porter(config.access_key_id, config.access_key_secret, config.security_token)
+        self._porter = SmqSignatureVerifier(config.access_key_id, config.access_key_secret, config.security_token)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         request = Request(scope, receive)
@@ -103,7 +103,7 @@ class Smq:
         limit = _number(parameters, "numOfMessages", 1, 1, BATCH)
         peek = parameters.get("peekonly") == "true"
         until = time.time() + (0 if peek else _number(parameters, "waitseconds", 0, 0, POLL))
-        take: Callable[[int, float], list[Letter]] = self._mailbox.peek if peek else self._mailbox.take
+        take: Callable[[int, float], list[QueuedMessage]] = self._mailbox.peek if peek else self._mailbox.take
         early = not peek and self._mischief.strikes("early_404")
         while True:
             letters = [] if early else take(limit, time.time())
@@ -147,7 +147,7 @@ class Smq:
         return 404, _document("Errors", "".join(f"<Error>{_elements(each)}</Error>" for each in left))
 
 
-def _described(letter: Letter, *, peek: bool) -> dict[str, Any]:
+def _described(letter: QueuedMessage, *, peek: bool) -> dict[str, Any]:
     told: dict[str, Any] = {
         "MessageId": letter.message_id,
         "ReceiptHandle": letter.receipt,

@@ -31,7 +31,7 @@ def signature(secret: str, method: str, resource: str, headers: Mapping[str, str
     return base64.standard_b64encode(digest).decode("ascii")
 
 
-class Porter:
+class SmqSignatureVerifier:
     """Lets calls of one access key pass."""
 
     def __init__(self, access_key_id: str, access_key_secret: str, security_token: str = "") -> None:

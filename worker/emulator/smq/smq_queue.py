@@ -14,7 +14,7 @@ from worker.emulator.api.api_errors import ApiError
 
 
 @dataclass(slots=True)
-class Letter:
+class QueuedMessage:
     """One message; times are unix seconds."""
 
     body: str
@@ -29,10 +29,10 @@ class Letter:
 
 
 #: When a message may be received; out of date where the message has another time by now, or is gone.
-Entry = tuple[float, int, Letter]
+Entry = tuple[float, int, QueuedMessage]
 
 
-class Mailbox:
+class SmqQueue:
     """Messages in the order in which they may be received."""
 
     def __init__(self, visibility: float) -> None:
@@ -41,24 +41,24 @@ class Mailbox:
         self.counts = Counter[str]()
         self._order = itertools.count()
         self._agenda: list[Entry] = []
-        self._held: dict[str, Letter] = {}
+        self._held: dict[str, QueuedMessage] = {}
         self._news = asyncio.Event()
 
     def __len__(self) -> int:
         """Messages that are not deleted, visible or not."""
         return self.counts["written"] - self.counts["deleted"]
 
-    def put(self, body: str, now: float) -> Letter:
-        letter = Letter(body, now, now)
+    def put(self, body: str, now: float) -> QueuedMessage:
+        letter = QueuedMessage(body, now, now)
         self._plan(letter)
         self.counts["written"] += 1
         news, self._news = self._news, asyncio.Event()
         news.set()
         return letter
 
-    def take(self, limit: int, now: float) -> list[Letter]:
+    def take(self, limit: int, now: float) -> list[QueuedMessage]:
         """Up to `limit` visible messages, each with a receipt of its own; the receipt before it is void."""
-        taken: list[Letter] = []
+        taken: list[QueuedMessage] = []
         while self._agenda and self._agenda[0][0] <= now and len(taken) < limit:
             entry = heapq.heappop(self._agenda)
             if not _counts(entry):
@@ -73,7 +73,7 @@ class Mailbox:
         self.counts["received"] += len(taken)
         return taken
 
-    def peek(self, limit: int, now: float) -> list[Letter]:
+    def peek(self, limit: int, now: float) -> list[QueuedMessage]:
         return [entry[2] for entry in heapq.nsmallest(limit, filter(_counts, self._agenda)) if entry[0] <= now]
 
     def delete(self, receipt: str, now: float) -> None:
@@ -83,7 +83,7 @@ class Mailbox:
         letter.deleted = True
         self.counts["deleted"] += 1
 
-    def postpone(self, receipt: str, seconds: float, now: float) -> Letter:
+    def postpone(self, receipt: str, seconds: float, now: float) -> QueuedMessage:
         """The message stays invisible for `seconds` from now, under another receipt. Raises Refusal as `delete` does."""
         letter = self._find(receipt, now)
         self._hold(letter, now, seconds)
@@ -104,16 +104,16 @@ class Mailbox:
         names = ("written", "received", "deleted", "void_receipts")
         return {"visible": visible, "invisible": len(self) - visible, **{name: self.counts[name] for name in names}}
 
-    def _plan(self, letter: Letter) -> None:
+    def _plan(self, letter: QueuedMessage) -> None:
         heapq.heappush(self._agenda, (letter.visible_at, next(self._order), letter))
 
-    def _hold(self, letter: Letter, now: float, seconds: float) -> None:
+    def _hold(self, letter: QueuedMessage, now: float, seconds: float) -> None:
         self._held.pop(letter.receipt, None)
         letter.visible_at = now + seconds
         letter.receipt = f"1-{secrets.token_urlsafe(24)}"
         self._held[letter.receipt] = letter
 
-    def _find(self, receipt: str, now: float) -> Letter:
+    def _find(self, receipt: str, now: float) -> QueuedMessage:
         letter = self._held.get(receipt)
         if letter is None or letter.visible_at <= now:
             self.counts["void_receipts"] += 1
