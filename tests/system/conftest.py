@@ -10,7 +10,7 @@ from zlib import crc32
 
 import pytest
 
-from tests.system.fault_harness import House, housed
+from tests.system.fault_harness import FaultHarness, fault_harness
 from tests.system.installation import PAIRS, Installation, installed
 
 
@@ -28,13 +28,13 @@ def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 @pytest.fixture(scope="module", params=list(PAIRS))
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(request.param, tmp_path_factory.mktemp(request.param)) as made:
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultHarness]:
+    with fault_harness(request.param, tmp_path_factory.mktemp(request.param)) as made:
         yield made
 
 
 @pytest.fixture
-def house(shared: House) -> Iterator[House]:
+def house(shared: FaultHarness) -> Iterator[FaultHarness]:
     """Any of the three pairs."""
     yield shared
     shared.clear()

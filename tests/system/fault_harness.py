@@ -29,7 +29,7 @@ PATIENCE, LEASE = 2.0, 2
 _OWED = "SELECT count(*) FROM vod_sync_request WHERE waits = 0"
 
 
-class House:
+class FaultHarness:
     """An installation whose roles reach database, broker and API through proxies, and die on command; the test itself does not."""
 
     def __init__(self, installation: Installation) -> None:
@@ -149,9 +149,9 @@ class House:
 
 
 @contextmanager
-def housed(pair: str, folder: Path, **settings: str) -> Iterator[House]:
+def fault_harness(pair: str, folder: Path, **settings: str) -> Iterator[FaultHarness]:
     with installed(PAIRS[pair], folder, VODSYNC_LEASE=str(LEASE), **settings) as ready:
-        made = House(ready)
+        made = FaultHarness(ready)
         yield made
         made.close()
 

@@ -67,7 +67,7 @@ class Process:
         self.command = command
         self._popen: subprocess.Popen[bytes] | Born
         if tuple(command[: len(VODSYNC)]) == VODSYNC and sys.platform == "linux":
-            self._popen = _nursery().bear(command[len(VODSYNC) :], folder=folder, environment=environment, stdout=log)
+            self._popen = _fork_server().bear(command[len(VODSYNC) :], folder=folder, environment=environment, stdout=log)
         else:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(
@@ -125,7 +125,7 @@ def run(
     with tempfile.TemporaryDirectory() as place:
         read, out, err = (Path(place, name) for name in ("stdin", "stdout", "stderr"))
         read.write_text(stdin or "")
-        born = _nursery().bear(arguments, folder=folder, environment=environment, stdin=read, stdout=out, stderr=err)
+        born = _fork_server().bear(arguments, folder=folder, environment=environment, stdin=read, stdout=out, stderr=err)
         try:
             code = born.wait(within)
         except subprocess.TimeoutExpired:
@@ -137,12 +137,12 @@ def run(
 class Born:
     """A child of the nursery, with as much of the interface of `subprocess.Popen` as we use."""
 
-    def __init__(self, nursery: Nursery, pid: int) -> None:
-        self._nursery = nursery
+    def __init__(self, nursery: ForkServer, pid: int) -> None:
+        self._fork_server = nursery
         self.pid = pid
 
     def poll(self) -> int | None:
-        return self._nursery.code(self.pid)
+        return self._fork_server.code(self.pid)
 
     def wait(self, timeout: float | None = None) -> int:
         """Its exit code. Raises subprocess.TimeoutExpired."""
@@ -161,7 +161,7 @@ class Born:
         self.send_signal(signal.SIGKILL)
 
 
-class Nursery:
+class ForkServer:
     """Forks our processes (nursery.py). Threads may share it."""
 
     def __init__(self) -> None:
@@ -215,8 +215,8 @@ class Nursery:
 
 
 @functools.cache
-def _nursery() -> Nursery:
-    return Nursery()
+def _fork_server() -> ForkServer:
+    return ForkServer()
 
 
 def descendants(pid: int) -> set[int]:

@@ -15,7 +15,7 @@ from pathlib import Path
 import kombu
 import pytest
 
-from tests.system.fault_harness import KINDS, House, break_, housed, with_servers
+from tests.system.fault_harness import KINDS, FaultHarness, break_, fault_harness, with_servers
 from tests.system.installation import PAIRS, analysed
 from tests.system.listener import Listener
 from tests.system.processes import eventually
@@ -30,13 +30,13 @@ SOON, AFTER_A_KILL = 15.0, 40.0
 
 
 @pytest.fixture(scope="module", params=list(PAIRS))
-def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    with housed(request.param, tmp_path_factory.mktemp(request.param), VODSYNC_CHANGES="on") as made:
+def shared(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[FaultHarness]:
+    with fault_harness(request.param, tmp_path_factory.mktemp(request.param), VODSYNC_CHANGES="on") as made:
         yield made
 
 
 @pytest.fixture
-def house(shared: House) -> Iterator[House]:
+def house(shared: FaultHarness) -> Iterator[FaultHarness]:
     yield shared
     shared.clear()
     for table in ("vod_change", "vod_lease"):
@@ -44,27 +44,27 @@ def house(shared: House) -> Iterator[House]:
 
 
 @pytest.fixture
-def listener(house: House) -> Iterator[Listener]:
+def listener(house: FaultHarness) -> Iterator[Listener]:
     """Somebody whose own way to the broker nothing interrupts."""
     made = Listener(house.installation.settings.get("VODSYNC_BROKER_URL"), house.installation.folder)
     yield made
     made.close()
 
 
-def upload(house: House, count: int) -> list[str]:
+def upload(house: FaultHarness, count: int) -> list[str]:
     """Tell of media that nobody was told of yet."""
     told = [house.news() for _ in range(count)]
     assert [house.send(each) for each in told] == [200] * count
     return [each["VideoId"] for each in told]
 
 
-def rename(house: House, media_ids: list[str], title: str) -> None:
+def rename(house: FaultHarness, media_ids: list[str], title: str) -> None:
     for media_id in media_ids:
         house.installation.emulator.post(f"/media/{media_id}/change", json={"Title": title}).raise_for_status()
         assert house.send(analysed(media_id, Serial=house.news()["Serial"])) == 200
 
 
-def delete(house: House, media_ids: list[str]) -> None:
+def delete(house: FaultHarness, media_ids: list[str]) -> None:
     for media_id in media_ids:
         house.installation.emulator.post(f"/media/{media_id}/delete").raise_for_status()
         now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
@@ -73,7 +73,7 @@ def delete(house: House, media_ids: list[str]) -> None:
         assert house.installation.notify(body).status_code == 200
 
 
-def wait_for(house: House, listener: Listener, heard: dict[str, tuple[str, ...]], *, within: float = SOON) -> None:
+def wait_for(house: FaultHarness, listener: Listener, heard: dict[str, tuple[str, ...]], *, within: float = SOON) -> None:
     """Until exactly this was heard of each medium, repeats aside."""
     eventually(
         lambda: listener.kinds() == heard,
@@ -82,7 +82,7 @@ def wait_for(house: House, listener: Listener, heard: dict[str, tuple[str, ...]]
     )
 
 
-def wait_until_titled(house: House, media_ids: list[str], title: str) -> None:
+def wait_until_titled(house: FaultHarness, media_ids: list[str], title: str) -> None:
     query = "SELECT media_id FROM vod_media WHERE title = :title"
     eventually(
         lambda: {row["media_id"] for row in house.installation.database.rows(query, title=title)} >= set(media_ids),
@@ -91,7 +91,7 @@ def wait_until_titled(house: House, media_ids: list[str], title: str) -> None:
     )
 
 
-def waiting(house: House) -> int:
+def waiting(house: FaultHarness) -> int:
     return house.installation.database.count("vod_change")
 
 
@@ -102,7 +102,7 @@ def assert_in_order(listener: Listener) -> None:
         assert times == sorted(times)
 
 
-def test_what_happens_to_a_medium_is_heard_in_order(house: House, listener: Listener) -> None:
+def test_what_happens_to_a_medium_is_heard_in_order(house: FaultHarness, listener: Listener) -> None:
     house.receiver()
     house.worker()
     house.worker()
@@ -128,7 +128,7 @@ def test_what_happens_to_a_medium_is_heard_in_order(house: House, listener: List
     eventually(lambda: not waiting(house), within=5, missing="an empty vod_change")
 
 
-def test_nobody_hears_of_what_is_not_committed(house: House, listener: Listener) -> None:
+def test_nobody_hears_of_what_is_not_committed(house: FaultHarness, listener: Listener) -> None:
     house.receiver()
     house.worker("vod_raw:before:hold")
 
@@ -143,7 +143,7 @@ def test_nobody_hears_of_what_is_not_committed(house: House, listener: Listener)
 
 
 @pytest.mark.parametrize("moment", ["before", "after"])
-def test_worker_killed_after_it_published_loses_nothing(house: House, listener: Listener, moment: str) -> None:
+def test_worker_killed_after_it_published_loses_nothing(house: FaultHarness, listener: Listener, moment: str) -> None:
     house.receiver()
     worker = house.worker(f"{DELIVERED}:{moment}:kill")
 
@@ -169,7 +169,7 @@ def test_worker_killed_after_it_published_loses_nothing(house: House, listener: 
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_changes_wait_for_a_broker_that_is_away_and_nothing_else_does(house: House, listener: Listener, kind: str) -> None:
+def test_changes_wait_for_a_broker_that_is_away_and_nothing_else_does(house: FaultHarness, listener: Listener, kind: str) -> None:
     house.receiver()
     house.worker()
     house.worker()
@@ -200,7 +200,7 @@ def test_changes_wait_for_a_broker_that_is_away_and_nothing_else_does(house: Hou
     eventually(lambda: not waiting(house), within=15, missing="an empty vod_change")
 
 
-def test_two_workers_do_not_overtake_each_other(house: House, listener: Listener) -> None:
+def test_two_workers_do_not_overtake_each_other(house: FaultHarness, listener: Listener) -> None:
     """One stands still for a while, and is killed later; another takes its place."""
     house.receiver()
     first, _ = house.worker(), house.worker()
@@ -223,7 +223,7 @@ def test_two_workers_do_not_overtake_each_other(house: House, listener: Listener
 
 
 @pytest.mark.parametrize("shared", ["postgresql-rabbitmq"], indirect=True)
-def test_an_exchange_that_a_consumer_declared_before_is_used_where_its_type_is_right(house: House) -> None:
+def test_an_exchange_that_a_consumer_declared_before_is_used_where_its_type_is_right(house: FaultHarness) -> None:
     with kombu.Connection(house.installation.settings["VODSYNC_BROKER_URL"]) as connection:
         channel = connection.default_channel
         channel.exchange_delete("vodsync.changes")
@@ -251,7 +251,7 @@ def test_an_exchange_that_a_consumer_declared_before_is_used_where_its_type_is_r
 
 @pytest.mark.parametrize("feed", ["on", "off"])
 @pytest.mark.parametrize("shared", ["sqlite-embedded"], indirect=True)
-def test_what_nobody_took_for_too_long_is_dropped_and_counted(house: House, listener: Listener, feed: str) -> None:
+def test_what_nobody_took_for_too_long_is_dropped_and_counted(house: FaultHarness, listener: Listener, feed: str) -> None:
     rows = "('default', 'old', 'created', '2020-01-01 00:00:00.000000', '[]')"
     columns = "source, media_id, change, changed_at, fields"
     house.installation.database.do(f"INSERT INTO vod_change ({columns}) VALUES {rows}, {rows}, {rows}")
@@ -263,7 +263,7 @@ def test_what_nobody_took_for_too_long_is_dropped_and_counted(house: House, list
     assert (waiting(house), listener.listen()) == (0, [])
 
 
-def test_the_consumer_in_the_readme_works_as_it_stands_there(house: House, tmp_path: Path) -> None:
+def test_the_consumer_in_the_readme_works_as_it_stands_there(house: FaultHarness, tmp_path: Path) -> None:
     [code] = [each for each in re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL) if "vodsync.changes" in each]
     broker_url = house.installation.settings.get("VODSYNC_BROKER_URL")
     if broker_url:

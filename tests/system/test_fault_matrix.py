@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from tests.system.fault_harness import KINDS, LEASE, House, break_, with_servers
+from tests.system.fault_harness import KINDS, LEASE, FaultHarness, break_, with_servers
 from tests.system.installation import analysed
 from tests.system.processes import eventually
 
@@ -31,7 +31,7 @@ OUTAGE = 2.5
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_around_the_commit_of_a_notification(house: House, moment: str) -> None:
+def test_receiver_killed_around_the_commit_of_a_notification(house: FaultHarness, moment: str) -> None:
     house.worker()
     receiver = house.receiver(f"{NOTIFICATION}:{moment}:kill")
     told = house.news()
@@ -48,7 +48,7 @@ def test_receiver_killed_around_the_commit_of_a_notification(house: House, momen
     house.assert_promise_kept(told)
 
 
-def test_receiver_killed_after_the_commit_needs_no_second_delivery(house: House) -> None:
+def test_receiver_killed_after_the_commit_needs_no_second_delivery(house: FaultHarness) -> None:
     receiver = house.receiver(f"{NOTIFICATION}:after:kill")
     told = house.news()
 
@@ -62,7 +62,7 @@ def test_receiver_killed_after_the_commit_needs_no_second_delivery(house: House)
 
 @with_servers
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_around_the_commit_of_the_spool(house: House, moment: str) -> None:
+def test_receiver_killed_around_the_commit_of_the_spool(house: FaultHarness, moment: str) -> None:
     house.worker()
     house.database.cut()
     receiver = house.receiver(f"{SPOOL}:{moment}:kill", ready=False)
@@ -83,7 +83,7 @@ def test_receiver_killed_around_the_commit_of_the_spool(house: House, moment: st
 @with_servers
 @pytest.mark.parametrize("transaction", [NOTIFICATION, FORGET])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_while_it_empties_the_spool(house: House, transaction: str, moment: str) -> None:
+def test_receiver_killed_while_it_empties_the_spool(house: FaultHarness, transaction: str, moment: str) -> None:
     house.database.cut()
     first = house.receiver(ready=False)
     told = [house.news() for _ in range(3)]
@@ -107,7 +107,7 @@ def test_receiver_killed_while_it_empties_the_spool(house: House, transaction: s
 
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_worker_killed_around_the_commit_of_a_claim_or_an_answer(house: House, transaction: str, moment: str) -> None:
+def test_worker_killed_around_the_commit_of_a_claim_or_an_answer(house: FaultHarness, transaction: str, moment: str) -> None:
     house.receiver()
     worker = house.worker(f"{transaction}:{moment}:kill")
     told = [house.news() for _ in range(3)]
@@ -126,7 +126,7 @@ def test_worker_killed_around_the_commit_of_a_claim_or_an_answer(house: House, t
         assert house.calls() == calls
 
 
-def test_worker_that_stands_still_is_overtaken_and_changes_nothing_when_it_wakes_up(house: House) -> None:
+def test_worker_that_stands_still_is_overtaken_and_changes_nothing_when_it_wakes_up(house: FaultHarness) -> None:
     house.receiver()
     sleeper = house.worker(f"{CLAIM}:after:stop")
     told = house.news()
@@ -148,7 +148,7 @@ def test_worker_that_stands_still_is_overtaken_and_changes_nothing_when_it_wakes
 # Beat is killed
 
 
-def test_beats_killed_around_their_message_are_not_missed(house: House) -> None:
+def test_beats_killed_around_their_message_are_not_missed(house: FaultHarness) -> None:
     house.receiver()
     house.worker()
     celery = (sys.executable, "-m", "celery", "-A", "worker.queue")
@@ -170,7 +170,7 @@ def test_beats_killed_around_their_message_are_not_missed(house: House) -> None:
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
-def test_database_lost_around_the_commit_of_a_notification(house: House, moment: str, kind: str) -> None:
+def test_database_lost_around_the_commit_of_a_notification(house: FaultHarness, moment: str, kind: str) -> None:
     house.worker()
     house.receiver(f"{NOTIFICATION}:before:hold")
     told = house.news()
@@ -195,7 +195,9 @@ def test_database_lost_around_the_commit_of_a_notification(house: House, moment:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
-def test_database_lost_around_the_commit_of_a_claim_or_an_answer(house: House, transaction: str, moment: str, kind: str) -> None:
+def test_database_lost_around_the_commit_of_a_claim_or_an_answer(
+    house: FaultHarness, transaction: str, moment: str, kind: str
+) -> None:
     house.receiver()
     house.worker(f"{transaction}:before:hold")
     told = house.news()
@@ -212,7 +214,7 @@ def test_database_lost_around_the_commit_of_a_claim_or_an_answer(house: House, t
     house.assert_promise_kept(told, during, within=LEASE + 30)
 
 
-def lose_database(house: House, moment: str, kind: str) -> None:
+def lose_database(house: FaultHarness, moment: str, kind: str) -> None:
     """`unanswered`: the server hears the commit, and its answer is lost."""
     if moment == "before":
         break_(house.database, kind)
@@ -229,7 +231,7 @@ def lose_database(house: House, moment: str, kind: str) -> None:
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_broker_lost_before_the_wake_up(house: House, kind: str) -> None:
+def test_broker_lost_before_the_wake_up(house: FaultHarness, kind: str) -> None:
     house.worker()
     house.receiver(f"{NOTIFICATION}:after:hold")
     told = house.news()
@@ -250,7 +252,7 @@ def test_broker_lost_before_the_wake_up(house: House, kind: str) -> None:
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
-def test_broker_lost_while_a_batch_is_worked_on(house: House, transaction: str, kind: str) -> None:
+def test_broker_lost_while_a_batch_is_worked_on(house: FaultHarness, transaction: str, kind: str) -> None:
     house.receiver()
     house.worker(f"{transaction}:before:hold")
     told = house.news()
@@ -272,7 +274,7 @@ def test_broker_lost_while_a_batch_is_worked_on(house: House, transaction: str, 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
-def test_api_lost_around_a_call(house: House, moment: str, kind: str) -> None:
+def test_api_lost_around_a_call(house: FaultHarness, moment: str, kind: str) -> None:
     house.receiver()
     house.worker(f"{CLAIM}:after:hold")
     told = house.news()

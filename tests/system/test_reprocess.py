@@ -23,7 +23,7 @@ import redis
 import sqlalchemy as sa
 
 from tests.conftest import require_program
-from tests.system.fault_harness import KINDS, House, break_, with_servers
+from tests.system.fault_harness import KINDS, FaultHarness, break_, with_servers
 from tests.system.installation import Installation
 from tests.system.processes import eventually, free_port
 
@@ -114,16 +114,16 @@ def _bytes(body: bytes | str) -> bytes:
 
 
 @pytest.fixture
-def queues(house: House) -> Queues:
+def queues(house: FaultHarness) -> Queues:
     return Queues(house.installation)
 
 
 @pytest.fixture
-def library(house: House) -> Library:
+def library(house: FaultHarness) -> Library:
     return lambda count: [house.news()["VideoId"] for _ in range(count)]
 
 
-def start(house: House, strike: str | None = None) -> Any:
+def start(house: FaultHarness, strike: str | None = None) -> Any:
     """A worker that has opened its queue: the first one makes it."""
     worker = house.worker(strike)
     eventually(lambda: "worker started" in worker.log, within=20, missing=lambda: worker.log)
@@ -131,7 +131,7 @@ def start(house: House, strike: str | None = None) -> Any:
     return worker
 
 
-def _wait_for_queue(house: House) -> None:
+def _wait_for_queue(house: FaultHarness) -> None:
     queues = Queues(house.installation)
     if queues.kind == "amqp":
         eventually(lambda: _declared(queues), within=20, missing=lambda: f"the queue; logs:\n{house.installation.logs()[-3000:]}")
@@ -146,7 +146,7 @@ def _declared(queues: Queues) -> bool:
         return True
 
 
-def wait_for(house: House, media_ids: list[str], *, within: float = 30) -> None:
+def wait_for(house: FaultHarness, media_ids: list[str], *, within: float = 30) -> None:
     """Until each has its row and nothing is owed."""
     bodies = [{"VideoId": media_id} for media_id in media_ids]
     eventually(
@@ -157,7 +157,7 @@ def wait_for(house: House, media_ids: list[str], *, within: float = 30) -> None:
 # What is asked
 
 
-def test_plain_json_becomes_rows(house: House, queues: Queues, library: Library) -> None:
+def test_plain_json_becomes_rows(house: FaultHarness, queues: Queues, library: Library) -> None:
     start(house)
     ids = library(7)
 
@@ -171,7 +171,7 @@ def test_plain_json_becomes_rows(house: House, queues: Queues, library: Library)
     wait_for(house, ids)
 
 
-def test_a_reference_id_is_as_good(house: House, queues: Queues, library: Library) -> None:
+def test_a_reference_id_is_as_good(house: FaultHarness, queues: Queues, library: Library) -> None:
     start(house)
     elements = house.installation.emulator.post("/record", json=library(20)).json()["media"]
     media_id, reference_id = next(
@@ -193,7 +193,9 @@ def test_a_reference_id_is_as_good(house: House, queues: Queues, library: Librar
         {"content_type": "application/json", "content_encoding": "utf-8"},
     ],
 )
-def test_the_label_on_a_message_means_nothing(house: House, queues: Queues, library: Library, properties: dict[str, str]) -> None:
+def test_the_label_on_a_message_means_nothing(
+    house: FaultHarness, queues: Queues, library: Library, properties: dict[str, str]
+) -> None:
     start(house)
     ids = library(2)
 
@@ -204,7 +206,7 @@ def test_the_label_on_a_message_means_nothing(house: House, queues: Queues, libr
 
 
 @pytest.mark.parametrize("shared", ["postgresql-rabbitmq"], indirect=True)
-def test_a_queue_that_a_foreign_client_declared_before_is_used(house: House, queues: Queues, library: Library) -> None:
+def test_a_queue_that_a_foreign_client_declared_before_is_used(house: FaultHarness, queues: Queues, library: Library) -> None:
     with queues.connect() as connection:
         connection.default_channel.queue_delete(REPROCESS)
         connection.default_channel.queue_declare(REPROCESS, durable=True, auto_delete=False)
@@ -219,7 +221,7 @@ def test_a_queue_that_a_foreign_client_declared_before_is_used(house: House, que
 
 
 @pytest.mark.parametrize("shared", ["postgresql-rabbitmq"], indirect=True)
-def test_a_queue_that_somebody_deletes_is_made_again(house: House, queues: Queues, library: Library) -> None:
+def test_a_queue_that_somebody_deletes_is_made_again(house: FaultHarness, queues: Queues, library: Library) -> None:
     start(house)
     ids = library(1)
 
@@ -236,7 +238,7 @@ def test_a_queue_that_somebody_deletes_is_made_again(house: House, queues: Queue
 
 
 @pytest.mark.parametrize("first", ["worker", "publisher"])
-def test_the_publisher_of_the_readme_works_as_written(house: House, queues: Queues, library: Library, first: str) -> None:
+def test_the_publisher_of_the_readme_works_as_written(house: FaultHarness, queues: Queues, library: Library, first: str) -> None:
     if first == "worker":
         start(house)
     else:
@@ -259,7 +261,7 @@ def test_the_publisher_of_the_readme_works_as_written(house: House, queues: Queu
 
 
 @pytest.mark.parametrize("shared", ["sqlite-embedded", "mariadb-redis"], indirect=True)
-def test_the_line_of_the_readme_works_as_written(house: House, queues: Queues, library: Library) -> None:
+def test_the_line_of_the_readme_works_as_written(house: FaultHarness, queues: Queues, library: Library) -> None:
     start(house)
     [media_id] = library(1)
     command = {"redis": "redis-cli", "embedded": "echo"}[queues.kind]
@@ -275,7 +277,7 @@ def test_the_line_of_the_readme_works_as_written(house: House, queues: Queues, l
 # What is refused
 
 
-def test_what_cannot_be_read_is_set_aside_with_the_reason(house: House, queues: Queues, library: Library) -> None:
+def test_what_cannot_be_read_is_set_aside_with_the_reason(house: FaultHarness, queues: Queues, library: Library) -> None:
     worker = start(house)
     good = library(2)
     bad = {
@@ -310,7 +312,9 @@ def test_what_cannot_be_read_is_set_aside_with_the_reason(house: House, queues: 
 
 
 @pytest.mark.parametrize("moment", ["before", "during", "after"])
-def test_a_worker_killed_around_the_commit_loses_no_message(house: House, queues: Queues, library: Library, moment: str) -> None:
+def test_a_worker_killed_around_the_commit_loses_no_message(
+    house: FaultHarness, queues: Queues, library: Library, moment: str
+) -> None:
     worker = start(house, f"{REQUEST}:{moment}:kill")
     ids = library(20)
 
@@ -325,7 +329,7 @@ def test_a_worker_killed_around_the_commit_loses_no_message(house: House, queues
     wait_for(house, ids, within=60)
 
 
-def test_a_worker_killed_with_many_messages_loses_none(house: House, queues: Queues, library: Library) -> None:
+def test_a_worker_killed_with_many_messages_loses_none(house: FaultHarness, queues: Queues, library: Library) -> None:
     ids = library(60)
     worker = start(house, f"{REQUEST}:before:kill")
     for media_id in ids[:30]:
@@ -341,7 +345,7 @@ def test_a_worker_killed_with_many_messages_loses_none(house: House, queues: Que
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_database_that_is_away_only_delays(house: House, queues: Queues, library: Library, kind: str) -> None:
+def test_a_database_that_is_away_only_delays(house: FaultHarness, queues: Queues, library: Library, kind: str) -> None:
     worker = start(house)
     ids = library(3)
 
@@ -360,7 +364,7 @@ def test_a_database_that_is_away_only_delays(house: House, queues: Queues, libra
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_database_lost_around_the_commit_only_delays(house: House, queues: Queues, library: Library, kind: str) -> None:
+def test_a_database_lost_around_the_commit_only_delays(house: FaultHarness, queues: Queues, library: Library, kind: str) -> None:
     start(house, f"{REQUEST}:before:hold")
     ids = library(3)
 
@@ -375,7 +379,7 @@ def test_a_database_lost_around_the_commit_only_delays(house: House, queues: Que
 
 
 @pytest.mark.parametrize("shared", ["sqlite-embedded"], indirect=True)
-def test_a_locked_database_file_only_delays(house: House, queues: Queues, library: Library) -> None:
+def test_a_locked_database_file_only_delays(house: FaultHarness, queues: Queues, library: Library) -> None:
     start(house)
     ids = library(3)
     engine = sa.create_engine(house.installation.settings["VODSYNC_DATABASE_URL"])
@@ -391,7 +395,7 @@ def test_a_locked_database_file_only_delays(house: House, queues: Queues, librar
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_broker_that_was_away_is_listened_to_again(house: House, queues: Queues, library: Library, kind: str) -> None:
+def test_a_broker_that_was_away_is_listened_to_again(house: FaultHarness, queues: Queues, library: Library, kind: str) -> None:
     worker = start(house)
     ids = library(3)
 
@@ -410,7 +414,9 @@ def test_a_broker_that_was_away_is_listened_to_again(house: House, queues: Queue
 
 @with_servers
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_worker_that_starts_without_its_broker_works_and_stops(house: House, queues: Queues, library: Library, kind: str) -> None:
+def test_a_worker_that_starts_without_its_broker_works_and_stops(
+    house: FaultHarness, queues: Queues, library: Library, kind: str
+) -> None:
     first = start(house)
     assert first.stop() == 0
     break_(house.broker, kind)
@@ -429,7 +435,7 @@ def test_a_worker_that_starts_without_its_broker_works_and_stops(house: House, q
     assert worker.stop(within=20) == 0
 
 
-def test_a_worker_that_is_stopped_gives_back_what_it_could_not_store(house: House, queues: Queues, library: Library) -> None:
+def test_a_worker_that_is_stopped_gives_back_what_it_could_not_store(house: FaultHarness, queues: Queues, library: Library) -> None:
     ids = library(30)
     worker = start(house)
 
@@ -485,7 +491,7 @@ def test_a_redis_that_dies_with_messages_waiting_and_taken_loses_none(
     # Closing stops every process and looks for one that did not end in order.
     with closing(installation):
         assert installation.run("migrate").returncode == 0
-        house = House(installation)
+        house = FaultHarness(installation)
         queues = Queues(installation)
         ids = [house.news()["VideoId"] for _ in range(40)]
 
