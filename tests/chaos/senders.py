@@ -29,7 +29,7 @@ _LIFE_SECONDS = 2.0
 
 _HINTS = ("VideoAnalysisComplete", "SnapshotComplete", "StreamTranscodeComplete", "TranscodeComplete")
 
-#: VOD waits 5 seconds for an answer and makes its three tries within some 17 (vod-protocol 1.4); our pauses are shorter.
+#: VOD waits 5 seconds for an answer and makes its three tries within some 17 (vod-protocol 1.2); our pauses are shorter.
 _TIMEOUT, _TRIES = 5.0, 3
 
 #: What is not about a medium that exists already: an upload; what changes one before it tells of it.

@@ -93,13 +93,13 @@ def _six_places(number: Decimal) -> Decimal:
 
 
 def decimal(value: object) -> Decimal | None:
-    """A number with six places, half to even, below 10^12 (rules 1, 5, 6, 8)."""
+    """A number with six places, half to even, below 10^12 (vod-protocol 7.1, 7.5, 7.6, 7.8)."""
     number = _exact(value)
     return None if number is None else _six_places(number)
 
 
 def rate(value: object) -> Decimal | None:
-    """A decimal that may be a fraction: "30000/1001"; "0/0" is how ffmpeg says unknown (rule 7)."""
+    """A decimal that may be a fraction: "30000/1001"; "0/0" is how ffmpeg says unknown (vod-protocol 7.7)."""
     if not isinstance(value, str) or "/" not in value:
         return decimal(value)
     above, below = (_number(part.strip()) for part in value.split("/", 1))
@@ -114,7 +114,7 @@ def _integer(bits: int) -> Callable[[object], int | None]:
     lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
     def read(value: object) -> int | None:
-        """A whole number that fits, also as 44100.0, "44100" or "44100.0" (rules 1, 25, 26)."""
+        """A whole number that fits, also as 44100.0, "44100" or "44100.0" (vod-protocol 7.1, 7.25, 7.26)."""
         if type(value) is int:
             number = value
         else:
@@ -141,7 +141,7 @@ _FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0
 
 
 def flag(value: object) -> bool | None:
-    """A boolean, 0 or 1, or one of them as text (rule 23)."""
+    """A boolean, 0 or 1, or one of them as text (vod-protocol 7.23)."""
     written = text(value)
     if written is None:
         return None
@@ -163,7 +163,7 @@ _FIRST_YEAR = 1000
 
 
 def instant(value: object) -> datetime | None:
-    """An aware UTC time of the years 1000 to 9999; without an offset it is UTC, as VOD documents all times (rule 30)."""
+    """An aware UTC time of the years 1000 to 9999; without an offset it is UTC, as VOD documents all times (vod-protocol 7.30)."""
     if value is None:
         return None
     if not isinstance(value, str):
@@ -195,14 +195,14 @@ _LEVELS = 4
 
 
 def tags(value: object) -> tuple[str, ...] | None:
-    """The parts of a comma list that are not empty (rule 24); a list of such texts is taken as well."""
+    """The parts of a comma list that are not empty (vod-protocol 7.24); a list of such texts is taken as well."""
     listed = value if isinstance(value, list) else [value]
     said = ",".join(written for written in map(text, listed) if written is not None)
     return tuple(part.strip() for part in said.split(",") if part.strip()) or None
 
 
 def texts(value: object, *, wrapper: str | None = None, commas: bool = False) -> tuple[tuple[str, ...] | None, bool]:
-    """All texts of a list in any of VOD's shapes, and whether everything in it could be read (rules 3, 4).
+    """All texts of a list in any of VOD's shapes, and whether everything in it could be read (vod-protocol 7.3, 7.4).
 
     The list may be an object that holds it under `wrapper`, JSON text, or a single text; JSON text inside a list is spliced in, and
     stays as it is where it is not valid. With `commas`, a text without a scheme is a comma list. None means that nothing was said.

@@ -1,6 +1,6 @@
 """Which texts are ids, and how a reference id (the customer's own id of a medium) travels until its media id is known.
 
-Only an answer of VOD tells which medium a reference id belongs to (vod-protocol 7, rule 18). Until then the sync request carries
+Only an answer of VOD tells which medium a reference id belongs to (vod-protocol 7.18). Until then the sync request carries
 the reference id behind a prefix that no media id can begin with.
 """
 

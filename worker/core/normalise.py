@@ -89,7 +89,7 @@ _STREAM: Fields = (
     ("CodecTagString", "codec_tag_string", text),
     ("CodecTimeBase", "codec_time_base", text),
     ("Timebase", "time_base", text),
-    # Documented as a date, in reality an offset in seconds (rule 5).
+    # Documented as a date, in reality an offset in seconds (vod-protocol 7.5).
     ("StartTime", "start_time", decimal),
     ("Duration", "duration", decimal),
     ("Bitrate", "bitrate", decimal),
@@ -198,7 +198,7 @@ def read_media(element: object) -> Media | None:
     if not isinstance(element, dict):
         return None
     raw: dict[str, Any] = clean(element)
-    # The three ids of one element are the same medium, whatever they say (rule 15).
+    # The three ids of one element are the same medium, whatever they say (vod-protocol 7.15).
     media_id = _id(raw, "MediaId") or _id(raw.get("MediaInfo"), "MediaId") or _id(raw.get("MezzanineInfo"), "MediaId")
     if media_id is None or len(media_id) > ID_LENGTH:
         return None
@@ -284,7 +284,7 @@ def _typed(source: dict[str, Any], fields: Fields, path: str, unreadable: list[s
 
 
 def _object(raw: dict[str, Any], name: str, unreadable: list[str]) -> dict[str, Any]:
-    # VOD may write absent, null and empty alike (rule 16).
+    # VOD may write absent, null and empty alike (vod-protocol 7.16).
     value = raw.get(name) or {}
     if isinstance(value, dict):
         return value
@@ -324,7 +324,7 @@ def _snapshots(source: dict[str, Any], path: str, unreadable: list[str]) -> tupl
 def _children(
     kind: Any, fields: Fields, key: tuple[str, str, int], source: dict[str, Any], path: str, unreadable: list[str]
 ) -> tuple[Any, ...]:
-    """One `kind` for each element that has a key of its own; the first of two with the same key stays (rule 28)."""
+    """One `kind` for each element that has a key of its own; the first of two with the same key stays (vod-protocol 7.28)."""
     key_name, attribute, longest = key
     found: dict[str, Any] = {}
     for position, element in enumerate(_list(source, path, unreadable)):

@@ -11,7 +11,7 @@ from typing import Any
 #: MariaDB refuses JSON of more than 32 levels; half of it is more than any answer of VOD has.
 MAX_LEVELS = 16
 
-# Type A of the CDN, and the two signatures of OSS (vod-protocol 7, "URLs that expire").
+# Type A of the CDN, and the two signatures of OSS (vod-protocol 7.31).
 _NAMES = (
     "auth_key",
     "expires",
@@ -59,7 +59,7 @@ _UNSTORABLE = re.compile("[\x00\ud800-\udfff]")
 
 
 def strip_signature(text: str) -> str:
-    """`text` without the query parameters that sign a URL; every other character stays as it is (vod-protocol 7).
+    """`text` without the query parameters that sign a URL; every other character stays as it is (vod-protocol 7.31).
 
     The text may be one URL, prose or JSON that holds URLs. A parameter is what follows a `?` or `&`, plain or escaped.
     """

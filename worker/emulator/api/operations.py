@@ -35,8 +35,8 @@ class Operations:
         return self.get_video_info(parameters, now)
 
     async def batch_get_media_infos(self, parameters: Mapping[str, str], now: float) -> dict[str, Any]:
-        """VOD documents neither repeated ids, nor more than 20, nor reference ids alone (P10.6). Here an id that repeats is
-        answered once, more than 20 are refused, and reference ids may come alone."""
+        """VOD documents neither repeated ids, nor more than 20, nor reference ids alone (vod-protocol 10.6). Here an id that
+        repeats is answered once, more than 20 are refused, and reference ids may come alone."""
         media_ids = list(dict.fromkeys(split(parameters.get("MediaIds", ""))))
         reference_ids = list(dict.fromkeys(split(parameters.get("ReferenceIds", ""))))
         if not media_ids and not reference_ids:

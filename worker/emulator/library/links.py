@@ -1,4 +1,4 @@
-"""URLs whose signature changes with every call (vod-protocol 7, "URLs that expire").
+"""URLs whose signature changes with every call (vod-protocol 7.31).
 
 A medium is recorded with bare URLs. The host decides how one is signed: the delivery domains by CDN type A, the bucket by OSS,
 and the open domain not at all.

@@ -44,7 +44,7 @@ class Catalogue:
         """Store what VOD answered at `observed_at`.
 
         An answer older than the stored one changes nothing. An equal one moves only `observed_at`. One in which VOD has not looked
-        into the file yet leaves an analysed file's data as they are (vod-protocol 7, rule 16), one without MediaInfo those of the
+        into the file yet leaves an analysed file's data as they are (vod-protocol 7.16), one without MediaInfo those of the
         medium.
         """
         by_id = {media.media_id: media for media in medias}
