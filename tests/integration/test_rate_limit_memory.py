@@ -1,0 +1,62 @@
+"""What the rate limit remembers of a back-off and of late calls, on each of the three databases."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+from sqlalchemy import select
+
+from tests.builders import SECOND
+from worker.store import Store
+from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.tables import quota
+
+
+def back_off(store: Store, pause: timedelta, fault: str) -> None:
+    store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH, pause, fault=fault))
+
+
+def take(store: Store, *, calls: int = 1) -> Slot | timedelta:
+    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=5, calls=calls))
+
+
+def remembered(store: Store) -> list[int]:
+    """When the last calls left, in microseconds."""
+    with store.reading() as connection:
+        return list(connection.execute(select(quota.c.started_us)).scalar_one())
+
+
+def test_a_shorter_back_off_does_not_end_a_longer_one(store: Store) -> None:
+    back_off(store, 300 * SECOND, "Forbidden.RAM")
+    back_off(store, 1 * SECOND, "Throttling.User")
+
+    wait = take(store)
+
+    with store.reading() as connection:
+        (held,) = RateLimiter(connection).back_offs()
+    assert isinstance(wait, timedelta)
+    assert wait > 200 * SECOND
+    assert back_off.fault == "Throttling.User"
+
+
+def test_a_longer_back_off_extends_a_shorter_one(store: Store) -> None:
+    back_off(store, 1 * SECOND, "Throttling.User")
+    back_off(store, 300 * SECOND, "Forbidden.RAM")
+
+    wait = take(store)
+
+    assert isinstance(wait, timedelta)
+    assert wait > 200 * SECOND
+
+
+def test_calls_are_remembered_in_the_order_in_which_they_left(store: Store) -> None:
+    """The next slot waits for the earliest of the remembered calls, which comes first."""
+    first = take(store, calls=5)
+    assert isinstance(first, Slot)
+    planned = remembered(store)
+    late = {first.at: first.at + 0.9 * SECOND}
+
+    store.transact(lambda connection: RateLimiter(connection).adjust_started("default", BATCH, late))
+
+    assert len(planned) == 5
+    assert remembered(store) == [*planned[1:], planned[0] + 900_000]

@@ -1,0 +1,62 @@
+"""When an asset that VOD still works on is fetched again."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.builders import NOON, element, typed
+from worker.core.media import Media
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, SyncRequest
+from worker.sync.retry_policy import Policy
+
+POLICY = Policy(give_up=timedelta(days=3))
+
+
+def asset(status: str, source_file_status: str) -> Media:
+    raw: dict[str, Any] = element("a", Status=status)
+    raw["MezzanineInfo"]["Status"] = source_file_status
+    return typed(raw)
+
+
+def follow_up_at(media: Media, *, now: datetime = NOON, requested_at: datetime = NOON) -> datetime | None:
+    request = SyncRequest("a", 1, 0, "test", LIVE, requested_at)
+    retry = POLICY.after_answer(request, media, now=now)
+    if retry is None:
+        return None
+    assert (retry.media_id, retry.priority, retry.waited, retry.failed) == ("a", BACKFILL, True, False)
+    return retry.at
+
+
+@pytest.mark.parametrize(
+    ("status", "source_file_status"),
+    [("Transcoding", "Normal"), ("Normal", "Transcoding"), ("Normal", "Checking"), ("Checking", "Uploading")],
+)
+def test_an_asset_is_followed_while_it_or_its_source_file_is_unfinished(status: str, source_file_status: str) -> None:
+    assert follow_up_at(asset(status, source_file_status)) == NOON + timedelta(minutes=1)
+
+
+@pytest.mark.parametrize(("status", "source_file_status"), [("Normal", "Normal"), ("Blocked", "Normal"), ("Normal", "Deleted")])
+def test_a_finished_asset_with_a_finished_source_file_is_not_followed(status: str, source_file_status: str) -> None:
+    assert follow_up_at(asset(status, source_file_status)) is None
+
+
+def test_an_asset_without_a_source_file_is_judged_by_its_own_status() -> None:
+    raw = element("a", Status="Normal")
+    del raw["MezzanineInfo"]
+
+    retry = POLICY.after_answer(SyncRequest("a", 1, 0, "test", BACKFILL, NOON), typed(raw), now=NOON)
+
+    assert retry is None
+
+
+def test_an_asset_is_followed_until_its_request_is_as_old_as_the_limit() -> None:
+    unfinished, limit = asset("Transcoding", "Normal"), timedelta(days=3)
+
+    before = follow_up_at(unfinished, now=NOON + limit - timedelta(microseconds=1))
+    at_the_limit = follow_up_at(unfinished, now=NOON + limit)
+
+    assert before == NOON + limit + timedelta(minutes=1) - timedelta(microseconds=1)
+    assert at_the_limit is None
