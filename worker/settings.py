@@ -23,8 +23,9 @@ _QUEUE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,255}")
 _APPLICATION = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,63}")
 _SCHEMA_NAME = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
-#: Read by others: where the settings file is, and what the tests need.
-_NOT_OURS = frozenset({"VODSYNC_CONFIG", "VODSYNC_TEST_REQUIRE_SERVICES", "VODSYNC_TEST_EXAMPLES"})
+# Names that are not settings: the path of the settings file, and the variables of the test suite.
+_CONFIG_VARIABLE = "VODSYNC_CONFIG"
+_TEST_PREFIX = "VODSYNC_TEST_"
 
 DEFAULT_SOURCE = "default"
 
@@ -269,7 +270,7 @@ def _read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: 
                 raise ConfigurationError(f"{name} and {plain} in {origin} name the same setting; leave one out")
             if value != "":
                 values[known[plain]] = _read_secret(name, value)
-        elif name.startswith(_PREFIX) and name not in _NOT_OURS:
+        elif name.startswith(_PREFIX) and name != _CONFIG_VARIABLE and not name.startswith(_TEST_PREFIX):
             raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; {_nearest(name, known)}")
     return values
 

@@ -33,7 +33,7 @@ def test_a_shorter_back_off_does_not_end_a_longer_one(store: Store) -> None:
     wait = take(store)
 
     with store.reading() as connection:
-        (held,) = RateLimiter(connection).back_offs()
+        (back_off,) = RateLimiter(connection).back_offs()
     assert isinstance(wait, timedelta)
     assert wait > 200 * SECOND
     assert back_off.fault == "Throttling.User"

@@ -129,7 +129,7 @@ def test_an_error_of_the_account_in_the_check_of_suspects_stops_every_call_of_th
     batch = installation.fetch()
 
     with installation.store.reading() as connection:
-        (held,) = RateLimiter(connection).back_offs()
+        (back_off,) = RateLimiter(connection).back_offs()
     assert (back_off.source, back_off.operation, back_off.fault) == ("account", BATCH, str(error))
     assert len(installation.vod.calls) == calls_before + 1
     assert batch.wait is not None
