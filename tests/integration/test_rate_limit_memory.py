@@ -33,10 +33,10 @@ def test_a_shorter_back_off_does_not_end_a_longer_one(store: Store) -> None:
     wait = take(store)
 
     with store.reading() as connection:
-        (back_off,) = RateLimiter(connection).back_offs()
+        (stored,) = RateLimiter(connection).back_offs()
     assert isinstance(wait, timedelta)
     assert wait > 200 * SECOND
-    assert back_off.fault == "Throttling.User"
+    assert stored.fault == "Throttling.User"
 
 
 def test_a_longer_back_off_extends_a_shorter_one(store: Store) -> None:
