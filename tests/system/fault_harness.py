@@ -53,12 +53,12 @@ class FaultHarness:
     # Roles
 
     def start(self, role: str, *, strike: str | None = None, command: Sequence[str] = VODSYNC, **more: str) -> Process:
-        """With `strike` (as in striking/sitecustomize.py) it is struck once, at that moment."""
+        """With `strike` (as in fault_injection/sitecustomize.py) it is struck once, at that moment."""
         name = f"{next(self._names)}-{role}"
         settings = self._urls | more
         if strike:
             self.sign = self.installation.folder / f"{name}.struck"
-            striking = str(Path(__file__).with_name("striking"))
+            striking = str(Path(__file__).with_name("fault_injection"))
             settings |= {"STRIKE_AT": strike, "STRIKE_SIGN": str(self.sign), "PYTHONPATH": striking}
         process = self.installation.start(name, role, command=command, **settings)
         self._roles.append(process)

@@ -509,5 +509,5 @@ def test_a_redis_that_dies_with_messages_waiting_and_taken_loses_none(
 
 
 def striking(folder: Path) -> dict[str, str]:
-    path = str(Path(__file__).with_name("striking"))
+    path = str(Path(__file__).with_name("fault_injection"))
     return {"STRIKE_AT": f"{REQUEST}:before:hold", "STRIKE_SIGN": str(folder / "struck"), "PYTHONPATH": path}

@@ -155,7 +155,7 @@ def test_a_worker_killed_between_commit_and_delete_loses_nothing(line: Line) -> 
 def test_a_worker_killed_between_receive_and_commit_loses_nothing(line: Line, moment: str) -> None:
     media_ids = line.media_ids[:5]
     sign = line.installation.folder / "struck"
-    striking = str(Path(__file__).with_name("striking"))
+    striking = str(Path(__file__).with_name("fault_injection"))
     victim = line.worker(
         "victim", STRIKE_AT=f"INSERT INTO vod_notification:{moment}:kill", STRIKE_SIGN=str(sign), PYTHONPATH=striking
     )

@@ -134,7 +134,7 @@ def keeping_connection(url: str | None, folder: Path) -> Connection:
     )
     if not _is_rabbitmq(url):
         # Named now, so that kombu reads the URL as that of its own transport.
-        connection.transport_cls = f"worker.queue.{'kept_files' if url is None else 'kept_lists'}:Transport"
+        connection.transport_cls = f"worker.queue.{'reliable_filesystem' if url is None else 'reliable_redis'}:Transport"
     return connection
 
 
