@@ -11,7 +11,7 @@ from worker.core import events
 from worker.core.media import Media
 from worker.core.normalise import read_media
 from worker.store import Store
-from worker.store.inbox.sync_requests import LIVE, Claim, Inbox, Request
+from worker.store.inbox.sync_requests import LIVE, Claim, Request, SyncRequests
 from worker.sync.receive import delivery, receive
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -65,7 +65,7 @@ def request(
     store: Store, *media_ids: str, priority: int = LIVE, now: datetime = NOON, source: str = "default", reason: str = "test"
 ) -> None:
     requests = [Request(source, media_id, reason, priority) for media_id in media_ids]
-    store.transact(lambda connection: Inbox(connection).request(requests, now=now))
+    store.transact(lambda connection: SyncRequests(connection).request(requests, now=now))
 
 
 def claim(
@@ -77,7 +77,9 @@ def claim(
     linger: timedelta = timedelta(milliseconds=250),
     source: str = "default",
 ) -> Claim | timedelta | None:
-    return store.transact(lambda connection: Inbox(connection).claim(source, limit=limit, now=now, lease=lease, linger=linger))
+    return store.transact(
+        lambda connection: SyncRequests(connection).claim(source, limit=limit, now=now, lease=lease, linger=linger)
+    )
 
 
 def claimed(*arguments: Any, **options: Any) -> Claim:

@@ -27,7 +27,7 @@ from worker.core.normalise import content_hash, read_answer, read_media, read_vi
 from worker.core.urls import MAX_LEVELS
 from worker.store import tables
 from worker.store.catalogue.assets import Catalogue
-from worker.store.inbox.sync_requests import LIVE, Inbox, Request
+from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
 from worker.vod import client
@@ -127,7 +127,7 @@ class Answering:
         # Not "default": the worker dates its rows by the database's clock.
         requests = [Request("worker", media_id, "fuzz", LIVE) for media_id in asked]
         self._database.empty("vod_sync_request", "vod_quota")
-        store.transact(lambda connection: Inbox(connection).request(requests, now=self._now - timedelta(minutes=1)))
+        store.transact(lambda connection: SyncRequests(connection).request(requests, now=self._now - timedelta(minutes=1)))
         with mock.patch.object(batch, "log"):
             report = batch.sync_batch(store, _Saying(case.body), now=self._now, source="worker", sleep=lambda seconds: None)
         if report.claimed != len(asked):

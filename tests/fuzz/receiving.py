@@ -25,7 +25,7 @@ from worker.core import events
 from worker.core.errors import StoreUnavailableError
 from worker.settings import Source
 from worker.store import tables
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool
 from worker.sync.receive import receive
 from worker.web import receiver

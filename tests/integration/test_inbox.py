@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, claim, claimed, notify, request
 from worker.store import Store
-from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Inbox, Retry
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Retry, SyncRequests
 from worker.store.tables import notification, sync_request
 
 
@@ -40,7 +40,7 @@ def test_a_notification_is_written_down_with_its_request(store: Store) -> None:
 def test_a_repeated_delivery_is_counted_and_asks_for_nothing(store: Store) -> None:
     notify(store, "a")
     taken = claimed(store)
-    store.transact(lambda connection: Inbox(connection).complete(taken, ["a"], now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).complete(taken, ["a"], now=NOON))
 
     new = notify(store, "a", now=NOON + 5 * SECOND)
 
@@ -149,7 +149,7 @@ def test_a_notification_during_the_lease_is_not_swallowed_by_the_settle(store: S
     notify(store, "a", now=NOON + 2 * SECOND)
 
     leased = rows(store)["a"]
-    settled = store.transact(lambda connection: Inbox(connection).complete(taken, ["a", "b"], now=NOON + 3 * SECOND))
+    settled = store.transact(lambda connection: SyncRequests(connection).complete(taken, ["a", "b"], now=NOON + 3 * SECOND))
 
     assert leased.available_at == taken.until
     assert settled == 1
@@ -162,7 +162,7 @@ def test_whoever_lost_the_lease_settles_nothing(store: Store) -> None:
     slow = claimed(store, now=NOON + SECOND)
     fast = claimed(store, now=NOON + 120 * SECOND)
 
-    settled = store.transact(lambda connection: Inbox(connection).complete(slow, ["a"], now=NOON + 121 * SECOND))
+    settled = store.transact(lambda connection: SyncRequests(connection).complete(slow, ["a"], now=NOON + 121 * SECOND))
 
     assert settled == 0
     assert rows(store)["a"].claim == fast.token
@@ -173,7 +173,7 @@ def test_a_postponed_request_comes_back_with_one_attempt_more(store: Store) -> N
     taken = claimed(store)
     later = NOON + 30 * SECOND
 
-    store.transact(lambda connection: Inbox(connection).retry(taken, [Retry("a", later, "gone", failed=True)], now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).retry(taken, [Retry("a", later, "gone", failed=True)], now=NOON))
 
     row = rows(store)["a"]
     assert (row.attempts, row.available_at, row.last_error, row.claim) == (1, later, "gone", None)
@@ -182,7 +182,7 @@ def test_a_postponed_request_comes_back_with_one_attempt_more(store: Store) -> N
 def test_a_notification_ends_a_backoff(store: Store) -> None:
     request(store, "a")
     taken = claimed(store)
-    store.transact(lambda connection: Inbox(connection).retry(taken, [Retry("a", NOON + 300 * SECOND, "x")], now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).retry(taken, [Retry("a", NOON + 300 * SECOND, "x")], now=NOON))
 
     notify(store, "a", now=NOON + 5 * SECOND)
 
@@ -192,7 +192,7 @@ def test_a_notification_ends_a_backoff(store: Store) -> None:
 def test_a_dead_letter_stays_until_somebody_asks_again(store: Store) -> None:
     request(store, "a")
     taken = claimed(store)
-    store.transact(lambda connection: Inbox(connection).dead_letter(taken, {"a": "poison"}, now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).dead_letter(taken, {"a": "poison"}, now=NOON))
 
     dead = rows(store)["a"]
     unclaimed = claim(store, now=NOON + 3600 * SECOND)
@@ -208,7 +208,7 @@ def test_a_medium_notified_while_it_was_given_up_is_due_again(store: Store) -> N
     taken = claimed(store)
     notify(store, "a", now=NOON + 2 * SECOND)
 
-    store.transact(lambda connection: Inbox(connection).dead_letter(taken, {"a": "poison"}, now=NOON + 3 * SECOND))
+    store.transact(lambda connection: SyncRequests(connection).dead_letter(taken, {"a": "poison"}, now=NOON + 3 * SECOND))
 
     assert (rows(store)["a"].state, rows(store)["a"].available_at) == ("due", NOON + 3 * SECOND)
 

@@ -30,7 +30,7 @@ from tests.builders import NOON, SECOND, announced, body, element
 from worker.core import events
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store, tables
-from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Inbox, Request
+from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Request, SyncRequests
 from worker.store.rate_limit import Slot
 from worker.sync import batch
 from worker.sync.fetch import Fetch, Fetched
@@ -192,7 +192,7 @@ class InboxMachine(RuleBasedStateMachine):
     @rule(media_id=MEDIA_IDS, priority=st.sampled_from([MANUAL, BACKFILL]), pause=st.sampled_from([0, 30]))
     def somebody_asks(self, media_id: str, priority: int, pause: int) -> None:
         wanted = Request("default", media_id, "test", priority, self.now + timedelta(seconds=pause))
-        self.store.transact(lambda connection: Inbox(connection).request([wanted], now=self.now))
+        self.store.transact(lambda connection: SyncRequests(connection).request([wanted], now=self.now))
         self.asked[media_id] += 1
 
     @rule(seconds=st.sampled_from([0, 0, 1, 5, 30, 61, 600]), numbers=st.lists(st.integers(1, WORKERS), min_size=1, max_size=6))

@@ -17,7 +17,7 @@ from worker.settings import load
 from worker.store import Store
 from worker.store.catalogue.assets import MISSING, Catalogue
 from worker.store.inbox.outcomes import Outcome
-from worker.store.inbox.sync_requests import MANUAL, Claim, Inbox
+from worker.store.inbox.sync_requests import MANUAL, Claim, SyncRequests
 from worker.sync.batch import sync_batch
 from worker.vod.testing import FakeVod
 
@@ -41,10 +41,10 @@ def finish(store: Store, *media_ids: str, error: str | None = None) -> None:
 def end(store: Store, claim: Claim, *media_ids: str, error: str | None = None) -> None:
     with store.engine.begin() as connection:
         if error:
-            Inbox(connection).dead_letter(claim, dict.fromkeys(media_ids, error), now=NOON)
+            SyncRequests(connection).dead_letter(claim, dict.fromkeys(media_ids, error), now=NOON)
         else:
             Catalogue(connection).save("default", [clip(each) for each in media_ids], observed_at=NOON)
-            Inbox(connection).complete(claim, media_ids, now=NOON)
+            SyncRequests(connection).complete(claim, media_ids, now=NOON)
 
 
 def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: Runtime) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import insert, select, update
 from tests.builders import NOON, SECOND, claimed, notify, request
 from worker.store import Store, tables
 from worker.store.inbox.history import NotificationHistory
-from worker.store.inbox.sync_requests import Inbox
+from worker.store.inbox.sync_requests import SyncRequests
 from worker.store.jobs.job_rows import CANCELLED, DONE, Jobs
 from worker.sync import retention
 from worker.sync.retention import Keep, Pruner
@@ -25,7 +25,7 @@ KEEP = Keep(90 * DAY, 90 * DAY)
 def settled(store: Store) -> None:
     """Everything that is due is paid."""
     claim = claimed(store, now=NOW, limit=5000)
-    store.transact(lambda connection: Inbox(connection).complete(claim, claim.media_ids, now=NOW))
+    store.transact(lambda connection: SyncRequests(connection).complete(claim, claim.media_ids, now=NOW))
 
 
 def forget(store: Store, keep: Keep = KEEP, stopping: Event | None = None) -> None:
@@ -61,7 +61,7 @@ def test_what_vod_told_of_media_that_are_due_stays(store: Store) -> None:
     notify(store, "deleted", event="DeleteMediaComplete", MediaType="video", DeleteType="all")
     notify(store, "dead")
     claim = claimed(store, now=NOON + SECOND)
-    store.transact(lambda connection: Inbox(connection).dead_letter(claim, {"dead": "broken"}, now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).dead_letter(claim, {"dead": "broken"}, now=NOON))
 
     forget(store)
 

@@ -13,7 +13,7 @@ from worker.core import events
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store import spool as spool_module
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool, Spooled
 from worker.store.tables import notification
 from worker.sync.receive import delivery, receive

@@ -10,7 +10,7 @@ import pytest
 
 from tests.builders import body
 from worker.settings import Source
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.web.group_commit import GroupCommit
 from worker.web.receiver import Receiver
 

@@ -23,7 +23,7 @@ from worker.settings import DEFAULT_SOURCE
 from worker.store.catalogue import assets
 from worker.store.catalogue.media_filter import FIELDS, NUMBERS, MediaFilter, selected
 from worker.store.inbox.outcomes import Outcome
-from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Request, SyncRequests
 
 #: Ids requested in one transaction.
 _CHUNK = 1000
@@ -172,7 +172,7 @@ def _listed(words: list[str], count: int) -> str:
 def _request(here: runtime.Runtime, source: str, keys: list[str], priority: int) -> None:
     at = runtime.now()
     requests = [Request(source, key, "manual", priority) for key in keys]
-    here.store.transact(lambda connection: Inbox(connection).request(requests, now=at))
+    here.store.transact(lambda connection: SyncRequests(connection).request(requests, now=at))
 
 
 def wake_workers() -> None:

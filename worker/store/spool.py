@@ -16,7 +16,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from worker.core.errors import StoreUnavailableError
 from worker.store.engine import READ_ONLY, open_engine
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 
 #: Deliveries moved in one transaction.
 GROUP = 500

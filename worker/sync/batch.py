@@ -17,7 +17,7 @@ from worker.core.urls import storable
 from worker.store import Rollback, Store
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
 from worker.store.inbox.history import Deletion, NotificationHistory
-from worker.store.inbox.sync_requests import Claim, Inbox, Retry, SyncRequest
+from worker.store.inbox.sync_requests import Claim, Retry, SyncRequest, SyncRequests
 from worker.store.inbox.video_info_queue import VideoInfoQueue
 from worker.store.rate_limit import RateLimiter, Slot
 from worker.sync.fetch import OPERATION, Fetch, Fetched
@@ -110,7 +110,7 @@ def sync_batch(
 
 
 def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[Claim, Slot] | timedelta | None:
-    claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
+    claim = SyncRequests(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
     if not isinstance(claim, Claim):
         raise Rollback(claim)
     slot = RateLimiter(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
@@ -140,7 +140,8 @@ def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy
 
 def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:
     """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
-    inbox, catalogue, told = Inbox(connection), Catalogue(connection, announce=policy.announce), NotificationHistory(connection)
+    catalogue, told = Catalogue(connection, announce=policy.announce), NotificationHistory(connection)
+    requests = SyncRequests(connection)
     report = BatchResult(claimed=len(claim.requests), calls=fetched.calls)
     owed = {request.media_id: request for request in claim.requests}
     if policy.video_info:
@@ -226,9 +227,9 @@ def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datet
             buried[key] = error
     settled -= buried.keys()
     postponed = {key: later for key, later in postponed.items() if key not in settled | buried.keys()}
-    inbox.complete(claim, settled, now=now)
-    inbox.retry(claim, list(postponed.values()), now=now)
-    inbox.dead_letter(claim, buried, now=now)
+    requests.complete(claim, settled, now=now)
+    requests.retry(claim, list(postponed.values()), now=now)
+    requests.dead_letter(claim, buried, now=now)
     # Last, because everybody who wants to call needs this row.
     RateLimiter(connection).adjust_started(policy.bucket or claim.source, OPERATION, fetched.late)
     report.postponed, report.dead = len(postponed), len(buried)

@@ -17,7 +17,7 @@ from worker.core import events
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError, VodError
 from worker.core.urls import storable, strip_signature
 from worker.store import Store
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.sync.receive import delivery, receive
 from worker.vod.smq_xml import Message
 

@@ -1,4 +1,4 @@
-"""A delivery becomes a row and, where it is news of audio or video, a request to fetch: in one commit."""
+"""Record deliveries and request the media assets that they name, in one commit."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from sqlalchemy import Connection
 
 from worker.core.events import Notification
 from worker.store import Store
-from worker.store.inbox.sync_requests import LIVE, Delivery, Inbox, Request
+from worker.store.inbox.notifications import Delivery, Notifications
+from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
 
-#: The reason of a sync request names the event; the column holds this many characters.
-_REASON_LENGTH = 64
+MAX_REASON_LENGTH = 64  # characters; the width of vod_sync_request.reason, which names the event type
 
 
 def delivery(source: str, notification: Notification, *, received_at: datetime) -> Delivery:
-    """A parsed notification as the inbox takes it."""
+    """Return what is recorded of a parsed notification that arrived at `received_at`."""
     return Delivery(
         source=source,
         event_key=notification.event_key,
@@ -31,29 +31,27 @@ def delivery(source: str, notification: Notification, *, received_at: datetime) 
 
 
 def receive(store: Store, deliveries: Sequence[Delivery], *, now: datetime) -> int:
-    """Write deliveries down, all or none; gives how many notifications were new. A repeated one is counted and asks for nothing.
+    """Store deliveries, all or none. Return how many notifications were new.
 
-    Raises StoreUnavailable (nothing was written, the sender should try again).
+    A repeated notification is counted and requests nothing. Raises StoreUnavailableError: nothing was written, and the sender
+    should retry.
     """
     return store.transact(lambda connection: _receive(connection, deliveries, now))
 
 
 def _receive(connection: Connection, deliveries: Sequence[Delivery], now: datetime) -> int:
-    inbox = Inbox(connection)
-    new = inbox.record(deliveries)
-    inbox.request(
-        (
-            Request(
-                each.source,
-                media_id,
-                (each.event_type or "notification")[:_REASON_LENGTH],
-                LIVE,
-                requested_at=each.received_at,
-            )
-            for each in deliveries
-            if (each.source, each.event_key) in new
-            for media_id in each.media_ids
-        ),
-        now=now,
-    )
+    new = Notifications(connection).record(deliveries)
+    requests = [
+        Request(
+            delivery.source,
+            media_id,
+            (delivery.event_type or "notification")[:MAX_REASON_LENGTH],
+            LIVE,
+            requested_at=delivery.received_at,
+        )
+        for delivery in deliveries
+        if (delivery.source, delivery.event_key) in new
+        for media_id in delivery.media_ids
+    ]
+    SyncRequests(connection).request(requests, now=now)
     return len(new)

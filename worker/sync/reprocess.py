@@ -7,7 +7,7 @@ from datetime import datetime
 
 from worker.core.reprocess import ReprocessRequest
 from worker.store import Store
-from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Inbox, Request
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Request, SyncRequests
 
 _PRIORITIES = {"live": LIVE, "manual": MANUAL, "backfill": BACKFILL}
 
@@ -22,4 +22,4 @@ def reprocess(store: Store, messages: Sequence[ReprocessRequest], *, now: dateti
     ]
     # Of several for one medium the last one counts.
     requests.sort(key=lambda request: -request.priority)
-    store.transact(lambda connection: Inbox(connection).request(requests, now=now))
+    store.transact(lambda connection: SyncRequests(connection).request(requests, now=now))

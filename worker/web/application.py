@@ -17,7 +17,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from worker import logs, runtime
 from worker.core.errors import VodsyncError
 from worker.queue.wakeups import wakeup_sender
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.sync import receive as receiving
 from worker.web import responses
 from worker.web.group_commit import GroupCommit

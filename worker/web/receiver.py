@@ -15,7 +15,7 @@ from worker import logs
 from worker.core import events, signature
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Source
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.sync.receive import delivery
 from worker.web import responses
 from worker.web.group_commit import BufferFullError, GroupCommit

@@ -12,7 +12,7 @@ from pathlib import Path
 from worker import logs
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, schema
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool, Spooled
 
 log = logs.get(__name__)

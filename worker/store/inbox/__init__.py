@@ -1,1 +1,4 @@
-"""Notifications and what they make due: the notification log, sync requests (claim, complete, retry, dead-letter), pending GetVideoInfo calls."""
+"""Record notifications, and claim what is due because of them.
+
+Notifications and their history, sync requests (request, claim, complete, retry, dead-letter), and pending GetVideoInfo calls.
+"""

@@ -1,4 +1,4 @@
-"""The notifications that VOD sent, and the media that are due to be fetched because of them."""
+"""Request media assets, claim those that are due, and complete, retry or dead-letter them."""
 
 from __future__ import annotations
 
@@ -6,33 +6,17 @@ import secrets
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from itertools import groupby
-from operator import attrgetter, itemgetter
+from operator import attrgetter
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, select, update
 
 from worker.store.dialects import Upsert, in_index_order
-from worker.store.tables import notification, sync_request
+from worker.store.tables import sync_request
 
 #: Priorities, best first. A batch that the first lane cannot fill is topped up from the next.
 LIVE, MANUAL, BACKFILL = 0, 10, 20
 PRIORITIES = (LIVE, MANUAL, BACKFILL)
-
-
-class Delivery(msgspec.Struct, frozen=True):
-    """One arrival of a notification, ready to be written down. `media_ids` are those it asks to fetch."""
-
-    source: str
-    event_key: str
-    event_type: str | None
-    media_id: str | None
-    event_time: datetime | None
-    status: str | None
-    body: str
-    received_at: datetime
-    media_ids: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,46 +76,11 @@ class Retry:
     priority: int | None = None
 
 
-class Inbox:
+class SyncRequests:
     """Works inside the caller's transaction and never commits."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-
-    def record(self, deliveries: Iterable[Delivery]) -> set[tuple[str, str]]:
-        """Write deliveries down; gives the (source, event key) of those that VOD had not told us before."""
-        rows: dict[tuple[str, str], dict[str, Any]] = {}
-        for delivery in deliveries:
-            key = delivery.source, delivery.event_key
-            if key in rows:
-                rows[key]["deliveries"] += 1
-            else:
-                rows[key] = _notification_row(delivery)
-        ordered = [rows[key] for key in sorted(rows)]
-        if self._connection.dialect.name in ("postgresql", "sqlite"):
-            return self._record_and_tell(ordered)
-        known = self._known(rows)
-        if known:
-            repeats = [{"s": source, "k": key, "n": rows[source, key]["deliveries"]} for source, key in sorted(known)]
-            self._connection.execute(_DELIVERED_AGAIN, repeats)
-        new = rows.keys() - known
-        if new:
-            # Another receiver may have written the same notification a moment ago.
-            _RECORD.execute(self._connection, [rows[key] for key in sorted(new)])
-        return set(new)
-
-    def _record_and_tell(self, rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
-        """One statement that also says what was there: a known notification's deliveries are more than those just sent."""
-        sent = {(row["source"], row["event_key"]): row["deliveries"] for row in rows}
-        stored = map(tuple, _RECORD.execute(self._connection, rows))
-        return {(source, key) for source, key, deliveries in stored if deliveries == sent[source, key]}
-
-    def _known(self, keys: Collection[tuple[str, str]]) -> set[tuple[str, str]]:
-        known: set[tuple[str, str]] = set()
-        for source, group in groupby(sorted(keys), key=itemgetter(0)):
-            found = self._connection.execute(_KNOWN, {"source": source, "keys": [event_key for _, event_key in group]})
-            known |= {(source, event_key) for (event_key,) in found}
-        return known
 
     def request(self, requests: Iterable[Request], *, now: datetime) -> None:
         """Make media due. One row per medium: asking twice costs one look-up."""
@@ -230,39 +179,6 @@ class Inbox:
 
     def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
         self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
-
-
-def _notification_row(delivery: Delivery) -> dict[str, Any]:
-    return {
-        "source": delivery.source,
-        "event_key": delivery.event_key,
-        "event_type": delivery.event_type,
-        "media_id": delivery.media_id,
-        "event_time": delivery.event_time,
-        "status": delivery.status,
-        "body": delivery.body,
-        "received_at": delivery.received_at,
-        "deliveries": 1,
-    }
-
-
-_KNOWN = select(notification.c.event_key).where(
-    notification.c.source == bindparam("source"), notification.c.event_key.in_(bindparam("keys", expanding=True))
-)
-
-_DELIVERED_AGAIN = (
-    update(notification)
-    .where(notification.c.source == bindparam("s"), notification.c.event_key == bindparam("k"))
-    .values(deliveries=notification.c.deliveries + bindparam("n"))
-)
-
-
-_RECORD = Upsert(
-    notification,
-    ("source", "event_key", "event_type", "media_id", "event_time", "status", "body", "received_at", "deliveries"),
-    lambda stored, new: [("deliveries", stored.deliveries + new.deliveries)],
-    returning=("source", "event_key", "deliveries"),
-)
 
 
 def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:

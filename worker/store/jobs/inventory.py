@@ -9,7 +9,7 @@ from sqlalchemy import Connection, bindparam, delete, exists, func, insert, sele
 
 from worker.core.listing import ListedMedia
 from worker.store.catalogue.assets import FORBIDDEN, OK, Catalogue
-from worker.store.inbox.sync_requests import BACKFILL, Inbox, Request
+from worker.store.inbox.sync_requests import BACKFILL, Request, SyncRequests
 from worker.store.tables import listed, media, suspect, sync_request
 
 
@@ -48,7 +48,9 @@ class Inventory:
 
     def request(self, media_ids: Collection[str], reason: str, *, now: datetime) -> None:
         """Have them fetched when nothing more urgent is due."""
-        Inbox(self._connection).request((Request(self._source, media_id, reason, BACKFILL) for media_id in media_ids), now=now)
+        SyncRequests(self._connection).request(
+            (Request(self._source, media_id, reason, BACKFILL) for media_id in media_ids), now=now
+        )
 
     def unfetched(self, reason: str, *, limit: int = 1_000_000_000) -> int:
         """Media requested for `reason` that nobody has fetched yet; stops counting at `limit`."""

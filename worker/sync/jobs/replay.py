@@ -13,7 +13,7 @@ from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.store import Store
 from worker.store.inbox.notification_log import NotificationFilter, NotificationLog
-from worker.store.inbox.sync_requests import MANUAL, Inbox, Request
+from worker.store.inbox.sync_requests import MANUAL, Request, SyncRequests
 from worker.store.jobs.job_rows import Job
 from worker.sync.jobs.run import Step
 
@@ -47,7 +47,7 @@ class Replay:
 
         def write(connection: Connection) -> Mapping[str, int]:
             requests = [Request(self._source, media_id, KIND, MANUAL) for media_id in handled.media_ids]
-            Inbox(connection).request(requests, now=now)
+            SyncRequests(connection).request(requests, now=now)
             return {"matched": handled.matched, "requested": len(requests)}
 
         return Step(checkpoint | {"id": handled.last}, write, done=handled.last >= until)
