@@ -5,13 +5,20 @@ Without these there is nothing to query; each row's key begins with its source, 
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
+from sqlalchemy.dialects import mysql, postgresql
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+ExactDecimal = sa.Numeric(18, 6)
+JobId = sa.String(128)
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+MediaId = sa.String(128)
+SourceName = sa.String(64)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
@@ -30,12 +37,12 @@ def upgrade() -> None:
         sa.Column("tags", Json),
         sa.Column("cover_url", LongText),
         sa.Column("snapshots", Json),
-        sa.Column("created_at", UtcDateTime()),
-        sa.Column("modified_at", UtcDateTime()),
+        sa.Column("created_at", UtcDateTime),
+        sa.Column("modified_at", UtcDateTime),
         sa.Column("storage_location", LongText),
         sa.Column("storage_class", LongText),
         sa.Column("restore_status", LongText),
-        sa.Column("restore_expiration", UtcDateTime()),
+        sa.Column("restore_expiration", UtcDateTime),
         sa.Column("download_switch", LongText),
         sa.Column("template_group_id", LongText),
         sa.Column("app_id", LongText),
@@ -44,10 +51,10 @@ def upgrade() -> None:
         sa.Column("audit_status", LongText),
         sa.Column("region_id", LongText),
         sa.Column("state", sa.String(16), nullable=False),
-        sa.Column("first_seen_at", UtcDateTime(), nullable=False),
-        sa.Column("observed_at", UtcDateTime(), nullable=False),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
-        sa.Column("deleted_at", UtcDateTime()),
+        sa.Column("first_seen_at", UtcDateTime, nullable=False),
+        sa.Column("observed_at", UtcDateTime, nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
+        sa.Column("deleted_at", UtcDateTime),
         sa.Column("content_hash", sa.String(64)),
         sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_media"),
         **MYSQL,
@@ -63,13 +70,13 @@ def upgrade() -> None:
         sa.Column("file_name", LongText),
         sa.Column("file_url", LongText),
         sa.Column("file_md5", LongText),
-        sa.Column("created_at", UtcDateTime()),
+        sa.Column("created_at", UtcDateTime),
         sa.Column("size", sa.BigInteger()),
         sa.Column("width", sa.Integer()),
         sa.Column("height", sa.Integer()),
-        sa.Column("duration", ExactDecimal()),
-        sa.Column("bitrate", ExactDecimal()),
-        sa.Column("fps", ExactDecimal()),
+        sa.Column("duration", ExactDecimal),
+        sa.Column("bitrate", ExactDecimal),
+        sa.Column("fps", ExactDecimal),
         sa.PrimaryKeyConstraint("media_id", "source", name="pk_vod_mezzanine"),
         **MYSQL,
     )
@@ -85,9 +92,9 @@ def upgrade() -> None:
         sa.Column("codec_tag_string", LongText),
         sa.Column("codec_time_base", LongText),
         sa.Column("time_base", LongText),
-        sa.Column("start_time", ExactDecimal()),
-        sa.Column("duration", ExactDecimal()),
-        sa.Column("bitrate", ExactDecimal()),
+        sa.Column("start_time", ExactDecimal),
+        sa.Column("duration", ExactDecimal),
+        sa.Column("bitrate", ExactDecimal),
         sa.Column("sample_rate", sa.Integer()),
         sa.Column("sample_fmt", LongText),
         sa.Column("channels", sa.Integer()),
@@ -118,12 +125,12 @@ def upgrade() -> None:
         sa.Column("sar", LongText),
         sa.Column("dar", LongText),
         sa.Column("has_b_frames", sa.Integer()),
-        sa.Column("fps", ExactDecimal()),
-        sa.Column("avg_fps", ExactDecimal()),
+        sa.Column("fps", ExactDecimal),
+        sa.Column("avg_fps", ExactDecimal),
         sa.Column("num_frames", sa.BigInteger()),
-        sa.Column("start_time", ExactDecimal()),
-        sa.Column("duration", ExactDecimal()),
-        sa.Column("bitrate", ExactDecimal()),
+        sa.Column("start_time", ExactDecimal),
+        sa.Column("duration", ExactDecimal),
+        sa.Column("bitrate", ExactDecimal),
         sa.Column("lang", LongText),
         sa.Column("hdr_type", LongText),
         sa.PrimaryKeyConstraint("media_id", "source", "stream_index", name="pk_vod_video_stream"),
@@ -144,9 +151,9 @@ def upgrade() -> None:
         sa.Column("width", sa.Integer()),
         sa.Column("height", sa.Integer()),
         sa.Column("size", sa.BigInteger()),
-        sa.Column("duration", ExactDecimal()),
-        sa.Column("bitrate", ExactDecimal()),
-        sa.Column("fps", ExactDecimal()),
+        sa.Column("duration", ExactDecimal),
+        sa.Column("bitrate", ExactDecimal),
+        sa.Column("fps", ExactDecimal),
         sa.Column("codec_name", LongText),
         sa.Column("hdr_type", LongText),
         sa.Column("bit_depth", sa.Integer()),
@@ -159,8 +166,8 @@ def upgrade() -> None:
         sa.Column("job_ext", LongText),
         sa.Column("template_id", LongText),
         sa.Column("template_group_id", LongText),
-        sa.Column("created_at", UtcDateTime()),
-        sa.Column("modified_at", UtcDateTime()),
+        sa.Column("created_at", UtcDateTime),
+        sa.Column("modified_at", UtcDateTime),
         sa.PrimaryKeyConstraint("media_id", "source", "job_id", name="pk_vod_play_info"),
         **MYSQL,
     )

@@ -5,14 +5,17 @@ The receiver commits both before it answers 200; workers claim from the second i
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import LongText, MediaId, SourceName, UtcDateTime
+from sqlalchemy.dialects import mysql
 
 revision = "0002"
 down_revision = "0001"
 branch_labels = None
 depends_on = None
 
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+MediaId = sa.String(128)
+SourceName = sa.String(64)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
@@ -27,10 +30,10 @@ def upgrade() -> None:
         sa.Column("event_key", sa.String(64), nullable=False),
         sa.Column("event_type", sa.String(128)),
         sa.Column("media_id", MediaId),
-        sa.Column("event_time", UtcDateTime()),
+        sa.Column("event_time", UtcDateTime),
         sa.Column("status", sa.String(64)),
         sa.Column("body", LongText, nullable=False),
-        sa.Column("received_at", UtcDateTime(), nullable=False),
+        sa.Column("received_at", UtcDateTime, nullable=False),
         sa.Column("deliveries", sa.Integer(), nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_vod_notification"),
         sa.UniqueConstraint("event_key", "source", name="uq_vod_notification_event_key_source"),
@@ -44,8 +47,8 @@ def upgrade() -> None:
         sa.Column("media_id", MediaId, nullable=False),
         sa.Column("reason", sa.String(64), nullable=False),
         sa.Column("priority", sa.Integer(), nullable=False),
-        sa.Column("requested_at", UtcDateTime(), nullable=False),
-        sa.Column("available_at", UtcDateTime(), nullable=False),
+        sa.Column("requested_at", UtcDateTime, nullable=False),
+        sa.Column("available_at", UtcDateTime, nullable=False),
         sa.Column("generation", sa.BigInteger(), nullable=False),
         sa.Column("attempts", sa.Integer(), nullable=False),
         sa.Column("last_error", LongText),

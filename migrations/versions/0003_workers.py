@@ -5,14 +5,16 @@ Workers of one account draw from one rate limit, say that they live, and resume 
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import Json, SourceName, UtcDateTime
+from sqlalchemy.dialects import mysql, postgresql
 
 revision = "0003"
 down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+SourceName = sa.String(64)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
@@ -32,9 +34,9 @@ def upgrade() -> None:
     op.create_table(
         "vod_worker",
         sa.Column("name", sa.String(255), nullable=False),
-        sa.Column("started_at", UtcDateTime(), nullable=False),
-        sa.Column("seen_at", UtcDateTime(), nullable=False),
-        sa.Column("claimed_at", UtcDateTime()),
+        sa.Column("started_at", UtcDateTime, nullable=False),
+        sa.Column("seen_at", UtcDateTime, nullable=False),
+        sa.Column("claimed_at", UtcDateTime),
         sa.PrimaryKeyConstraint("name", name="pk_vod_worker"),
         **MYSQL,
     )
@@ -48,9 +50,9 @@ def upgrade() -> None:
         sa.Column("parameters", Json, nullable=False),
         sa.Column("checkpoint", Json),
         sa.Column("counters", Json),
-        sa.Column("created_at", UtcDateTime(), nullable=False),
-        sa.Column("updated_at", UtcDateTime(), nullable=False),
-        sa.Column("finished_at", UtcDateTime()),
+        sa.Column("created_at", UtcDateTime, nullable=False),
+        sa.Column("updated_at", UtcDateTime, nullable=False),
+        sa.Column("finished_at", UtcDateTime),
         sa.PrimaryKeyConstraint("id", name="pk_vod_job"),
         **MYSQL,
     )

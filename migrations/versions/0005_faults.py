@@ -5,18 +5,20 @@ Wrong keys, missing rights or an unpaid bill stop a source until somebody acts; 
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import LongText, UtcDateTime
+from sqlalchemy.dialects import mysql
 
 revision = "0005"
 down_revision = "0004"
 branch_labels = None
 depends_on = None
 
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
+
 
 def upgrade() -> None:
     op.add_column("vod_quota", sa.Column("fault", LongText))
-    op.add_column("vod_quota", sa.Column("fault_at", UtcDateTime()))
+    op.add_column("vod_quota", sa.Column("fault_at", UtcDateTime))
 
 
 def downgrade() -> None:

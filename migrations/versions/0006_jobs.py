@@ -8,13 +8,17 @@ finds them.
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import LongText, MediaId, SourceName, UtcDateTime
+from sqlalchemy.dialects import mysql
 
 revision = "0006"
 down_revision = "0005"
 branch_labels = None
 depends_on = None
+
+LongText = sa.Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
+MediaId = sa.String(128)
+SourceName = sa.String(64)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 
 MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items()}
@@ -23,14 +27,14 @@ MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in MYSQL.items
 def upgrade() -> None:
     op.add_column("vod_job", sa.Column("running", sa.String(128)))
     op.add_column("vod_job", sa.Column("claim", sa.String(32)))
-    op.add_column("vod_job", sa.Column("available_at", UtcDateTime()))
+    op.add_column("vod_job", sa.Column("available_at", UtcDateTime))
     op.add_column("vod_job", sa.Column("last_error", LongText))
     op.create_index("ix_vod_job_running", "vod_job", ["running"], unique=True)
     op.create_table(
         "vod_schedule",
         sa.Column("source", SourceName, nullable=False),
         sa.Column("name", sa.String(32), nullable=False),
-        sa.Column("due_at", UtcDateTime(), nullable=False),
+        sa.Column("due_at", UtcDateTime, nullable=False),
         sa.PrimaryKeyConstraint("source", "name", name="pk_vod_schedule"),
         **MYSQL,
     )

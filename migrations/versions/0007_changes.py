@@ -6,14 +6,17 @@ took it. The lease says which worker alone may hand them over.
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import Json, MediaId, SourceName, UtcDateTime
+from sqlalchemy.dialects import mysql, postgresql
 
 revision = "0007"
 down_revision = "0006"
 branch_labels = None
 depends_on = None
 
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
+MediaId = sa.String(128)
+SourceName = sa.String(64)
+UtcDateTime = sa.DateTime(timezone=True).with_variant(mysql.DATETIME(fsp=6), "mysql", "mariadb")
 RowId = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 MYSQL = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
@@ -27,7 +30,7 @@ def upgrade() -> None:
         sa.Column("source", SourceName, nullable=False),
         sa.Column("media_id", MediaId, nullable=False),
         sa.Column("change", sa.String(16), nullable=False),
-        sa.Column("changed_at", UtcDateTime(), nullable=False),
+        sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.Column("fields", Json, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_vod_change"),
         # SQLite would use the ids of deleted rows again.

@@ -6,13 +6,14 @@ said, and then one call too many would fall into a second.
 
 import sqlalchemy as sa
 from alembic import op
-
-from worker.store.types import Json
+from sqlalchemy.dialects import postgresql
 
 revision = "0009"
 down_revision = "0008"
 branch_labels = None
 depends_on = None
+
+Json = sa.JSON().with_variant(postgresql.JSONB(), "postgresql")
 
 
 def upgrade() -> None:
