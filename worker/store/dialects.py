@@ -59,7 +59,8 @@ class Upsert:
 
     def __init__(self, table: Table, columns: Sequence[str], assignments: Assignments, *, returning: Sequence[str] = ()) -> None:
         self._table = table
-        self._columns = columns
+        # In the order of the table, in which SQLAlchemy renders them.
+        self._columns = [column.name for column in table.columns if column.name in columns]
         self._assignments = assignments
         self._returning = returning
         self._statement = cache(self._build)

@@ -14,7 +14,7 @@ from worker.store import Store, describe
 from worker.store.engine import open_engine
 
 #: The revision that this release works with; a test proves it to be the newest migration.
-REVISION = "0009"
+REVISION = "0010"
 
 VERSION_TABLE = "vod_schema_version"
 

@@ -191,6 +191,8 @@ notification = _table(
     Column("body", LongText, nullable=False),
     Column("received_at", UtcDateTime, nullable=False),
     Column("deliveries", Integer, nullable=False),
+    #: Whether it reports that a whole asset was deleted. NULL: recorded by a release without this column; the body decides.
+    Column("deletes", Boolean),
     PrimaryKeyConstraint("id"),
     UniqueConstraint("event_key", "source"),
     Index(None, "media_id", "source"),

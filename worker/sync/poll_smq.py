@@ -142,7 +142,7 @@ def _unread(message: Message, source: str, at: datetime) -> Delivery:
     """A message as a person may want to read it."""
     digest = hashlib.sha256(b"unreadable\0" + message.body.encode("utf-8", "replace")).hexdigest()
     body = strip_signature(storable(message.body[:_KEPT]))
-    return Delivery(source, digest, None, None, None, UNREADABLE, body, at)
+    return Delivery(source, digest, None, None, None, UNREADABLE, body, at, deletes=False)
 
 
 def _write(store: Store, taken: Sequence[_Taken], memory: RedeliveryCounter, at: datetime) -> tuple[list[_Taken], int]:
@@ -180,7 +180,9 @@ def _write_one(store: Store, taken: _Taken, at: datetime) -> int | None:
     _require_database(store)
     # The media that it names are what counts; they were checked, and are fetched all the same.
     plain = taken.delivery.body.encode("ascii", "backslashreplace").decode()[:_KEPT]
-    stripped = msgspec.structs.replace(taken.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain)
+    stripped = msgspec.structs.replace(
+        taken.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain, deletes=False
+    )
     try:
         new = receive(store, [stripped], now=at)
     except StoreUnavailableError as error:

@@ -27,6 +27,7 @@ def delivery(source: str, notification: Notification, *, received_at: datetime) 
         body=notification.body,
         received_at=received_at,
         media_ids=notification.media_ids if notification.wants_fetch else (),
+        deletes=notification.deletes,
     )
 
 

@@ -1,4 +1,4 @@
-"""What VOD told us of a medium, and its answers alone do not say."""
+"""Read from recorded notifications what VOD's answers alone do not show: deletions and failed analyses."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, and_, bindparam, case, or_, select
 
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
@@ -15,36 +15,39 @@ from worker.store.tables import notification
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """A medium was deleted `at`, by VOD's clock, and `told_at` is when VOD said so, by ours."""
+    """The deletion of an asset: `at` is VOD's time of the event, `told_at` our time of the notification's arrival."""
 
     at: datetime
     told_at: datetime
 
 
 class NotificationHistory:
-    """Reads the inbox, inside the caller's transaction."""
+    """Works inside the caller's transaction and never writes."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def deletions(self, source: str, media_ids: Collection[str]) -> dict[str, Deletion]:
-        """Those of these media that VOD ever told us to be deleted whole (vod-protocol 2.7), each with the last time it did."""
+        """Return the last recorded deletion of each of these assets that has one (vod-protocol 2.7)."""
         if not media_ids:
             return {}
-        told = self._connection.execute(_DELETIONS, {"s": source, "ids": sorted(media_ids)})
+        # Later rows replace earlier ones.
         return {
-            media_id: Deletion(at=event_time or received_at, told_at=received_at)
-            for media_id, body, event_time, received_at in map(tuple, told)
-            if _deletes(body)
+            row.media_id: Deletion(at=row.event_time or row.received_at, told_at=row.received_at)
+            for row in self._connection.execute(_DELETIONS, {"key_source": source, "key_media_ids": sorted(media_ids)})
+            if row.deletes or (row.deletes is None and _deletes(row.body))
         }
 
     def failed_analyses(self, source: str, media_ids: Collection[str]) -> set[str]:
-        """Those of these media whose last analysis failed, as VOD told us; nothing more is to come of it."""
+        """Return those of these assets whose last recorded analysis failed. VOD adds nothing more to such an asset."""
         if not media_ids:
             return set()
-        # Later ones replace earlier ones.
-        last = dict(map(tuple, self._connection.execute(_ANALYSES, {"s": source, "ids": sorted(media_ids)})))
-        return {media_id for media_id, status in last.items() if status == "fail"}
+        # Later rows replace earlier ones.
+        statuses = {
+            row.media_id: row.status
+            for row in self._connection.execute(_ANALYSES, {"key_source": source, "key_media_ids": sorted(media_ids)})
+        }
+        return {media_id for media_id, status in statuses.items() if status == "fail"}
 
 
 def _deletes(body: str) -> bool:
@@ -54,24 +57,31 @@ def _deletes(body: str) -> bool:
         return False
 
 
+_OF_THESE = and_(
+    notification.c.source == bindparam("key_source"),
+    notification.c.media_id.in_(bindparam("key_media_ids", expanding=True)),
+)
+
+# A release without the column `deletes` may still run during an upgrade, and a spool file of it may be drained later.
+_UNDECIDED = and_(
+    notification.c.deletes.is_(None), notification.c.event_type == "DeleteMediaComplete", notification.c.status == "success"
+)
+
 _DELETIONS = (
-    select(notification.c.media_id, notification.c.body, notification.c.event_time, notification.c.received_at)
-    .where(
-        notification.c.source == bindparam("s"),
-        notification.c.media_id.in_(bindparam("ids", expanding=True)),
-        notification.c.event_type == "DeleteMediaComplete",
-        notification.c.status == "success",
+    select(
+        notification.c.media_id,
+        notification.c.event_time,
+        notification.c.received_at,
+        notification.c.deletes,
+        case((notification.c.deletes.is_(None), notification.c.body)).label("body"),
     )
-    # What came out of a spool has a late id.
+    .where(_OF_THESE, or_(notification.c.deletes.is_(True), _UNDECIDED))
+    # Not by id: a notification that was spooled has a later id than its time of arrival.
     .order_by(notification.c.received_at, notification.c.id)
 )
 
 _ANALYSES = (
     select(notification.c.media_id, notification.c.status)
-    .where(
-        notification.c.source == bindparam("s"),
-        notification.c.media_id.in_(bindparam("ids", expanding=True)),
-        notification.c.event_type == "VideoAnalysisComplete",
-    )
+    .where(_OF_THESE, notification.c.event_type == "VideoAnalysisComplete")
     .order_by(notification.c.id)
 )

@@ -31,6 +31,8 @@ class Delivery(msgspec.Struct, frozen=True):
     body: str
     received_at: datetime
     media_ids: tuple[str, ...] = ()
+    #: Whether it reports that a whole asset was deleted. None: read from a spool file of a release that did not store this.
+    deletes: bool | None = None
 
 
 class Notifications:
