@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, claimed, notify, request
 from worker.store import Store
-from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Inbox, Request, Retry
+from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Request, Retry, SyncRequests
 from worker.store.tables import sync_request
 
 TWO_WRITERS = pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
@@ -23,7 +23,7 @@ def stored(store: Store, media_id: str) -> Any:
 
 def retry(store: Store, claim: Claim, *, at: datetime, now: datetime, **changes: Any) -> None:
     retries = [Retry(media_id, at, "no answer", **changes) for media_id in claim.media_ids]
-    store.transact(lambda connection: Inbox(connection).retry(claim, retries, now=now))
+    store.transact(lambda connection: SyncRequests(connection).retry(claim, retries, now=now))
 
 
 @TWO_WRITERS
@@ -31,7 +31,7 @@ def test_a_claim_takes_what_an_open_claim_leaves_without_waiting(store: Store) -
     request(store, *"abcde")
 
     with store.engine.begin() as other_worker:
-        other = Inbox(other_worker).claim("default", limit=2, now=NOON + SECOND, lease=SECOND * 60, linger=timedelta(0))
+        other = SyncRequests(other_worker).claim("default", limit=2, now=NOON + SECOND, lease=SECOND * 60, linger=timedelta(0))
         taken = claimed(store)
 
     assert isinstance(other, Claim)
@@ -44,7 +44,7 @@ def test_a_claim_leaves_out_a_request_that_an_open_transaction_renews(store: Sto
     request(store, "a", "b")
 
     with store.engine.begin() as receiver:
-        Inbox(receiver).request([Request("default", "a", "TranscodeComplete", LIVE)], now=NOON + SECOND)
+        SyncRequests(receiver).request([Request("default", "a", "TranscodeComplete", LIVE)], now=NOON + SECOND)
         taken = claimed(store)
 
     assert taken.media_ids == ["b"]
@@ -94,7 +94,7 @@ def test_a_retried_request_that_was_not_notified_counts_and_changes_its_priority
 def test_a_request_that_several_notifications_of_one_commit_make_counts_from_the_first(store: Store, order: list[int]) -> None:
     requests = [Request("default", "a", "test", LIVE, requested_at=NOON + seconds * SECOND) for seconds in order]
 
-    store.transact(lambda connection: Inbox(connection).request(requests, now=NOON + 60 * SECOND))
+    store.transact(lambda connection: SyncRequests(connection).request(requests, now=NOON + 60 * SECOND))
 
     row = stored(store, "a")
     assert (row.requested_at, row.generation) == (NOON, 1)

@@ -560,7 +560,7 @@ def test_dead_letters_are_not_counted_as_fetched(workers: Heartbeats) -> None:
 def test_a_step_that_the_database_does_not_take_says_so(workers: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
     workers.library(30)
     job = workers.counted("backfill")
-    monkeypatch.setattr("worker.store.jobs.seen_media.Notes.add", lambda *_: 1 / 0)
+    monkeypatch.setattr("worker.store.jobs.seen_media.SeenMedia.add", lambda *_: 1 / 0)
     workers.turn()
     said = workers.find(job).last_error
     monkeypatch.undo()
