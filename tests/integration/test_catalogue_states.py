@@ -26,7 +26,7 @@ def mark(store: Store, state: str, *, at: datetime) -> list[str]:
 
 
 def delete(store: Store, *, deleted_at: datetime, at: datetime) -> None:
-    store.transact(lambda connection: Catalogue(connection).delete("default", {"a": deleted_at}, observed_at=at))
+    store.transact(lambda connection: Catalogue(connection).mark_deleted("default", {"a": deleted_at}, observed_at=at))
 
 
 def row(store: Store, table: Table = media) -> Any:
@@ -100,7 +100,7 @@ def test_an_asset_is_locked_while_an_added_answer_is_compared(store: Store) -> N
     equal = VideoInfo(media_id="a", raw={})
 
     with store.engine.begin() as first, store.engine.begin() as second:
-        Catalogue(first).add("default", [equal], observed_at=NOON + SECOND)
+        Catalogue(first).save_video_infos("default", [equal], observed_at=NOON + SECOND)
         free = second.execute(skip_locked).scalars().all()
 
     assert free == []
@@ -110,7 +110,7 @@ def test_an_asset_is_not_locked_after_an_added_answer_is_committed(store: Store)
     save(store, clip("a"))
     blocked = VideoInfo(media_id="a", audit_status="Blocked", raw={})
 
-    store.transact(lambda connection: Catalogue(connection).add("default", [blocked], observed_at=NOON + SECOND))
+    store.transact(lambda connection: Catalogue(connection).save_video_infos("default", [blocked], observed_at=NOON + SECOND))
 
     stored = row(store)
     assert (stored.audit_status, stored.changed_at, stored.observed_at) == ("Blocked", NOON + SECOND, NOON)

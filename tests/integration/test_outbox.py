@@ -31,17 +31,17 @@ class Desk:
         self._work(lambda catalogue, at: catalogue.mark("default", media_ids, state, observed_at=at, only_new=only_new))
 
     def delete(self, *media_ids: str) -> None:
-        self._work(lambda catalogue, at: catalogue.delete("default", dict.fromkeys(media_ids, NOON), observed_at=at))
+        self._work(lambda catalogue, at: catalogue.mark_deleted("default", dict.fromkeys(media_ids, NOON), observed_at=at))
 
     def add(self, info: VideoInfo) -> None:
-        self._work(lambda catalogue, at: catalogue.add("default", [info], observed_at=at))
+        self._work(lambda catalogue, at: catalogue.save_video_infos("default", [info], observed_at=at))
 
     def news(self) -> list[tuple[str, str, set[str]]]:
         """Each change since the last look as id, kind and fields."""
 
         def take(connection: Any) -> list[Change]:
             found = Outbox(connection).oldest(100)
-            Outbox(connection).forget([each.id for each in found])
+            Outbox(connection).delete([each.id for each in found])
             return found
 
         return [(each.media_id, each.change, set(each.fields)) for each in self.store.transact(take)]
@@ -88,7 +88,7 @@ def test_a_change_says_what_when_and_whose(desk: Desk) -> None:
 
     with desk.store.reading() as connection:
         (change,) = Outbox(connection).oldest(10)
-        waiting = Outbox(connection).waiting()
+        waiting = Outbox(connection).pending()
     assert (change.source, change.media_id, change.change, change.fields) == ("default", "a", "updated", ["title"])
     assert change.changed_at == NOON + 2 * SECOND
     assert (waiting.count, waiting.since) == (1, NOON + 2 * SECOND)
@@ -287,7 +287,7 @@ def test_only_the_old_are_dropped(desk: Desk) -> None:
         desk.save(clip(f"m{number}"))
 
     def drop(before: datetime, limit: int = 100) -> int:
-        return desk.store.transact(lambda connection: Outbox(connection).drop(before=before, limit=limit))
+        return desk.store.transact(lambda connection: Outbox(connection).delete_older(before=before, limit=limit))
 
     dropped = [drop(NOON + 3 * SECOND, limit=1), drop(NOON + 3 * SECOND), drop(NOON + 3 * SECOND)]
 

@@ -116,8 +116,10 @@ LATER = NOON + SECOND
         pytest.param(lambda catalogue, source: catalogue.mark(source, ["a"], MISSING, observed_at=LATER), id="missing"),
         pytest.param(lambda catalogue, source: catalogue.mark(source, ["a"], FORBIDDEN, observed_at=LATER), id="forbidden"),
         pytest.param(lambda catalogue, source: catalogue.mark(source, ["a"], OK, observed_at=LATER), id="same state"),
-        pytest.param(lambda catalogue, source: catalogue.delete(source, {"a": NOON}, observed_at=LATER), id="deleted"),
-        pytest.param(lambda catalogue, source: catalogue.add(source, [VIDEO_INFO], observed_at=LATER), id="video info"),
+        pytest.param(lambda catalogue, source: catalogue.mark_deleted(source, {"a": NOON}, observed_at=LATER), id="deleted"),
+        pytest.param(
+            lambda catalogue, source: catalogue.save_video_infos(source, [VIDEO_INFO], observed_at=LATER), id="video info"
+        ),
     ],
 )
 @BOTH_ORDERS
@@ -161,9 +163,9 @@ def test_an_id_that_is_missing_in_one_source_is_known_in_another(store: Store, s
 
 @BOTH_ORDERS
 def test_the_time_of_a_deletion_is_that_of_its_own_source(store: Store, source: str, other: str) -> None:
-    store.transact(lambda connection: Catalogue(connection).delete(other, {"a": NOON}, observed_at=LATER))
+    store.transact(lambda connection: Catalogue(connection).mark_deleted(other, {"a": NOON}, observed_at=LATER))
 
-    store.transact(lambda connection: Catalogue(connection).delete(source, {"a": LATER}, observed_at=LATER))
+    store.transact(lambda connection: Catalogue(connection).mark_deleted(source, {"a": LATER}, observed_at=LATER))
 
     with store.reading() as connection:
         rows = connection.execute(select(tables.media.c.source, tables.media.c.state, tables.media.c.deleted_at)).all()

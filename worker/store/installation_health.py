@@ -141,7 +141,7 @@ def installation_health(
     connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False
 ) -> InstallationHealth:
     """`sources` are those that are described where this is asked. With `feed` also where no change waits."""
-    changes = Outbox(connection).waiting()
+    changes = Outbox(connection).pending()
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
     unserved = connection.execute(
         select(sync_request.c.source, func.count())

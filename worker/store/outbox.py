@@ -1,14 +1,16 @@
-"""What changed, until the broker has it: the outbox of the change feed.
+"""Store changes of assets until the broker has them: the outbox of the change feed.
 
-Whoever writes a change of a medium has locked that medium's row before, or made it, and keeps it so until the commit. So of two
-transactions that change the same medium the later one takes its ids after the earlier one has committed: the ids of one medium
-are in the order of their commits, and whoever sees one of them sees those before it. The ids of different media are in no such
-order, and a lower one may well appear after a higher one was handed over; therefore reading begins at the lowest each time, and
-exactly the ids that were handed over are deleted.
+A transaction that writes a change of an asset has locked the asset's row before, or inserted it, and keeps the lock until the
+commit. So of two transactions that change the same asset, the later one gets its ids after the earlier one has committed. The ids
+of one asset are in the order of their commits, and a reader that sees one of them sees all before it.
+
+The ids of different assets have no such order: a lower id can appear after a higher one was published. Therefore a reader always
+begins at the lowest id, and deletes exactly the ids that it published.
 """
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -17,12 +19,21 @@ from sqlalchemy import Connection, bindparam, delete, func, insert, select
 
 from worker.store.tables import change
 
-CREATED, UPDATED, DELETED = "created", "updated", "deleted"
+
+class ChangeKind(enum.StrEnum):
+    """What happened to an asset; the column `change`."""
+
+    CREATED = "created"
+    UPDATED = "updated"
+    DELETED = "deleted"
 
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """`fields` are names of columns of vod_media, and of parts: mezzanine, audio_streams, video_streams, play_infos, raw."""
+    """One row of vod_change.
+
+    `fields` contains names of columns of vod_media and of parts: mezzanine, audio_streams, video_streams, play_infos, raw.
+    """
 
     id: int
     source: str
@@ -34,7 +45,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class PendingChanges:
-    """How many changes wait to be handed over, and since when the oldest does; None where none does."""
+    """How many changes are not published yet. `since` is the time of the oldest one, None if there are none."""
 
     count: int
     since: datetime | None
@@ -46,8 +57,8 @@ class Outbox:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def add(self, source: str, kind: str, fields: Mapping[str, Sequence[str]], *, changed_at: datetime) -> None:
-        """Write down one change for each of these media, whose rows the caller has locked."""
+    def add(self, source: str, kind: ChangeKind, fields: Mapping[str, Sequence[str]], *, changed_at: datetime) -> None:
+        """Store one change for each of these assets. The caller has locked their rows."""
         if fields:
             rows = [
                 {"source": source, "media_id": media_id, "change": kind, "changed_at": changed_at, "fields": list(names)}
@@ -55,25 +66,29 @@ class Outbox:
             ]
             self._connection.execute(insert(change), rows)
 
-    def any(self) -> bool:
-        return self._connection.execute(select(change.c.id).limit(1)).first() is not None
+    def is_empty(self) -> bool:
+        """Return whether all changes are published."""
+        return self._connection.execute(select(change.c.id).limit(1)).first() is None
 
     def oldest(self, limit: int) -> list[Change]:
+        """Return up to `limit` changes in the order of their ids."""
         return [Change(*row) for row in self._connection.execute(_OLDEST.limit(limit))]
 
-    def forget(self, ids: Collection[int]) -> None:
+    def delete(self, ids: Collection[int]) -> None:
+        """Delete published changes."""
         if ids:
-            self._connection.execute(_FORGET, {"ids": sorted(ids)})
+            self._connection.execute(_DELETE, {"ids": sorted(ids)})
 
-    def drop(self, *, before: datetime, limit: int) -> int:
-        """Delete changes from before that time, `limit` at most; gives how many those were.
+    def delete_older(self, *, before: datetime, limit: int) -> int:
+        """Delete unpublished changes from before that time among the `limit` lowest ids. Return how many were deleted.
 
-        Only the `limit` oldest are looked at, which needs no index: ids and times grow together.
+        This needs no index on the time, because ids and times grow together.
         """
-        old = [row.id for row in self._connection.execute(_AGES.limit(limit)) if row.changed_at < before]
-        return self._connection.execute(_FORGET, {"ids": old}).rowcount if old else 0
+        old = [row.id for row in self._connection.execute(_TIMES.limit(limit)) if row.changed_at < before]
+        return self._connection.execute(_DELETE, {"ids": old}).rowcount if old else 0
 
-    def waiting(self) -> PendingChanges:
+    def pending(self) -> PendingChanges:
+        """Count the changes that are not published yet."""
         return PendingChanges(
             *self._connection.execute(select(func.count(), func.min(change.c.changed_at)).select_from(change)).one()
         )
@@ -82,5 +97,5 @@ class Outbox:
 _OLDEST = select(change.c.id, change.c.source, change.c.media_id, change.c.change, change.c.changed_at, change.c.fields).order_by(
     change.c.id
 )
-_AGES = select(change.c.id, change.c.changed_at).order_by(change.c.id)
-_FORGET = delete(change).where(change.c.id.in_(bindparam("ids", expanding=True)))
+_TIMES = select(change.c.id, change.c.changed_at).order_by(change.c.id)
+_DELETE = delete(change).where(change.c.id.in_(bindparam("ids", expanding=True)))

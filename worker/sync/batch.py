@@ -190,7 +190,7 @@ def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datet
             for media_id, deletion in deletions.items()
             if media_id in missing and _explains(deletion, owed[media_id], states.get(media_id))
         }
-        catalogue.delete(claim.source, deleted, observed_at=asked_at)
+        catalogue.mark_deleted(claim.source, deleted, observed_at=asked_at)
         early = {
             key: later
             for key in missing - deleted.keys()

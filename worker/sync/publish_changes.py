@@ -43,7 +43,7 @@ def announce(store: Store, line: ChangePublisher, *, holder: str, stopping: thre
     may come twice. What `line` raises leaves the change, and those after it, for the next time. Raises StoreUnavailable.
     """
     with store.reading() as connection:
-        if not Outbox(connection).any():
+        if Outbox(connection).is_empty():
             return 0
     # Whoever cannot reach the broker takes no lease from those who can.
     line.open()
@@ -66,7 +66,7 @@ def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threadin
     """Delete changes that no broker took for `keep`, until `stopping`; gives how many those were. Raises StoreUnavailable."""
     dropped = 0
     while not stopping.is_set():
-        some = store.transact(lambda connection: Outbox(connection).drop(before=now - keep, limit=_OLD))
+        some = store.transact(lambda connection: Outbox(connection).delete_older(before=now - keep, limit=_OLD))
         if not some:
             break
         dropped += some
@@ -85,5 +85,5 @@ def _take(connection: Connection, holder: str) -> list[Change]:
 
 
 def _give_back(connection: Connection, holder: str, taken: list[int]) -> None:
-    Outbox(connection).forget(taken)
+    Outbox(connection).delete(taken)
     Leases(connection).release(LEASE, holder)

@@ -176,7 +176,7 @@ def _store(
     infos = [info for info in said.values() if isinstance(info, VideoInfo)]
     video_infos = VideoInfoQueue(connection)
     saved = video_infos.complete(claim, infos, observed_at=slot.at)
-    Catalogue(connection, announce=policy.announce).add(claim.source, saved, observed_at=slot.at)
+    Catalogue(connection, announce=policy.announce).save_video_infos(claim.source, saved, observed_at=slot.at)
     faults = {owed: fault for owed in claim.owed if not isinstance(fault := said[owed.media_id], VideoInfo)}
     laters = {owed.media_id: _later(owed, fault, now=now, policy=policy) for owed, fault in faults.items()}
     video_infos.retry(claim, laters)

@@ -1,28 +1,30 @@
-"""The media as we last saw them: compare, and write only what moved forward."""
+"""Store media assets as VOD last answered, and write only what is newer than the stored rows."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Column, Connection, Table, bindparam, delete, insert, select, union, update
+from sqlalchemy import Connection, delete, insert, select, union, update
 
 from worker.core.media import Media, VideoInfo
 from worker.core.normalise import content_hash
-from worker.store import outbox, tables
+from worker.store import tables
+from worker.store.asset_rows import asset_key, asset_keys, is_any_asset, is_asset
 from worker.store.catalogue.change_detection import Snapshot
-from worker.store.outbox import Outbox
+from worker.store.catalogue.parts import PARTS
+from worker.store.outbox import ChangeKind, Outbox
 
-#: What VOD says of a medium: known, unknown to it, not ours to see, or deleted (by its own event).
+#: The state of an asset, from VOD's last answer: VOD returns it, does not know it, refuses to show it, or reported its deletion.
 OK, MISSING, FORBIDDEN, DELETED = "ok", "missing", "forbidden", "deleted"
 
 
 @dataclass(slots=True)
 class Saved:
-    """Which media a save found new, changed, unchanged, or already known from a newer answer."""
+    """The ids of saved assets by what the save found. `older`: the stored row is from a newer answer, and nothing was written."""
 
     new: list[str] = field(default_factory=list)
     changed: list[str] = field(default_factory=list)
@@ -33,229 +35,210 @@ class Saved:
 class Catalogue:
     """Works inside the caller's transaction and never commits.
 
-    With `announce` each change is written down for the change feed, in the same transaction; without it that costs nothing.
+    With `announce`, each change is also added to the outbox of the change feed, in the same transaction. Without it, no query is
+    made for the feed.
     """
 
     def __init__(self, connection: Connection, *, announce: bool = False) -> None:
         self._connection = connection
         self._changes = Outbox(connection) if announce else None
 
-    def save(self, source: str, medias: Iterable[Media], *, observed_at: datetime) -> Saved:
-        """Store what VOD answered at `observed_at`.
+    def save(self, source: str, assets: Iterable[Media], *, observed_at: datetime) -> Saved:
+        """Store assets as VOD answered a request made at `observed_at`. Return what was new, changed, unchanged or older.
 
-        An answer older than the stored one changes nothing. An equal one moves only `observed_at`. One in which VOD has not looked
-        into the file yet leaves an analysed file's data as they are (vod-protocol 7.16), one without MediaInfo those of the
-        medium.
+        An answer older than the stored row changes nothing. An equal answer writes only `observed_at`. An answer from before VOD
+        analysed the file does not erase the data of an analysed file (vod-protocol 7.16). An answer without MediaInfo does not
+        erase the columns of vod_media.
         """
-        by_id = {media.media_id: media for media in medias}
-        stored = self._stored(source, by_id)
-        saved = Saved()
-        partial: list[Media] = []
-        hashes: dict[str, str] = {}
-        for media_id, media in by_id.items():
-            old = stored.get(media_id)
-            if old is not None and old.observed_at >= observed_at:
-                saved.older.append(media_id)
-                continue
-            hashes[media_id] = content_hash(media)
-            if old is None:
-                saved.new.append(media_id)
-            elif old.state == OK and (old.content_hash == hashes[media_id] or media.empty):
-                saved.unchanged.append(media_id)
-            else:
-                saved.changed.append(media_id)
-                if not media.analysed and not media.source_deleted:
-                    partial.append(media)
-        keep = self._analysed(source, [media.media_id for media in partial]) | {media.media_id for media in partial if media.empty}
+        by_id = {asset.media_id: asset for asset in assets}
+        stored = self._lock(source, by_id)
+        hashes = {
+            media_id: content_hash(asset)
+            for media_id, asset in by_id.items()
+            if media_id not in stored or stored[media_id].observed_at < observed_at
+        }
+        saved = _compare(by_id, hashes, stored)
+        changed = [by_id[media_id] for media_id in saved.changed]
+        partial = [asset for asset in changed if not asset.analysed and not asset.source_deleted]
+        keep = self._analysed(source, [asset.media_id for asset in partial]) | {asset.media_id for asset in partial if asset.empty}
         before = Snapshot(self._connection, source, saved.changed) if self._changes else None
         if saved.new:
             rows = [_media_row(source, by_id[media_id], hashes[media_id], observed_at, new=True) for media_id in saved.new]
             self._connection.execute(insert(tables.media), [row | {"first_seen_at": observed_at} for row in rows])
         if saved.changed:
-            self._update(source, [by_id[media_id] for media_id in saved.changed], hashes, keep, observed_at)
+            self._update(source, changed, hashes, keep, observed_at)
         self._observe(source, saved.unchanged, observed_at)
-        whole = [media_id for media_id in saved.changed if media_id not in keep]
-        self._replace_children(source, [by_id[media_id] for media_id in [*saved.new, *whole]], stale=whole)
+        replaced = [media_id for media_id in saved.changed if media_id not in keep]
+        self._replace_parts(source, [by_id[media_id] for media_id in [*saved.new, *replaced]], stale=replaced)
         if self._changes and before:
             created: dict[str, list[str]] = {}
             updated: dict[str, list[str]] = {}
             for media_id in [*saved.new, *saved.changed]:
                 row = _media_row(source, by_id[media_id], hashes[media_id], observed_at)
-                fields = before.differing(by_id[media_id], row, whole=media_id not in keep)
-                if not before.seen(media_id):
+                fields = before.changed_fields(by_id[media_id], row, with_parts=media_id not in keep)
+                if not before.has_seen(media_id):
                     created[media_id] = fields
                 elif fields:
                     updated[media_id] = fields
-            self._changes.add(source, outbox.CREATED, created, changed_at=observed_at)
-            self._changes.add(source, outbox.UPDATED, updated, changed_at=observed_at)
+            self._changes.add(source, ChangeKind.CREATED, created, changed_at=observed_at)
+            self._changes.add(source, ChangeKind.UPDATED, updated, changed_at=observed_at)
         return saved
 
     def states(self, source: str, media_ids: Collection[str]) -> dict[str, str]:
-        """What we believe of those of these media that have a row."""
+        """Return the stored state of each of these assets that has a row."""
         if not media_ids:
             return {}
-        return dict(map(tuple, self._connection.execute(_STATES, {"s": source, "ids": sorted(media_ids)})))
+        return dict(map(tuple, self._connection.execute(_STATES, asset_keys(source, media_ids))))
 
     def mark(
         self, source: str, media_ids: Collection[str], state: str, *, observed_at: datetime, only_new: bool = False
     ) -> list[str]:
-        """Note that these are `missing`, `forbidden` or `deleted`; gives those whose state changed. Their other columns stay.
+        """Store that these assets are `missing`, `forbidden` or `deleted`. Return those whose state changed.
 
-        `only_new` leaves those alone that have a row.
+        Their other columns stay. A row from a newer answer stays as it is, and a deleted asset does not become missing. With
+        `only_new`, every existing row stays as it is.
         """
-        stored = self._stored(source, media_ids)
+        stored = self._lock(source, media_ids)
         new = [media_id for media_id in sorted(media_ids) if media_id not in stored]
-        if only_new:
-            stored = {}
-        # What VOD itself told us to be deleted is not merely missing.
-        same = [
-            media_id
-            for media_id, row in stored.items()
-            if row.observed_at < observed_at and (row.state == state or (state == MISSING and row.state == DELETED))
-        ]
-        moved = [media_id for media_id, row in stored.items() if row.observed_at < observed_at and media_id not in same]
+        older = {} if only_new else {media_id: row for media_id, row in stored.items() if row.observed_at < observed_at}
+        # VOD reported the deletion itself, which explains why the asset is missing.
+        same = [media_id for media_id, row in older.items() if row.state == state or (state == MISSING and row.state == DELETED)]
+        changed = [media_id for media_id in older if media_id not in same]
         if new:
-            row = {
-                "source": source,
-                "state": state,
-                "first_seen_at": observed_at,
-                "observed_at": observed_at,
-                "changed_at": observed_at,
-            }
-            self._connection.execute(insert(tables.media), [row | {"media_id": media_id} for media_id in new])
-        if moved:
+            times = dict.fromkeys(("first_seen_at", "observed_at", "changed_at"), observed_at)
+            rows = [{"source": source, "media_id": media_id, "state": state} | times for media_id in new]
+            self._connection.execute(insert(tables.media), rows)
+        if changed:
             values = {"state": state, "observed_at": observed_at, "changed_at": observed_at, "deleted_at": None}
-            self._connection.execute(update(tables.media).where(_THESE), [{"s": source, "ids": moved} | values])
-            self._announce(source, [stored[media_id] for media_id in moved], state, observed_at)
+            self._connection.execute(_UPDATE_ALL, [asset_keys(source, changed) | values])
+            self._announce_state(source, [stored[media_id] for media_id in changed], state, observed_at)
         self._observe(source, same, observed_at)
-        return new + moved
+        return new + changed
 
-    def delete(self, source: str, deleted_at: Mapping[str, datetime], *, observed_at: datetime) -> None:
-        """Note that these media are gone, since when; their rows stay, and a later answer that shows one revives it."""
-        moved = self.mark(source, deleted_at.keys(), DELETED, observed_at=observed_at)
-        if moved:
-            rows = [{"s": source, "m": media_id, "deleted_at": deleted_at[media_id]} for media_id in sorted(moved)]
+    def mark_deleted(self, source: str, deleted_at: Mapping[str, datetime], *, observed_at: datetime) -> None:
+        """Store that these assets were deleted, and when. Their rows stay, and a later answer that shows an asset makes it `ok`."""
+        changed = self.mark(source, deleted_at.keys(), DELETED, observed_at=observed_at)
+        if changed:
+            rows = [asset_key(source, media_id) | {"deleted_at": deleted_at[media_id]} for media_id in sorted(changed)]
             self._connection.execute(UPDATE_MEDIA, rows)
 
-    def add(self, source: str, infos: Iterable[VideoInfo], *, observed_at: datetime) -> None:
-        """Store what the single-video operation adds, where it differs from what stands there."""
-        said = {info.media_id: {"audit_status": info.audit_status, "region_id": info.region_id} for info in infos}
-        if not said:
+    def save_video_infos(self, source: str, infos: Iterable[VideoInfo], *, observed_at: datetime) -> None:
+        """Store the columns that GetVideoInfo fills, of the assets whose stored values differ."""
+        answered = {info.media_id: {"audit_status": info.audit_status, "region_id": info.region_id} for info in infos}
+        if not answered:
             return
-        stored = {row["media_id"]: row for row in self._connection.execute(_ADDED, {"s": source, "ids": sorted(said)}).mappings()}
-        rows = [
-            {"s": source, "m": media_id, "changed_at": observed_at} | said[media_id]
-            for media_id, row in stored.items()
-            if said[media_id] != {name: row[name] for name in said[media_id]}
-        ]
-        if rows:
+        stored = {row["media_id"]: row for row in self._connection.execute(_VIDEO_INFO, asset_keys(source, answered)).mappings()}
+        differing = {
+            media_id: [name for name, value in answered[media_id].items() if row[name] != value] for media_id, row in stored.items()
+        }
+        differing = {media_id: names for media_id, names in differing.items() if names}
+        if differing:
+            rows = [asset_key(source, media_id) | {"changed_at": observed_at} | answered[media_id] for media_id in differing]
             self._connection.execute(UPDATE_MEDIA, rows)
         if self._changes:
-            fields = {row["m"]: [name for name, value in said[row["m"]].items() if stored[row["m"]][name] != value] for row in rows}
-            self._changes.add(source, outbox.UPDATED, fields, changed_at=observed_at)
+            self._changes.add(source, ChangeKind.UPDATED, differing, changed_at=observed_at)
 
-    def _stored(self, source: str, media_ids: Collection[str]) -> dict[str, Any]:
+    def _lock(self, source: str, media_ids: Collection[str]) -> dict[str, Any]:
+        """Lock the rows of these assets in the order of their ids, and return them by id."""
         if not media_ids:
             return {}
-        return {row.media_id: row for row in self._connection.execute(_STORED, {"s": source, "ids": sorted(media_ids)})}
+        return {row.media_id: row for row in self._connection.execute(_LOCK, asset_keys(source, media_ids))}
 
     def _analysed(self, source: str, media_ids: Sequence[str]) -> set[str]:
+        """Return those of these assets that have rows from an analysis."""
         if not media_ids:
             return set()
-        return set(self._connection.execute(_ANALYSED, {"s": source, "ids": media_ids}).scalars())
+        return set(self._connection.execute(_ANALYSED, asset_keys(source, media_ids)).scalars())
 
-    def _announce(self, source: str, stored: Sequence[Any], state: str, observed_at: datetime) -> None:
-        """These had the `stored` state and now have another one. A medium that VOD never showed is news when it first does."""
+    def _announce_state(self, source: str, stored: Sequence[Any], state: str, observed_at: datetime) -> None:
+        """Announce that assets changed from their `stored` state to another one.
+
+        An asset that VOD never showed is not announced: it is new when VOD first shows it.
+        """
         if not self._changes:
             return
-        known = self._analysed(source, [row.media_id for row in stored if row.content_hash is None])
+        analysed = self._analysed(source, [row.media_id for row in stored if row.content_hash is None])
         fields = {
             row.media_id: ["state", "deleted_at"] if DELETED in (state, row.state) else ["state"]
             for row in stored
-            if row.content_hash is not None or row.media_id in known
+            if row.content_hash is not None or row.media_id in analysed
         }
-        self._changes.add(source, outbox.DELETED if state == DELETED else outbox.UPDATED, fields, changed_at=observed_at)
+        kind = ChangeKind.DELETED if state == DELETED else ChangeKind.UPDATED
+        self._changes.add(source, kind, fields, changed_at=observed_at)
 
     def _observe(self, source: str, media_ids: Sequence[str], observed_at: datetime) -> None:
         if media_ids:
-            self._connection.execute(_OBSERVE, {"s": source, "ids": media_ids, "at": observed_at})
+            self._connection.execute(_UPDATE_ALL, [asset_keys(source, media_ids) | {"observed_at": observed_at}])
 
     def _update(
-        self, source: str, medias: Sequence[Media], hashes: dict[str, str], keep: Collection[str], observed_at: datetime
+        self, source: str, assets: Sequence[Media], hashes: dict[str, str], keep: Collection[str], observed_at: datetime
     ) -> None:
         rows = []
-        for media in sorted(medias, key=attrgetter("media_id")):
-            row = _media_row(source, media, hashes[media.media_id], observed_at)
-            if media.media_id in keep or not media.described:
-                # Half of this row is from an older answer, so no answer can be equal to it.
+        for asset in sorted(assets, key=attrgetter("media_id")):
+            row = _media_row(source, asset, hashes[asset.media_id], observed_at)
+            if asset.media_id in keep or not asset.described:
+                # Half of the data is from an older answer, so that no answer can be equal to it.
                 row["content_hash"] = None
-            rows.append({"s": row.pop("source"), "m": row.pop("media_id")} | row)
+            rows.append(asset_key(row.pop("source"), row.pop("media_id")) | row)
         # One statement has the same columns for all of its rows.
-        for same in ([row for row in rows if "title" in row], [row for row in rows if "title" not in row]):
-            if same:
-                self._connection.execute(UPDATE_MEDIA, same)
+        for same_columns in ([row for row in rows if "title" in row], [row for row in rows if "title" not in row]):
+            if same_columns:
+                self._connection.execute(UPDATE_MEDIA, same_columns)
 
-    def _replace_children(self, source: str, medias: Sequence[Media], *, stale: Sequence[str]) -> None:
-        # A re-transcode can drop streams, so the new set replaces the old one whole.
+    def _replace_parts(self, source: str, assets: Sequence[Media], *, stale: Sequence[str]) -> None:
+        # A new transcoding can have fewer streams, so all rows of a part are replaced.
         if stale:
             for deletion in (*(part.delete for part in PARTS), DELETE_RAW):
-                self._connection.execute(deletion, {"s": source, "ids": stale})
+                self._connection.execute(deletion, asset_keys(source, stale))
         for part in PARTS:
-            rows = part.rows(source, medias)
+            rows = part.rows(source, assets)
             if rows:
                 self._connection.execute(part.insert, rows)
-        if medias:
-            self._connection.execute(INSERT_RAW, [raw_row(source, media) for media in medias])
+        if assets:
+            self._connection.execute(INSERT_RAW, [raw_row(source, asset) for asset in assets])
 
 
-class Part:
-    """A table beside vod_media with what `of` gives of a medium; the attributes have the names of the columns."""
-
-    def __init__(self, table: Table, of: Callable[[Media], Iterable[object]]) -> None:
-        self.table = table
-        self.of = of
-        self.columns = [column for column in table.columns if column.name not in ("source", "media_id")]
-        self.values = attrgetter(*_names(self.columns))
-        self.insert = insert(table)
-        self.delete = delete(table).where(_of(table))
-        self._names = ("source", "media_id", *_names(self.columns))
-
-    def rows(self, source: str, medias: Iterable[Media]) -> list[dict[str, Any]]:
-        return [
-            dict(zip(self._names, (source, media.media_id, *self.values(value)), strict=True))
-            for media in medias
-            for value in self.of(media)
-        ]
+def _compare(assets: Mapping[str, Media], hashes: Mapping[str, str], stored: Mapping[str, Any]) -> Saved:
+    """Sort assets by how they differ from the stored rows. Those without a hash are older than their row."""
+    saved = Saved()
+    for media_id, asset in assets.items():
+        row = stored.get(media_id)
+        if media_id not in hashes:
+            saved.older.append(media_id)
+        elif row is None:
+            saved.new.append(media_id)
+        elif row.state == OK and (row.content_hash == hashes[media_id] or asset.empty):
+            saved.unchanged.append(media_id)
+        else:
+            saved.changed.append(media_id)
+    return saved
 
 
-def raw_row(source: str, media: Media) -> dict[str, Any]:
-    return {"source": source, "media_id": media.media_id, "answer": media.raw, "unreadable": list(media.unreadable)}
+def raw_row(source: str, asset: Media) -> dict[str, Any]:
+    """Return the row of vod_raw."""
+    return {"source": source, "media_id": asset.media_id, "answer": asset.raw, "unreadable": list(asset.unreadable)}
 
 
-def _names(columns: Iterable[Column[Any]]) -> list[str]:
-    return [column.name for column in columns]
-
-
-#: The columns of vod_media that VOD's MediaInfo fills, but for the two lists.
+#: The columns of vod_media that MediaInfo fills, without the two lists.
 MEDIA_FIELDS = tuple(
     name for name in Media.__struct_fields__ if name in tables.media.columns and name not in ("media_id", "tags", "snapshots")
 )
 _media_values = attrgetter(*MEDIA_FIELDS)
 
 
-def media_columns(media: Media) -> dict[str, Any]:
-    """The columns of vod_media that VOD's MediaInfo fills; always the same ones, in the same order."""
-    columns: dict[str, Any] = dict(zip(MEDIA_FIELDS, _media_values(media), strict=True))
-    columns["tags"] = None if media.tags is None else list(media.tags)
-    columns["snapshots"] = None if media.snapshots is None else list(media.snapshots)
+def media_columns(asset: Media) -> dict[str, Any]:
+    """Return the columns of vod_media that MediaInfo fills; always the same columns in the same order."""
+    columns: dict[str, Any] = dict(zip(MEDIA_FIELDS, _media_values(asset), strict=True))
+    columns["tags"] = None if asset.tags is None else list(asset.tags)
+    columns["snapshots"] = None if asset.snapshots is None else list(asset.snapshots)
     return columns
 
 
-def _media_row(source: str, media: Media, content: str, observed_at: datetime, *, new: bool = False) -> dict[str, Any]:
-    # What says nothing of the medium itself leaves what is known of it.
-    row = media_columns(media) if new or media.described else {}
+def _media_row(source: str, asset: Media, content: str, observed_at: datetime, *, new: bool = False) -> dict[str, Any]:
+    # An answer without MediaInfo leaves the columns of MediaInfo as they are.
+    row = media_columns(asset) if new or asset.described else {}
     row["source"] = source
-    row["media_id"] = media.media_id
+    row["media_id"] = asset.media_id
     row["state"] = OK
     row["observed_at"] = row["changed_at"] = observed_at
     row["deleted_at"] = None
@@ -263,44 +246,33 @@ def _media_row(source: str, media: Media, content: str, observed_at: datetime, *
     return row
 
 
-_THESE = (tables.media.c.source == bindparam("s")) & tables.media.c.media_id.in_(bindparam("ids", expanding=True))
-
-_STORED = (
+_LOCK = (
     select(tables.media.c.media_id, tables.media.c.observed_at, tables.media.c.content_hash, tables.media.c.state)
-    .where(_THESE)
+    .where(is_any_asset(tables.media))
     .order_by(tables.media.c.media_id)
     .with_for_update()
 )
 
-_STATES = select(tables.media.c.media_id, tables.media.c.state).where(_THESE)
+_STATES = select(tables.media.c.media_id, tables.media.c.state).where(is_any_asset(tables.media))
 
-_ADDED = (
+_VIDEO_INFO = (
     select(tables.media.c.media_id, tables.media.c.audit_status, tables.media.c.region_id)
-    .where(_THESE)
+    .where(is_any_asset(tables.media))
     .order_by(tables.media.c.media_id)
     .with_for_update()
 )
 
-_OBSERVE = update(tables.media).where(_THESE).values(observed_at=bindparam("at"))
+#: Gives several assets the same values.
+_UPDATE_ALL = update(tables.media).where(is_any_asset(tables.media))
 
-UPDATE_MEDIA = update(tables.media).where(tables.media.c.source == bindparam("s"), tables.media.c.media_id == bindparam("m"))
-
-
-def _of(table: Table) -> Any:
-    return (table.c.source == bindparam("s")) & table.c.media_id.in_(bindparam("ids", expanding=True))
-
+#: Gives each asset its own values.
+UPDATE_MEDIA = update(tables.media).where(is_asset(tables.media))
 
 _ANALYSED = union(
-    select(tables.mezzanine.c.media_id).where(_of(tables.mezzanine), tables.mezzanine.c.duration.is_not(None)),
-    select(tables.audio_stream.c.media_id).where(_of(tables.audio_stream)),
-    select(tables.video_stream.c.media_id).where(_of(tables.video_stream)),
+    select(tables.mezzanine.c.media_id).where(is_any_asset(tables.mezzanine), tables.mezzanine.c.duration.is_not(None)),
+    select(tables.audio_stream.c.media_id).where(is_any_asset(tables.audio_stream)),
+    select(tables.video_stream.c.media_id).where(is_any_asset(tables.video_stream)),
 )
 
-#: Everything that a medium consists of, beside its row in vod_media and VOD's own words in vod_raw.
-PARTS = (
-    Part(tables.mezzanine, lambda media: () if media.mezzanine is None else (media.mezzanine,)),
-    Part(tables.audio_stream, attrgetter("audio_streams")),
-    Part(tables.video_stream, attrgetter("video_streams")),
-    Part(tables.play_info, attrgetter("play_infos")),
-)
-INSERT_RAW, DELETE_RAW = insert(tables.raw), delete(tables.raw).where(_of(tables.raw))
+INSERT_RAW = insert(tables.raw)
+DELETE_RAW = delete(tables.raw).where(is_any_asset(tables.raw))

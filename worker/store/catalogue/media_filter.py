@@ -1,4 +1,4 @@
-"""Which of the stored media are meant: a filter, and a walk through those that pass it."""
+"""Select stored assets by a filter, and walk through their ids in windows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy import BigInteger, ColumnElement, String, Table, and_, bindparam
 from worker.store import Store
 from worker.store.tables import audio_stream, media, play_info, raw, video_stream
 
-#: What a medium can be chosen by; each is a column of vod_media.
+#: The columns of vod_media that a filter can compare.
 FIELDS = (
     "state",
     "status",
@@ -29,61 +29,62 @@ FIELDS = (
     "region_id",
 )
 
-#: Those that are numbers.
+#: The numeric ones of these columns.
 NUMBERS = tuple(name for name in FIELDS if isinstance(media.c[name].type, BigInteger))
 
-#: Media looked at in one statement: a filter that lets hardly anything through must not keep one at work for minutes.
-_WINDOW = 5000
+#: Assets read in one statement. Without this limit, a filter that matches few assets would run one statement for minutes.
+WINDOW_SIZE = 5000
 
 
 @dataclass(frozen=True, slots=True)
 class MediaFilter:
-    """Media that are all of this. `where` holds columns and their values; None is a column without a value."""
+    """Match assets for which all of these conditions are true. `where` contains columns and their values; None means NULL."""
 
     where: tuple[tuple[str, str | int | None], ...] = ()
     observed_before: datetime | None = None
-    #: Of a video stream, an audio stream or a play info; upper and lower case are alike.
+    #: The codec of a video stream, an audio stream or a play info, in any case.
     codec: str | None = None
-    #: VOD's last answer has fields that could not be typed.
+    #: VOD's last answer has fields that could not be read.
     unreadable: bool = False
 
     def condition(self) -> ColumnElement[bool]:
-        chosen = [media.c[name].is_(None) if value is None else media.c[name] == value for name, value in self.where]
+        """Return the condition on a row of vod_media."""
+        conditions = [media.c[name].is_(None) if value is None else media.c[name] == value for name, value in self.where]
         if self.observed_before is not None:
-            chosen.append(media.c.observed_at < self.observed_before)
+            conditions.append(media.c.observed_at < self.observed_before)
         if self.codec is not None:
             codec = self.codec.lower()
             tables = (video_stream, audio_stream, play_info)
-            chosen.append(or_(*(_has(table, func.lower(table.c.codec_name) == codec) for table in tables)))
+            conditions.append(or_(*(_has_row(table, func.lower(table.c.codec_name) == codec) for table in tables)))
         if self.unreadable:
-            chosen.append(_has(raw, cast(raw.c.unreadable, String) != "[]"))
-        return and_(*chosen)
+            conditions.append(_has_row(raw, cast(raw.c.unreadable, String) != "[]"))
+        return and_(*conditions)
 
 
-def _has(table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
+def _has_row(table: Table, condition: ColumnElement[bool]) -> ColumnElement[bool]:
     return exists().where(table.c.media_id == media.c.media_id, table.c.source == media.c.source, condition)
 
 
 def selected(store: Store, source: str, selection: MediaFilter) -> Iterator[str]:
-    """The ids of the media that pass, in the order of the key, a window at a time. Raises StoreUnavailable.
+    """Yield the ids of the matching assets in ascending order. Raises StoreUnavailableError.
 
-    No statement and no transaction is longer than a window. A medium that a worker fetches meanwhile may stop passing, or begin
-    to, without another one being passed over or coming twice.
+    Each window has a transaction of its own. If an asset starts or stops to match while the caller iterates, the others are still
+    yielded exactly once.
     """
-    passing = select(media.c.media_id).where(_AFTER, selection.condition()).order_by(media.c.media_id)
+    matching = select(media.c.media_id).where(_AFTER, selection.condition()).order_by(media.c.media_id)
     after = ""
     while True:
         with store.reading() as connection:
-            last = connection.execute(_LAST, {"s": source, "after": after}).scalar()
-            window = passing if last is None else passing.where(media.c.media_id <= last)
-            found = connection.execute(window, {"s": source, "after": after}).scalars().all()
-        yield from found
+            last = connection.execute(_LAST, {"key_source": source, "after": after}).scalar()
+            window = matching if last is None else matching.where(media.c.media_id <= last)
+            media_ids = connection.execute(window, {"key_source": source, "after": after}).scalars().all()
+        yield from media_ids
         if last is None:
             return
         after = last
 
 
-_AFTER = and_(media.c.source == bindparam("s"), media.c.media_id > bindparam("after"))
+_AFTER = and_(media.c.source == bindparam("key_source"), media.c.media_id > bindparam("after"))
 
-#: Where the next window ends; nothing where fewer are left.
-_LAST = select(media.c.media_id).where(_AFTER).order_by(media.c.media_id).limit(1).offset(_WINDOW - 1)
+#: The last id of the next window; no row if fewer assets remain.
+_LAST = select(media.c.media_id).where(_AFTER).order_by(media.c.media_id).limit(1).offset(WINDOW_SIZE - 1)

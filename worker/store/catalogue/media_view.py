@@ -1,4 +1,4 @@
-"""One medium whole, as it stands in the database or in VOD's answer: for people and programs that ask for it by id."""
+"""Read everything that is stored of one asset, and compare it with VOD's answer."""
 
 from __future__ import annotations
 
@@ -7,27 +7,23 @@ from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Connection, Table, select
+from sqlalchemy import Column, Connection, Table, select
 
 from worker.core import lenient_json
 from worker.core.media import Media
 from worker.store import tables
-from worker.store.catalogue.assets import MEDIA_FIELDS
+from worker.store.asset_rows import asset_key, data_columns, is_asset
+from worker.store.catalogue.assets import media_columns
+from worker.store.catalogue.parts import PARTS
+from worker.store.types import as_sqlite
 
-#: Notifications shown as a medium's history, newest first.
-_HISTORY = 20
-
-_CHILDREN = {
-    "audio_streams": (tables.audio_stream, "stream_index"),
-    "video_streams": (tables.video_stream, "stream_index"),
-    "play_infos": (tables.play_info, "job_id"),
-}
+MAX_HISTORY = 20  # notifications shown as the history of an asset, newest first
 
 
 def find(connection: Connection, source: str, media_id: str) -> dict[str, Any] | None:
-    """Everything stored of a medium: its columns, `mezzanine`, streams, what was unreadable, what is due, and its notifications.
+    """Return everything stored of an asset; None if neither a row nor a sync request nor a notification has the id.
 
-    None where neither a row nor a sync request nor a notification knows the id.
+    The keys are the columns of vod_media, the names of the parts, `unreadable`, `video_info`, `sync_request` and `notifications`.
     """
     media = _one(connection, tables.media, source, media_id)
     request = _one(connection, tables.sync_request, source, media_id)
@@ -35,12 +31,14 @@ def find(connection: Connection, source: str, media_id: str) -> dict[str, Any] |
     if media is None and request is None and not history:
         return None
     record: dict[str, Any] = media or {"source": source, "media_id": media_id, "state": None}
-    record["mezzanine"] = _one(connection, tables.mezzanine, source, media_id, whole=False)
-    for name, (table, order) in _CHILDREN.items():
-        record[name] = _many(connection, table, source, media_id, order)
+    for part in PARTS:
+        if part.key is None:
+            record[part.name] = _one(connection, part.table, source, media_id, columns=part.columns)
+        else:
+            record[part.name] = _many(connection, part.table, source, media_id, part.columns, order=part.key)
     raw = _one(connection, tables.raw, source, media_id)
     record["unreadable"] = raw["unreadable"] if raw else []
-    record["video_info"] = _one(connection, tables.video_info, source, media_id, whole=False)
+    record["video_info"] = _one(connection, tables.video_info, source, media_id, columns=data_columns(tables.video_info))
     record["sync_request"] = request
     record["notifications"] = history
     return record
@@ -48,97 +46,98 @@ def find(connection: Connection, source: str, media_id: str) -> dict[str, Any] |
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One field, or a whole row where only one side has it (`video_streams[0]`)."""
+    """One field that differs, or a whole row that only one side has (`video_streams[0]`)."""
 
     field: str
     stored: Any
     at_vod: Any
 
 
-def answered(media: Media) -> dict[str, Any]:
-    """The record that `media` would become, as far as VOD says it; keys and values are those of `find`."""
-    record: dict[str, Any] = {name: getattr(media, name) for name in MEDIA_FIELDS}
-    record |= {name: None if (said := getattr(media, name)) is None else list(said) for name in ("tags", "snapshots")}
-    record["mezzanine"] = None if media.mezzanine is None else _row(tables.mezzanine, media.mezzanine)
-    for name, (table, _) in _CHILDREN.items():
-        record[name] = [_row(table, child) for child in getattr(media, name)]
+def answered(asset: Media) -> dict[str, Any]:
+    """Return the part of `find`'s record that an answer of VOD would store, with the same keys and values."""
+    record = media_columns(asset)
+    for part in PARTS:
+        records = part.records(asset)
+        record[part.name] = records if part.key is not None else next(iter(records), None)
     return record
 
 
-def differences(record: Mapping[str, Any], said: Mapping[str, Any]) -> list[Difference]:
-    """Where `record`, as `find` gives it, differs from what VOD `said`, as `answered` gives it. Streams are paired by their key."""
-    stored = {name: record.get(name) for name in said}
-    return list(_differences(_by_key(stored), _by_key(said)))
+def differences(record: Mapping[str, Any], answer: Mapping[str, Any]) -> list[Difference]:
+    """Return how a `record` from `find` differs from an `answer` from `answered`. Rows of parts are paired by their key.
+
+    Only the fields of `answer` are compared.
+    """
+    stored = {name: record.get(name) for name in answer}
+    return list(_differences(_flatten(stored), _flatten(answer)))
 
 
-def _by_key(record: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain fields as they are; a row of another table as a dict under its own name."""
-    flat = {name: value for name, value in record.items() if name not in _CHILDREN}
-    for name, (_, key) in _CHILDREN.items():
+def _flatten(record: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the record with one entry for each row of a part, named by its key."""
+    lists = {part.name: part.key for part in PARTS if part.key is not None}
+    flat = {name: value for name, value in record.items() if name not in lists}
+    for name, key in lists.items():
         flat |= {f"{name}[{row[key]}]": row for row in record.get(name) or ()}
     return flat
 
 
-def _differences(stored: Mapping[str, Any], said: Mapping[str, Any], place: str = "") -> Iterator[Difference]:
-    for name in dict.fromkeys([*said, *stored]):
-        ours, theirs = stored.get(name), said.get(name)
+def _differences(stored: Mapping[str, Any], answer: Mapping[str, Any], prefix: str = "") -> Iterator[Difference]:
+    for name in dict.fromkeys([*answer, *stored]):
+        ours = stored.get(name)
+        theirs = answer.get(name)
         if isinstance(ours, dict) and isinstance(theirs, dict):
-            yield from _differences(ours, theirs, f"{place}{name}.")
-        elif not _equal(ours, theirs):
-            yield Difference(f"{place}{name}", _said(ours), _said(theirs))
+            yield from _differences(ours, theirs, f"{prefix}{name}.")
+        elif not _are_equal(ours, theirs):
+            yield Difference(f"{prefix}{name}", _without_nulls(ours), _without_nulls(theirs))
 
 
-def _equal(ours: Any, theirs: Any) -> bool:
+def _are_equal(ours: Any, theirs: Any) -> bool:
     if isinstance(ours, Decimal) and isinstance(theirs, Decimal):
-        # SQLite keeps the digits that a float has.
-        return ours == theirs or float(ours) == float(theirs)
+        # On every database, a difference that SQLite could not store is no difference.
+        return as_sqlite(ours) == as_sqlite(theirs)
     return bool(ours == theirs)
 
 
-def _said(value: Any) -> Any:
+def _without_nulls(value: Any) -> Any:
     return {name: inner for name, inner in value.items() if inner is not None} if isinstance(value, dict) else value
 
 
-def _row(table: Table, value: object) -> dict[str, Any]:
-    return {column.name: getattr(value, column.name) for column in _inner(table)}
-
-
-def _one(connection: Connection, table: Table, source: str, media_id: str, *, whole: bool = True) -> dict[str, Any] | None:
-    columns = table.columns if whole else _inner(table)
-    row = connection.execute(select(*columns).where(table.c.source == source, table.c.media_id == media_id)).one_or_none()
+def _one(
+    connection: Connection, table: Table, source: str, media_id: str, *, columns: list[Column[Any]] | None = None
+) -> dict[str, Any] | None:
+    """Return the asset's only row of a table, with all columns or with these."""
+    query = select(*(table.columns if columns is None else columns)).where(is_asset(table))
+    row = connection.execute(query, asset_key(source, media_id)).one_or_none()
     return None if row is None else dict(row._mapping)
 
 
-def _many(connection: Connection, table: Table, source: str, media_id: str, order: str) -> list[dict[str, Any]]:
-    query = select(*_inner(table)).where(table.c.source == source, table.c.media_id == media_id).order_by(table.c[order])
-    return [dict(row._mapping) for row in connection.execute(query)]
-
-
-def _inner(table: Table) -> list[Any]:
-    return [column for column in table.columns if column.name not in ("source", "media_id")]
+def _many(
+    connection: Connection, table: Table, source: str, media_id: str, columns: list[Column[Any]], *, order: str
+) -> list[dict[str, Any]]:
+    query = select(*columns).where(is_asset(table)).order_by(table.c[order])
+    return [dict(row._mapping) for row in connection.execute(query, asset_key(source, media_id))]
 
 
 def _history(connection: Connection, source: str, media_id: str) -> list[dict[str, Any]]:
     table = tables.notification
     query = (
         select(table.c.event_type, table.c.event_time, table.c.status, table.c.received_at, table.c.deliveries, table.c.body)
-        .where(table.c.source == source, table.c.media_id == media_id)
+        .where(is_asset(table))
         .order_by(table.c.received_at.desc(), table.c.id.desc())
-        .limit(_HISTORY)
+        .limit(MAX_HISTORY)
     )
-    rows = [dict(row._mapping) for row in connection.execute(query)]
+    rows = [dict(row._mapping) for row in connection.execute(query, asset_key(source, media_id))]
     return [row | {"error": _error(row.pop("body")) if row["status"] == "fail" else None} for row in rows]
 
 
 def _error(body: str) -> str | None:
-    """What VOD said of a failure: code and message, of itself or of its parts (vod-protocol 2.5)."""
+    """Return the code and message of a failed event, from the body itself or from its streams (vod-protocol 2.5)."""
     try:
-        said = lenient_json.loads(body, constant=str)
+        event = lenient_json.loads(body, constant=str)
     except (ValueError, RecursionError):
         return None
-    streams = said.get("StreamInfos") if isinstance(said, dict) else None
-    found = []
-    for part in [said, *(streams if isinstance(streams, list) else [])]:
+    streams = event.get("StreamInfos") if isinstance(event, dict) else None
+    errors = []
+    for part in [event, *(streams if isinstance(streams, list) else [])]:
         if isinstance(part, dict):
-            found.append(" ".join(str(part[name]) for name in ("ErrorCode", "ErrorMessage") if part.get(name)))
-    return "; ".join(dict.fromkeys(filter(None, found))) or None
+            errors.append(" ".join(str(part[name]) for name in ("ErrorCode", "ErrorMessage") if part.get(name)))
+    return "; ".join(dict.fromkeys(filter(None, errors))) or None

@@ -1,4 +1,4 @@
-"""What would stand in the typed columns, had today's parser read VOD's last answers?"""
+"""Derive the typed columns again from VOD's stored answers, and write what differs."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ from datetime import datetime
 from operator import itemgetter
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Dialect, Select, Table, and_, bindparam, func, select
+from sqlalchemy import ColumnElement, Connection, Select, Table, and_, bindparam, func, select
 
 from worker.core.media import Media
 from worker.core.normalise import content_hash, read_media
 from worker.store import tables
-from worker.store.catalogue.assets import DELETE_RAW, INSERT_RAW, MEDIA_FIELDS, PARTS, UPDATE_MEDIA, Part, media_columns, raw_row
+from worker.store.asset_rows import asset_key, asset_keys, is_any_asset
+from worker.store.catalogue.assets import DELETE_RAW, INSERT_RAW, MEDIA_FIELDS, UPDATE_MEDIA, media_columns, raw_row
 from worker.store.catalogue.change_detection import Snapshot
-from worker.store.outbox import UPDATED, Outbox
-from worker.store.types import ExactDecimal, as_sqlite
+from worker.store.catalogue.parts import PARTS, Part
+from worker.store.outbox import ChangeKind, Outbox
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """A medium of which something stands otherwise than today's parser reads it."""
+    """An asset whose stored columns differ from what the present parser reads in its stored answer."""
 
-    media: Media
-    #: When the answer was asked for that it was compared with.
+    asset: Media
+    #: The time of the request that the answer belongs to.
     observed_at: datetime
-    #: Of today's reading; None where the columns of vod_media are from a newer answer than vod_raw.
+    #: The hash of the present reading; None if the columns of vod_media are from a newer answer than vod_raw.
     content_hash: str | None
     in_media: bool
     in_raw: bool
     parts: tuple[Part, ...]
 
     @property
-    def visible(self) -> bool:
-        """It is not only the hash, which nobody reads."""
+    def is_visible(self) -> bool:
+        """Whether more than the hash differs, which no user reads."""
         return self.in_media or self.in_raw or bool(self.parts)
 
 
 @dataclass(slots=True)
 class Comparison:
-    """`last` is the last medium that was read, None where there was none. Those `unknown` are no media to today's parser."""
+    """What a page of stored answers contained.
+
+    `last` is the last id that was read, None if there was none. `unknown` are assets that the present parser does not accept.
+    """
 
     read: int = 0
     last: str | None = None
@@ -50,7 +54,7 @@ class Comparison:
 
 
 class Rederivation:
-    """Works inside the caller's transaction and never commits; `announce` is that of Catalogue."""
+    """Works inside the caller's transaction and never commits. `announce` means the same as for Catalogue."""
 
     def __init__(self, connection: Connection, source: str, *, announce: bool = False) -> None:
         self._connection = connection
@@ -58,168 +62,160 @@ class Rederivation:
         self._announce = announce
 
     def compare(self, after: str, *, limit: int) -> Comparison:
-        """Read the next answers in the order of the key, and compare them with the typed columns."""
-        page = {"s": self._source, "after": after, "limit": limit}
+        """Read the next `limit` answers in the order of their ids, and compare them with the typed columns."""
+        page = {"key_source": self._source, "after": after, "limit": limit}
         media_ids = self._connection.execute(_PAGE, page).scalars().all()
         if not media_ids:
             return Comparison()
-        # A range is one comparison, where a list would be as many values as there are media.
-        compared = self._compare(_IN_RANGE, {"after": after, "last": media_ids[-1]})
-        compared.read, compared.last = len(media_ids), media_ids[-1]
+        # A range is one comparison for the database; a list would be one value per asset.
+        compared = self._compare(_IN_RANGE, {"key_source": self._source, "after": after, "last": media_ids[-1]})
+        compared.read = len(media_ids)
+        compared.last = media_ids[-1]
         return compared
 
     def repair(self, differences: Sequence[Difference], *, now: datetime) -> int:
-        """Write what differs; gives of how many media. `observed_at` and `state` stay: nobody asked VOD.
+        """Write what differs. Return the number of assets with a visible difference.
 
-        The media are locked first. One that was fetched since it was compared is compared again.
+        `observed_at` and `state` stay, because VOD was not called. The rows are locked first; an asset that was fetched since it
+        was compared is compared again.
         """
         if not differences:
             return 0
-        found = {difference.media.media_id: difference for difference in differences}
-        # In the order in which the catalogue takes its locks.
-        locked = self._connection.execute(_LOCK, {"s": self._source, "ids": sorted(found)})
-        stale = [media_id for media_id, observed_at in map(tuple, locked) if observed_at != found[media_id].observed_at]
-        valid = [each for media_id, each in found.items() if media_id not in stale]
+        by_id = {difference.asset.media_id: difference for difference in differences}
+        # The catalogue takes its locks in the same order.
+        locked = self._connection.execute(_LOCK, asset_keys(self._source, by_id))
+        stale = {media_id for media_id, observed_at in map(tuple, locked) if observed_at != by_id[media_id].observed_at}
+        valid = [difference for media_id, difference in by_id.items() if media_id not in stale]
         if stale:
-            valid += self._compare(_LISTED, {"ids": stale}).differences
-        visible = [each for each in valid if each.visible]
-        before = Snapshot(self._connection, self._source, [each.media.media_id for each in visible if self._announce])
+            valid += self._compare(_IN_LIST, asset_keys(self._source, stale)).differences
+        visible = [difference for difference in valid if difference.is_visible]
+        before = Snapshot(self._connection, self._source, [difference.asset.media_id for difference in visible if self._announce])
         self._write_media(valid, now)
         for part in PARTS:
-            self._replace(part.delete, part.insert, [each.media for each in valid if part in each.parts], part.rows)
-        self._replace(DELETE_RAW, INSERT_RAW, [each.media for each in valid if each.in_raw], _raw_rows)
+            self._replace(part.delete, part.insert, [each.asset for each in valid if part in each.parts], part.rows)
+        self._replace(DELETE_RAW, INSERT_RAW, [each.asset for each in valid if each.in_raw], _raw_rows)
         if self._announce:
-            columns = {each.media.media_id: media_columns(each.media) if each.in_media else {} for each in visible}
             fields = {
-                each.media.media_id: before.differing(each.media, columns[each.media.media_id], whole=True) for each in visible
+                each.asset.media_id: before.changed_fields(
+                    each.asset, media_columns(each.asset) if each.in_media else {}, with_parts=True
+                )
+                for each in visible
             }
-            Outbox(self._connection).add(self._source, UPDATED, fields, changed_at=now)
+            Outbox(self._connection).add(self._source, ChangeKind.UPDATED, fields, changed_at=now)
         return len(visible)
 
-    def _compare(self, statements: _Statements, which: dict[str, Any]) -> Comparison:
+    def _compare(self, statements: _Statements, parameters: dict[str, Any]) -> Comparison:
         compared = Comparison()
-        these = which | {"s": self._source}
-        # First of all, so that whatever is stored while we read shows as another `observed_at` when the row is locked.
-        media = {row[0]: tuple(row) for row in self._connection.execute(statements.media, these)}
-        raws = self._connection.execute(statements.raw, these).all()
-        dialect = self._connection.dialect
-        parts = [(part, self._rows(statements.parts[part], these), _stored_as(part, dialect)) for part in PARTS]
+        # vod_media is read first, so that an answer stored while we read shows as another `observed_at` when the row is locked.
+        media = {row[0]: tuple(row) for row in self._connection.execute(statements.media, parameters)}
+        raws = self._connection.execute(statements.raw, parameters).all()
+        stored_parts = {part: self._rows(statements.parts[part], parameters) for part in PARTS}
         for media_id, answer, unreadable in map(tuple, raws):
             if media_id not in media:
                 continue
             _, observed_at, stored_hash, *columns = media[media_id]
-            read = read_media(answer)
-            if read is None or read.media_id != media_id:
+            asset = read_media(answer)
+            if asset is None or asset.media_id != media_id:
                 compared.unknown.append(media_id)
                 continue
-            # Without a hash, these columns are of an answer without analysis, which is newer than what stands in vod_raw.
-            whole = stored_hash is not None
+            # Without a hash, the columns of vod_media are from an answer without analysis that is newer than the one in vod_raw.
+            has_hash = stored_hash is not None
             difference = Difference(
-                media=read,
+                asset=asset,
                 observed_at=observed_at,
-                content_hash=content_hash(read) if whole else None,
-                in_media=whole and columns != list(media_columns(read).values()),
-                in_raw=read.raw != answer or list(read.unreadable) != unreadable,
-                parts=tuple(part for part, rows, stored_as in parts if rows.get(media_id, []) != stored_as(read)),
+                content_hash=content_hash(asset) if has_hash else None,
+                in_media=has_hash and columns != list(media_columns(asset).values()),
+                in_raw=asset.raw != answer or list(asset.unreadable) != unreadable,
+                parts=tuple(part for part, rows in stored_parts.items() if rows.get(media_id, []) != self._derived(part, asset)),
             )
-            if difference.visible or difference.content_hash != stored_hash:
+            if difference.is_visible or difference.content_hash != stored_hash:
                 compared.differences.append(difference)
         return compared
 
-    def _rows(self, statement: Select[Any], these: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+    def _rows(self, statement: Select[Any], parameters: dict[str, Any]) -> dict[str, list[tuple[Any, ...]]]:
+        """Return the stored rows of a part by asset, in the order of their keys."""
         rows: dict[str, list[tuple[Any, ...]]] = defaultdict(list)
-        for row in self._connection.execute(statement, these):
+        for row in self._connection.execute(statement, parameters):
             rows[row[0]].append(tuple(row[1:]))
-        for several in rows.values():
-            several.sort(key=_KEY)
+        for rows_of_asset in rows.values():
+            rows_of_asset.sort(key=_PART_KEY)
         return rows
 
-    def _write_media(self, differences: Iterable[Difference], now: datetime) -> None:
-        """In statements of many rows, each of which has the same columns."""
-        rows: dict[tuple[bool, bool], list[dict[str, Any]]] = defaultdict(list)
-        for each in differences:
-            row: dict[str, Any] = {"s": self._source, "m": each.media.media_id, "content_hash": each.content_hash}
-            if each.in_media:
-                row |= media_columns(each.media)
-            if each.visible:
-                row["changed_at"] = now
-            rows[each.in_media, each.visible].append(row)
-        for several in rows.values():
-            self._connection.execute(UPDATE_MEDIA, sorted(several, key=itemgetter("m")))
+    def _derived(self, part: Part, asset: Media) -> list[tuple[Any, ...]]:
+        """Return the rows that a part should have, in the order of their keys."""
+        return sorted(part.stored_values(asset, self._connection.dialect.name), key=_PART_KEY)
 
-    def _replace(self, delete: Any, insert: Any, medias: Sequence[Media], rows_of: Any) -> None:
-        if not medias:
+    def _write_media(self, differences: Iterable[Difference], now: datetime) -> None:
+        # One statement has the same columns for all of its rows.
+        rows: dict[tuple[bool, bool], list[dict[str, Any]]] = defaultdict(list)
+        for difference in differences:
+            row = asset_key(self._source, difference.asset.media_id) | {"content_hash": difference.content_hash}
+            if difference.in_media:
+                row |= media_columns(difference.asset)
+            if difference.is_visible:
+                row["changed_at"] = now
+            rows[difference.in_media, difference.is_visible].append(row)
+        for same_columns in rows.values():
+            self._connection.execute(UPDATE_MEDIA, sorted(same_columns, key=itemgetter("key_media_id")))
+
+    def _replace(self, delete: Any, insert: Any, assets: Sequence[Media], rows_of: Any) -> None:
+        if not assets:
             return
-        self._connection.execute(delete, {"s": self._source, "ids": [media.media_id for media in medias]})
-        rows = rows_of(self._source, medias)
+        self._connection.execute(delete, asset_keys(self._source, [asset.media_id for asset in assets]))
+        rows = rows_of(self._source, assets)
         if rows:
             self._connection.execute(insert, rows)
 
 
-def _raw_rows(source: str, medias: Iterable[Media]) -> list[dict[str, Any]]:
-    return [raw_row(source, media) for media in medias]
+def _raw_rows(source: str, assets: Iterable[Media]) -> list[dict[str, Any]]:
+    return [raw_row(source, asset) for asset in assets]
 
 
-def _stored_as(part: Part, dialect: Dialect) -> Callable[[Media], list[tuple[Any, ...]]]:
-    """What gives the rows of a medium as they come back from the database, in the order of their keys."""
-    decimals = [index for index, column in enumerate(part.columns) if isinstance(column.type, ExactDecimal)]
-
-    def rows(media: Media) -> list[tuple[Any, ...]]:
-        return sorted(map(part.values, part.of(media)), key=_KEY)
-
-    def rounded(media: Media) -> list[tuple[Any, ...]]:
-        made = [list(row) for row in rows(media)]
-        for row in made:
-            for index in decimals:
-                row[index] = as_sqlite(row[index])
-        return list(map(tuple, made))
-
-    return rounded if dialect.name == "sqlite" else rows
-
-
-#: The key of a part comes first among its columns; of a file there is one.
-_KEY = itemgetter(0)
+#: The key of a part is the first of its data columns; a mezzanine has no key and at most one row.
+_PART_KEY = itemgetter(0)
 
 
 class _Statements:
-    """What is read of some media, which `condition` chooses in a table."""
+    """The queries that read the assets which `condition` selects in a table."""
 
     def __init__(self, condition: Callable[[Table], ColumnElement[bool]]) -> None:
-        media, raw = tables.media, tables.raw
+        media = tables.media
+        raw = tables.raw
         columns = [media.c[name] for name in (*MEDIA_FIELDS, "tags", "snapshots")]
-        # Between two media with an answer there may be any number without one.
-        answered = and_(raw.c.media_id == media.c.media_id, raw.c.source == media.c.source)
+        # Joined, because a range of answers can contain any number of assets without one.
+        has_answer = and_(raw.c.media_id == media.c.media_id, raw.c.source == media.c.source)
         self.media = (
-            select(media.c.media_id, media.c.observed_at, media.c.content_hash, *columns).join(raw, answered).where(condition(raw))
+            select(media.c.media_id, media.c.observed_at, media.c.content_hash, *columns)
+            .join(raw, has_answer)
+            .where(condition(raw))
         )
         self.raw = select(raw.c.media_id, raw.c.answer, raw.c.unreadable).where(condition(raw))
-        self.parts = {part: select(part.table.c.media_id, *part.columns).where(condition(part.table)) for part in PARTS}
+        self.parts = {part: part.select.where(condition(part.table)) for part in PARTS}
 
 
-def _in_range(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.source == bindparam("s"), table.c.media_id > bindparam("after"), table.c.media_id <= bindparam("last"))
+def _is_in_range(table: Table) -> ColumnElement[bool]:
+    return and_(
+        table.c.source == bindparam("key_source"), table.c.media_id > bindparam("after"), table.c.media_id <= bindparam("last")
+    )
 
 
-def _listed(table: Table) -> ColumnElement[bool]:
-    return and_(table.c.source == bindparam("s"), table.c.media_id.in_(bindparam("ids", expanding=True)))
-
-
-_IN_RANGE, _LISTED = _Statements(_in_range), _Statements(_listed)
+_IN_RANGE = _Statements(_is_in_range)
+_IN_LIST = _Statements(is_any_asset)
 
 _PAGE = (
     select(tables.raw.c.media_id)
-    .where(tables.raw.c.source == bindparam("s"), tables.raw.c.media_id > bindparam("after"))
+    .where(tables.raw.c.source == bindparam("key_source"), tables.raw.c.media_id > bindparam("after"))
     .order_by(tables.raw.c.media_id)
     .limit(bindparam("limit"))
 )
 _LOCK = (
     select(tables.media.c.media_id, tables.media.c.observed_at)
-    .where(_listed(tables.media))
+    .where(is_any_asset(tables.media))
     .order_by(tables.media.c.media_id)
     .with_for_update()
 )
 
 
 def count_answers(connection: Connection, source: str) -> int:
-    """How many answers of VOD's are stored; may take long."""
+    """Return how many answers of a source are stored. Reads all of them, so it can take long."""
     return connection.execute(select(func.count()).select_from(tables.raw).where(tables.raw.c.source == source)).scalar_one()

@@ -118,7 +118,7 @@ class Inventory:
         """Mark up to `limit` confirmed ones as deleted, unless a newer answer showed them."""
         media_ids = self._list(suspect.c.gone.is_(True), limit)
         catalogue = Catalogue(self._connection, announce=self._announce)
-        catalogue.delete(self._source, dict.fromkeys(media_ids, observed_at), observed_at=observed_at)
+        catalogue.mark_deleted(self._source, dict.fromkeys(media_ids, observed_at), observed_at=observed_at)
         self.clear(media_ids)
         return media_ids
 

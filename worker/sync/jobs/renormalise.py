@@ -56,7 +56,7 @@ def preview(store: Store, source: str) -> Iterator[dict[str, int]]:
     after: str | None = ""
     while after is not None:
         compared = _compare(store, source, after)
-        yield {"read": compared.read, "changed": sum(difference.visible for difference in compared.differences)}
+        yield {"read": compared.read, "changed": sum(difference.is_visible for difference in compared.differences)}
         after = compared.last if compared.read == _BATCH else None
 
 
