@@ -131,7 +131,7 @@ def test_a_recorded_notification_stores_its_decision(store: Store) -> None:
     notify(store, "analysed")
 
     assert decisions(store) == {"gone": True, "streams": False, "analysed": False}
-    assert deletions(store, "gone", "streams", "analysed") == {"gone": Deletion(at=NOON, told_at=NOON)}
+    assert deletions(store, "gone", "streams", "analysed") == {"gone": Deletion(at=NOON, reported_at=NOON)}
 
 
 def test_rows_of_a_release_without_the_column_are_decided_from_their_bodies(store: Store) -> None:
@@ -176,4 +176,4 @@ def test_a_spool_file_of_the_previous_release_drains_and_its_deletions_count(sto
     spool.close()
     assert drained == 1
     assert decisions(store) == {"a": None}
-    assert deletions(store, "a") == {"a": Deletion(at=NOON, told_at=NOON)}
+    assert deletions(store, "a") == {"a": Deletion(at=NOON, reported_at=NOON)}

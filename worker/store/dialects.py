@@ -66,7 +66,7 @@ class Upsert:
         self._statement = cache(self._build)
         self._flat = lru_cache(maxsize=128)(self._build_flat)
 
-    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
+    def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[*tuple[Any, ...]]]:
         """Each row has all `columns`, and no two the same key.
 
         Gives the `returning` columns of the stored rows, on PostgreSQL and SQLite; MySQL cannot tell.
@@ -80,7 +80,7 @@ class Upsert:
         connection.execute(self._statement("mysql"), rows)
         return []
 
-    def _execute_flat(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[Any]]:
+    def _execute_flat(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[*tuple[Any, ...]]]:
         columns = [(name, _binder(self._table.c[name], connection.dialect)) for name in self._columns]
         values = tuple([bind(row[name]) if bind else row[name] for row in rows for name, bind in columns])
         result = connection.exec_driver_sql(self._flat(connection.dialect, len(rows)), values)
@@ -125,7 +125,7 @@ def _key(table: Table) -> list[str]:
     return [column.name for column in table.primary_key.columns]
 
 
-def in_index_order(statement: Select[Any], table: Table, index: str) -> Select[Any]:
+def force_index(statement: Select[Any], table: Table, index: str) -> Select[Any]:
     """The same query, reading `index` on MariaDB and MySQL even where the table is small enough for a scan."""
     for name in ("mysql", "mariadb"):
         statement = statement.with_hint(table, f"FORCE INDEX ({index})", name)

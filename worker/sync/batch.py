@@ -247,12 +247,12 @@ def _fault(claim: Claim, error: Exception) -> Fetched:
 
 def _news(deletion: Deletion | None, request: SyncRequest, state: str | None) -> bool:
     """Whether a deletion came with the request and no answer has confirmed it; what is shown after that is shown again."""
-    return deletion is not None and deletion.told_at >= request.requested_at and state != DELETED
+    return deletion is not None and deletion.reported_at >= request.requested_at and state != DELETED
 
 
 def _explains(deletion: Deletion, request: SyncRequest, state: str | None) -> bool:
     """Whether a medium is gone because of a deletion: not of one that is older than an answer that showed the medium since."""
-    return deletion.told_at >= request.requested_at or state in (None, DELETED)
+    return deletion.reported_at >= request.requested_at or state in (None, DELETED)
 
 
 def _said(error: VodError) -> str:

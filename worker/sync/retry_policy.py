@@ -64,7 +64,7 @@ class Policy:
         """
         if known and request.priority == BACKFILL and self.patience:
             # What it waited for in this lane was something else.
-            return Retry(request.media_id, now + self.patience[0], error, waited=True, anew=True, priority=MANUAL)
+            return Retry(request.media_id, now + self.patience[0], error, waited=True, resets_waits=True, priority=MANUAL)
         if (request.priority != LIVE and not known) or request.waits >= len(self.patience):
             return None
         return Retry(request.media_id, now + self.patience[request.waits], error, waited=True)

@@ -84,7 +84,7 @@ def look_up(
     began = time.monotonic()
     calls = _Calls(store, vod, claim, slot, policy, stopping or threading.Event())
     with ThreadPoolExecutor(_AT_ONCE, thread_name_prefix=f"{OPERATION} {source}") as pool:
-        said: dict[str, Said] = dict(zip(claim.media_ids, pool.map(calls.ask, range(len(claim.owed))), strict=True))
+        said: dict[str, Said] = dict(zip(claim.media_ids, pool.map(calls.ask, range(len(claim.pending))), strict=True))
     # Whole seconds: what counts is a call that timed out.
     now += timedelta(seconds=int(time.monotonic() - began))
     try:
@@ -109,7 +109,7 @@ def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -
     if claim is None:
         raise Rollback
     bucket = policy.bucket or source
-    slot = RateLimiter(connection).take(bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.owed))
+    slot = RateLimiter(connection).take(bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.pending))
     if isinstance(slot, timedelta):
         raise Rollback(slot)
     return claim, slot
@@ -138,7 +138,7 @@ class _Calls:
             return None
         if self._fault is not None or time.monotonic() > self._last:
             return self._fault
-        media_id = self._claim.owed[number].media_id
+        media_id = self._claim.pending[number].media_id
         try:
             return get_video_info(self._vod, media_id)
         except (VodThrottledError, VodCredentialsError) as error:
@@ -177,13 +177,13 @@ def _store(
     video_infos = VideoInfoQueue(connection)
     saved = video_infos.complete(claim, infos, observed_at=slot.at)
     Catalogue(connection, announce=policy.announce).save_video_infos(claim.source, saved, observed_at=slot.at)
-    faults = {owed: fault for owed in claim.owed if not isinstance(fault := said[owed.media_id], VideoInfo)}
+    faults = {owed: fault for owed in claim.pending if not isinstance(fault := said[owed.media_id], VideoInfo)}
     laters = {owed.media_id: _later(owed, fault, now=now, policy=policy) for owed, fault in faults.items()}
     video_infos.retry(claim, laters)
     if slot.probing and infos:
         RateLimiter(connection).release(policy.bucket or claim.source, OPERATION)
     given_up = sum(later.at is None for later in laters.values())
-    return LookedUp(claimed=len(claim.owed), saved=len(saved), postponed=len(laters) - given_up, given_up=given_up)
+    return LookedUp(claimed=len(claim.pending), saved=len(saved), postponed=len(laters) - given_up, given_up=given_up)
 
 
 def _later(owed: PendingVideoInfo, fault: VodError | None, *, now: datetime, policy: Policy) -> RetryAt:

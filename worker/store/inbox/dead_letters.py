@@ -1,4 +1,4 @@
-"""The sync requests that were given up on: kept for a person, who looks at them, has them tried again, or drops them."""
+"""List, retry and drop dead letters: the sync requests that were given up on and are kept for an operator."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from worker.store.tables import sync_request
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """One dead letter. `failed_at` is when it was given up on, `error` names VOD's request where there was one."""
+    """One dead letter. `failed_at` is when it was given up on. `error` contains VOD's request id if VOD sent one."""
 
     source: str
     media_id: str
@@ -28,21 +28,25 @@ class DeadLetter:
 
 @dataclass(frozen=True, slots=True)
 class DeadLetterFilter:
-    """Which dead letters are meant: those of a source, with one of these ids, whose error or reason contains a text."""
+    """Match dead letters of a source, with one of these ids, whose error contains `text` or whose reason is `text`.
+
+    A field that is None or empty matches all.
+    """
 
     source: str | None = None
     media_ids: Collection[str] = ()
     text: str | None = None
 
     def condition(self) -> ColumnElement[bool]:
-        chosen: ColumnElement[bool] = sync_request.c.state == "dead"
+        """Return the condition on a row of vod_sync_request."""
+        condition: ColumnElement[bool] = sync_request.c.state == "dead"
         if self.source is not None:
-            chosen &= sync_request.c.source == self.source
+            condition &= sync_request.c.source == self.source
         if self.media_ids:
-            chosen &= sync_request.c.media_id.in_(list(self.media_ids))
+            condition &= sync_request.c.media_id.in_(list(self.media_ids))
         if self.text is not None:
-            chosen &= or_(sync_request.c.last_error.contains(self.text, autoescape=True), sync_request.c.reason == self.text)
-        return chosen
+            condition &= or_(sync_request.c.last_error.contains(self.text, autoescape=True), sync_request.c.reason == self.text)
+        return condition
 
 
 class DeadLetters:
@@ -51,11 +55,12 @@ class DeadLetters:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def count(self, choice: DeadLetterFilter) -> int:
-        return self._connection.execute(select(func.count()).where(choice.condition())).scalar_one()
+    def count(self, selection: DeadLetterFilter) -> int:
+        """Return how many dead letters match."""
+        return self._connection.execute(select(func.count()).where(selection.condition())).scalar_one()
 
-    def find(self, choice: DeadLetterFilter, *, limit: int) -> Iterator[DeadLetter]:
-        """The latest first."""
+    def find(self, selection: DeadLetterFilter, *, limit: int) -> Iterator[DeadLetter]:
+        """Return up to `limit` matching dead letters, the latest first."""
         columns = sync_request.c
         rows = self._connection.execute(
             select(
@@ -67,15 +72,15 @@ class DeadLetters:
                 columns.available_at,
                 columns.last_error,
             )
-            .where(choice.condition())
+            .where(selection.condition())
             .order_by(columns.available_at.desc(), columns.media_id)
             .limit(limit)
         )
         return (DeadLetter(*row) for row in rows)
 
-    def retry(self, choice: DeadLetterFilter, *, now: datetime) -> int:
-        """Make them due, with all their attempts before them; gives how many."""
-        fresh: dict[str, Any] = {
+    def retry(self, selection: DeadLetterFilter, *, now: datetime) -> int:
+        """Make matching dead letters due, with no failed attempts. Return how many there were."""
+        values: dict[str, Any] = {
             "state": "due",
             "attempts": 0,
             "waits": 0,
@@ -84,8 +89,8 @@ class DeadLetters:
             "requested_at": now,
             "generation": sync_request.c.generation + 1,
         }
-        return self._connection.execute(update(sync_request).where(choice.condition()).values(fresh)).rowcount
+        return self._connection.execute(update(sync_request).where(selection.condition()).values(values)).rowcount
 
-    def drop(self, choice: DeadLetterFilter) -> int:
-        """Forget them; gives how many. The next notification of a medium makes it due again."""
-        return self._connection.execute(delete(sync_request).where(choice.condition())).rowcount
+    def drop(self, selection: DeadLetterFilter) -> int:
+        """Delete matching dead letters. Return how many there were. The next notification of an asset makes it due again."""
+        return self._connection.execute(delete(sync_request).where(selection.condition())).rowcount

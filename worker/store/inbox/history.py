@@ -6,19 +6,20 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, and_, bindparam, case, or_, select
+from sqlalchemy import Connection, and_, case, or_, select
 
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
+from worker.store.asset_rows import asset_keys, is_any_asset
 from worker.store.tables import notification
 
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """The deletion of an asset: `at` is VOD's time of the event, `told_at` our time of the notification's arrival."""
+    """The deletion of an asset: `at` is VOD's time of the event, `reported_at` our time of the notification's arrival."""
 
     at: datetime
-    told_at: datetime
+    reported_at: datetime
 
 
 class NotificationHistory:
@@ -33,8 +34,8 @@ class NotificationHistory:
             return {}
         # Later rows replace earlier ones.
         return {
-            row.media_id: Deletion(at=row.event_time or row.received_at, told_at=row.received_at)
-            for row in self._connection.execute(_DELETIONS, {"key_source": source, "key_media_ids": sorted(media_ids)})
+            row.media_id: Deletion(at=row.event_time or row.received_at, reported_at=row.received_at)
+            for row in self._connection.execute(_DELETIONS, asset_keys(source, media_ids))
             if row.deletes or (row.deletes is None and _deletes(row.body))
         }
 
@@ -43,10 +44,7 @@ class NotificationHistory:
         if not media_ids:
             return set()
         # Later rows replace earlier ones.
-        statuses = {
-            row.media_id: row.status
-            for row in self._connection.execute(_ANALYSES, {"key_source": source, "key_media_ids": sorted(media_ids)})
-        }
+        statuses = {row.media_id: row.status for row in self._connection.execute(_ANALYSES, asset_keys(source, media_ids))}
         return {media_id for media_id, status in statuses.items() if status == "fail"}
 
 
@@ -56,11 +54,6 @@ def _deletes(body: str) -> bool:
     except NotificationRejectedError:
         return False
 
-
-_OF_THESE = and_(
-    notification.c.source == bindparam("key_source"),
-    notification.c.media_id.in_(bindparam("key_media_ids", expanding=True)),
-)
 
 # A release without the column `deletes` may still run during an upgrade, and a spool file of it may be drained later.
 _UNDECIDED = and_(
@@ -75,13 +68,13 @@ _DELETIONS = (
         notification.c.deletes,
         case((notification.c.deletes.is_(None), notification.c.body)).label("body"),
     )
-    .where(_OF_THESE, or_(notification.c.deletes.is_(True), _UNDECIDED))
+    .where(is_any_asset(notification), or_(notification.c.deletes.is_(True), _UNDECIDED))
     # Not by id: a notification that was spooled has a later id than its time of arrival.
     .order_by(notification.c.received_at, notification.c.id)
 )
 
 _ANALYSES = (
     select(notification.c.media_id, notification.c.status)
-    .where(_OF_THESE, notification.c.event_type == "VideoAnalysisComplete")
+    .where(is_any_asset(notification), notification.c.event_type == "VideoAnalysisComplete")
     .order_by(notification.c.id)
 )

@@ -1,19 +1,23 @@
-"""What became of media that somebody asked to fetch."""
+"""Report how sync requests ended, for the caller that waits for them."""
 
 from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, Row, select
 
+from worker.store.asset_rows import asset_keys, is_any_asset
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING
 from worker.store.inbox.sync_requests import BACKFILL
 from worker.store.tables import media, sync_request
 
 
 class Outcome(enum.Enum):
+    """How a request ended. WAITING is for callers that stop waiting before the end."""
+
     WAITING = "waiting"
     OK = "ok"
     MISSING = "missing"
@@ -24,11 +28,40 @@ class Outcome(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class SyncOutcome:
-    """What became of one id; `error` is the last one where there was any."""
+    """How the request for one id ended. `error` is its last error, None if it had none."""
 
     outcome: Outcome
     error: str | None = None
 
+
+def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, SyncOutcome]:
+    """Return how the requests for these ids ended. Requests that are still due are left out.
+
+    A completed reference id is OK: VOD found an asset for it, which is stored under its media id.
+    """
+    parameters = asset_keys(source, keys)
+    requests = {row.media_id: row for row in connection.execute(_REQUESTS, parameters)}
+    assets = {row.media_id: row for row in connection.execute(_STATES, parameters)}
+    ended = {key: _outcome(requests.get(key), assets.get(key)) for key in keys}
+    return {key: outcome for key, outcome in ended.items() if outcome is not None}
+
+
+def _outcome(request: Row[*tuple[Any, ...]] | None, asset: Row[*tuple[Any, ...]] | None) -> SyncOutcome | None:
+    stored = SyncOutcome(_OUTCOMES.get(asset.state, Outcome.OK) if asset else Outcome.OK)
+    if request is None:
+        return stored
+    if request.state == "dead":
+        return SyncOutcome(Outcome.DEAD, request.last_error)
+    if not request.waits:
+        return None
+    if request.priority == BACKFILL or (asset and asset.observed_at >= request.requested_at):
+        # VOD answered; the request only waits for the final answer.
+        return stored
+    # One answer without a known asset does not make it missing. It is fetched again, but this answer did not have it.
+    return SyncOutcome(Outcome.MISSING, request.last_error)
+
+
+_OUTCOMES = {MISSING: Outcome.MISSING, FORBIDDEN: Outcome.FORBIDDEN, DELETED: Outcome.DELETED}
 
 _REQUESTS = select(
     sync_request.c.media_id,
@@ -37,32 +70,6 @@ _REQUESTS = select(
     sync_request.c.waits,
     sync_request.c.requested_at,
     sync_request.c.last_error,
-).where(sync_request.c.source == bindparam("s"), sync_request.c.media_id.in_(bindparam("ids", expanding=True)))
-_STATES = select(media.c.media_id, media.c.state, media.c.observed_at).where(
-    media.c.source == bindparam("s"), media.c.media_id.in_(bindparam("ids", expanding=True))
-)
+).where(is_any_asset(sync_request))
 
-
-def outcomes(connection: Connection, source: str, keys: Sequence[str]) -> dict[str, SyncOutcome]:
-    """How each of these ended; those that are still due are left out. A settled reference id was found, so it is OK."""
-    parameters = {"s": source, "ids": list(keys)}
-    requests = {row.media_id: row for row in connection.execute(_REQUESTS, parameters)}
-    medias = {row.media_id: row for row in connection.execute(_STATES, parameters)}
-    ended = {}
-    for key in keys:
-        request, shown = requests.get(key), medias.get(key)
-        stored = SyncOutcome(_OUTCOMES.get(shown.state, Outcome.OK) if shown else Outcome.OK)
-        if request is None:
-            ended[key] = stored
-        elif request.state == "dead":
-            ended[key] = SyncOutcome(Outcome.DEAD, request.last_error)
-        elif request.waits and (request.priority == BACKFILL or (shown and shown.observed_at >= request.requested_at)):
-            # It was answered, and only waits for more to come.
-            ended[key] = stored
-        elif request.waits:
-            # It is asked for again, because a known medium is not gone for one answer; this one did not have it.
-            ended[key] = SyncOutcome(Outcome.MISSING, request.last_error)
-    return ended
-
-
-_OUTCOMES = {MISSING: Outcome.MISSING, FORBIDDEN: Outcome.FORBIDDEN, DELETED: Outcome.DELETED}
+_STATES = select(media.c.media_id, media.c.state, media.c.observed_at).where(is_any_asset(media))

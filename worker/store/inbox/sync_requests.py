@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from operator import attrgetter
 from typing import Any
 
-from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, select, update
+from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, update
 
-from worker.store.dialects import Upsert, in_index_order
+from worker.store.asset_rows import asset_key, asset_keys, is_any_asset, is_asset
+from worker.store.dialects import Upsert
+from worker.store.inbox.due_rows import lock_due, select_due, update_claimed
 from worker.store.tables import sync_request
 
-#: Priorities, best first. A batch that the first lane cannot fill is topped up from the next.
-LIVE, MANUAL, BACKFILL = 0, 10, 20
+#: Priorities; a lower number is claimed first. A claim that one priority cannot fill is filled up from the next.
+LIVE = 0
+MANUAL = 10
+BACKFILL = 20
 PRIORITIES = (LIVE, MANUAL, BACKFILL)
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Please fetch this medium, at once or from `available_at` on. It is asked since `requested_at`, or just now."""
+    """A request to fetch one asset. `available_at` and `requested_at` are the present time if they are None."""
 
     source: str
     media_id: str
@@ -33,7 +37,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class SyncRequest:
-    """One medium that is due; `generation` tells whether another request for it came in since."""
+    """One claimed row. `generation` increases with each new request for the asset."""
 
     media_id: str
     generation: int
@@ -41,13 +45,13 @@ class SyncRequest:
     reason: str
     priority: int
     requested_at: datetime
-    #: How often VOD answered that there is more to come.
+    #: How often VOD's answer was not final.
     waits: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Sync requests of one source, ours until `until`; nobody else can settle them with another token."""
+    """Sync requests of one source that this worker has until `until`. Only the holder of `token` can change them."""
 
     source: str
     token: str
@@ -61,10 +65,10 @@ class Claim:
 
 @dataclass(frozen=True, slots=True)
 class Retry:
-    """Ask again for `media_id` at `at`.
+    """Fetch `media_id` again at `at`.
 
-    `failed` adds to the attempts that lead to a dead letter; `waited` to the answers that were not final, which `anew` begins to
-    count again. `priority` is the lane it waits in from now on, where that is another one.
+    `failed` adds to the attempts that lead to a dead letter. `waited` adds to the answers that were not final, and `resets_waits`
+    counts these from zero before. `priority` replaces the request's priority if it is not None.
     """
 
     media_id: str
@@ -72,7 +76,7 @@ class Retry:
     error: str | None
     failed: bool = False
     waited: bool = False
-    anew: bool = False
+    resets_waits: bool = False
     priority: int | None = None
 
 
@@ -83,121 +87,132 @@ class SyncRequests:
         self._connection = connection
 
     def request(self, requests: Iterable[Request], *, now: datetime) -> None:
-        """Make media due. One row per medium: asking twice costs one look-up."""
+        """Make assets due. An asset has one row, so that several requests cost one fetch.
+
+        A new request for a claimed asset does not end the claim: it increases `generation`, and the asset is due again when the
+        claim is completed.
+        """
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for request in requests:
             key = request.source, request.media_id
-            since = request.requested_at or now
+            requested_at = request.requested_at or now
             rows[key] = {
                 "source": request.source,
                 "media_id": request.media_id,
                 "reason": request.reason,
                 "priority": request.priority,
-                "requested_at": min(since, rows[key]["requested_at"]) if key in rows else since,
+                "requested_at": min(requested_at, rows[key]["requested_at"]) if key in rows else requested_at,
                 "available_at": request.available_at or now,
                 "generation": 1,
                 "attempts": 0,
                 "state": "due",
             }
         if rows:
-            # Everybody takes row locks in the same order, so that two receivers cannot deadlock.
+            # Every process takes row locks in the same order, so that two receivers cannot deadlock.
             _REQUEST.execute(self._connection, [rows[key] for key in sorted(rows)])
 
     def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
-        """Take up to `limit` due requests of one source, best lane first, oldest first.
+        """Claim up to `limit` due requests of one source: the first priority first, then the longest due.
 
-        None: nothing is due. A timedelta: a batch is filling up, look again after it; the caller should roll back.
+        Return None if nothing is due. Return how long to wait if a batch may still fill: requests are less than `linger` old. The
+        caller should roll back then.
         """
-        due: list[Any] = []
-        for priority in PRIORITIES:
-            parameters = {"source": source, "priority": priority, "now": now, "limit": limit - len(due)}
-            due += self._connection.execute(_DUE, parameters).all()
-            if len(due) == limit:
-                break
+        due = lock_due(self._connection, _DUE, source, priorities=PRIORITIES, limit=limit, now=now)
         if not due:
             return None
-        # A medium's notifications come in quick succession: one that is this young is likely to be notified again in a moment.
+        # VOD sends the notifications of an asset in quick succession: a request this young will probably be requested again soon.
         settling = linger / 5
         ready = [row for row in due if row.available_at <= now - settling]
         if len(ready) < limit:
-            ripe_at: datetime = min(row.available_at for row in due) + linger
-            if ripe_at > now:
-                return ripe_at - now if len(due) < limit else min(ripe_at - now, settling)
-        due = ready
+            ready_at: datetime = min(row.available_at for row in due) + linger
+            if ready_at > now:
+                return ready_at - now if len(due) < limit else min(ready_at - now, settling)
         claim = Claim(
             source=source,
             token=secrets.token_hex(16),
             until=now + lease,
-            requests=tuple(SyncRequest(*row[:7]) for row in due),
+            requests=tuple(SyncRequest(*row[:7]) for row in ready),
         )
-        self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": claim.until})
+        parameters = asset_keys(source, claim.media_ids) | {"token": claim.token, "until": claim.until}
+        self._connection.execute(_CLAIM, parameters)
         return claim
 
     def complete(self, claim: Claim, media_ids: Collection[str], *, now: datetime) -> int:
-        """The debt of these media is paid. Those that were notified again meanwhile become due again; gives how many were not."""
-        generations = {request.media_id: request.generation for request in claim.requests}
-        rows = [{"s": claim.source, "m": media_id, "g": generations[media_id], "t": claim.token} for media_id in sorted(media_ids)]
+        """Delete completed requests. Return how many were deleted.
+
+        Assets that were requested again since the claim become due instead. A request that another worker has claimed since,
+        because the lease expired, stays as it is.
+        """
+        rows = _parameters(claim, media_ids)
         if not rows:
             return 0
-        settled = self._connection.execute(_SETTLE, rows).rowcount
-        if settled != len(rows):
-            self._rearm(claim, media_ids, now)
-        return settled
+        completed = self._connection.execute(_COMPLETE, rows).rowcount
+        if completed != len(rows):
+            self._make_due(claim, media_ids, now)
+        return completed
 
-    def retry(self, claim: Claim, postponements: Sequence[Retry], *, now: datetime) -> None:
-        """Give claimed requests back for a later time; one that was notified again meanwhile becomes due at once."""
-        generations = {request.media_id: request.generation for request in claim.requests}
+    def retry(self, claim: Claim, retries: Sequence[Retry], *, now: datetime) -> None:
+        """Return claimed requests for a later time. Assets that were requested again since the claim become due at once."""
+        retries = sorted(retries, key=attrgetter("media_id"))
         rows = [
-            {
-                "s": claim.source,
-                "m": postponement.media_id,
-                "t": claim.token,
-                "g": generations[postponement.media_id],
-                "at": postponement.at,
-                "failed": int(postponement.failed),
-                "waited": int(postponement.waited),
-                "before": 0 if postponement.anew else 1,
-                "lane": postponement.priority,
-                "error": postponement.error,
-                "now_": now,
+            row
+            | {
+                "retry_at": retry.at,
+                "failed": int(retry.failed),
+                "waited": int(retry.waited),
+                "kept_waits": 0 if retry.resets_waits else 1,
+                "new_priority": retry.priority,
+                "error": retry.error,
+                "due_at": now,
             }
-            for postponement in sorted(postponements, key=attrgetter("media_id"))
+            for retry, row in zip(retries, _parameters(claim, [retry.media_id for retry in retries]), strict=True)
         ]
         if rows:
-            self._connection.execute(_POSTPONE, rows)
+            self._connection.execute(_RETRY, rows)
 
-    def dead_letter(self, claim: Claim, errors: dict[str, str], *, now: datetime) -> None:
-        """Give up on these media until a person or a new notification asks again."""
-        generations = {request.media_id: request.generation for request in claim.requests}
-        rows = [
-            {"s": claim.source, "m": media_id, "t": claim.token, "g": generations[media_id], "error": error, "now_": now}
-            for media_id, error in sorted(errors.items())
-        ]
+    def dead_letter(self, claim: Claim, errors: Mapping[str, str], *, now: datetime) -> None:
+        """Give up on these assets until an operator or a new notification requests them.
+
+        Those that were requested again since the claim become due instead.
+        """
+        rows = [row | {"error": errors[row["key_media_id"]], "due_at": now} for row in _parameters(claim, errors)]
         if rows:
-            self._connection.execute(_BURY, rows)
-            self._rearm(claim, errors, now)
+            self._connection.execute(_DEAD_LETTER, rows)
+            self._make_due(claim, errors, now)
 
-    def _rearm(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
-        self._connection.execute(_REARM, {"s": claim.source, "t": claim.token, "ids": sorted(media_ids), "now_": now})
+    def _make_due(self, claim: Claim, media_ids: Collection[str], now: datetime) -> None:
+        """Make those of these requests due that still belong to the claim."""
+        self._connection.execute(_MAKE_DUE, asset_keys(claim.source, media_ids) | {"token": claim.token, "due_at": now})
 
 
-def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
-    dead = stored.state == literal_column("'dead'")
-    followed = (stored.waits > literal_column("0")) & (stored.priority > literal_column(str(LIVE)))
-    earlier = new.requested_at < stored.requested_at
+def _parameters(claim: Claim, media_ids: Collection[str]) -> list[dict[str, Any]]:
+    """Return the parameters of `_IS_CLAIMED` and `_IS_UNCHANGED` for each of these assets, in the order of their ids."""
+    generations = {request.media_id: request.generation for request in claim.requests}
     return [
-        # A leased row keeps its time: whoever holds it sees the new generation when settling.
+        asset_key(claim.source, media_id) | {"token": claim.token, "claimed_generation": generations[media_id]}
+        for media_id in sorted(media_ids)
+    ]
+
+
+def _requested_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
+    """Return how a new request changes the stored row."""
+    is_dead = stored.state == literal_column("'dead'")
+    is_followed = (stored.waits > literal_column("0")) & (stored.priority > literal_column(str(LIVE)))
+    is_earlier = new.requested_at < stored.requested_at
+    return [
+        # A claimed row keeps its time: the new generation makes it due when the claim is completed.
         (
             "available_at",
             case(
                 (stored.claim.is_not(None), stored.available_at),
-                (dead, new.available_at),
+                (is_dead, new.available_at),
                 (stored.available_at < new.available_at, stored.available_at),
                 else_=new.available_at,
             ),
         ),
-        # Everything VOD told since then is part of the request. One that was answered and is only followed begins anew.
-        ("requested_at", case((dead | followed | earlier, new.requested_at), else_=stored.requested_at)),
+        # A deletion counts if VOD reported it since `requested_at`, so the earliest time is kept. A request that was answered and
+        # is only followed up begins again.
+        ("requested_at", case((is_dead | is_followed | is_earlier, new.requested_at), else_=stored.requested_at)),
         ("waits", literal_column("0")),
         ("reason", case((new.priority <= stored.priority, new.reason), else_=stored.reason)),
         ("priority", case((new.priority < stored.priority, new.priority), else_=stored.priority)),
@@ -210,79 +225,53 @@ def _asked_again(stored: Any, new: Any) -> list[tuple[str, Any]]:
 _REQUEST = Upsert(
     sync_request,
     ("source", "media_id", "reason", "priority", "requested_at", "available_at", "generation", "attempts", "state"),
-    _asked_again,
+    _requested_again,
 )
 
-_DUE = in_index_order(
-    select(
-        sync_request.c.media_id,
-        sync_request.c.generation,
-        sync_request.c.attempts,
-        sync_request.c.reason,
-        sync_request.c.priority,
-        sync_request.c.requested_at,
-        sync_request.c.waits,
-        sync_request.c.available_at,
-    )
-    .where(
-        sync_request.c.source == bindparam("source"),
-        sync_request.c.state == "due",
-        sync_request.c.priority == bindparam("priority"),
-        sync_request.c.available_at <= bindparam("now"),
-    )
-    .order_by(sync_request.c.available_at)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True),
+_DUE = select_due(
     sync_request,
-    "ix_vod_sync_request_due",
+    ("media_id", "generation", "attempts", "reason", "priority", "requested_at", "waits", "available_at"),
+    index="ix_vod_sync_request_due",
+    condition=sync_request.c.state == "due",
 )
 
-_TAKE = (
+_CLAIM = update_claimed(sync_request)
+
+_IS_CLAIMED = and_(is_asset(sync_request), sync_request.c.claim == bindparam("token"))
+_IS_UNCHANGED = sync_request.c.generation == bindparam("claimed_generation")
+
+_COMPLETE = delete(sync_request).where(_IS_CLAIMED, _IS_UNCHANGED)
+
+_RETRY = (
     update(sync_request)
-    .where(sync_request.c.source == bindparam("s"), sync_request.c.media_id.in_(bindparam("ids", expanding=True)))
-    .values(claim=bindparam("token"), available_at=bindparam("until"))
-)
-
-_HELD = and_(
-    sync_request.c.source == bindparam("s"), sync_request.c.media_id == bindparam("m"), sync_request.c.claim == bindparam("t")
-)
-_UNCHANGED = sync_request.c.generation == bindparam("g")
-
-_SETTLE = delete(sync_request).where(_HELD, _UNCHANGED)
-
-_POSTPONE = (
-    update(sync_request)
-    .where(_HELD)
+    .where(_IS_CLAIMED)
     .values(
         claim=null(),
-        available_at=case((_UNCHANGED, bindparam("at")), else_=bindparam("now_")),
-        attempts=case((_UNCHANGED, sync_request.c.attempts + bindparam("failed")), else_=0),
-        waits=case((_UNCHANGED, sync_request.c.waits * bindparam("before") + bindparam("waited")), else_=0),
+        available_at=case((_IS_UNCHANGED, bindparam("retry_at")), else_=bindparam("due_at")),
+        attempts=case((_IS_UNCHANGED, sync_request.c.attempts + bindparam("failed")), else_=0),
+        waits=case((_IS_UNCHANGED, sync_request.c.waits * bindparam("kept_waits") + bindparam("waited")), else_=0),
         priority=case(
-            (_UNCHANGED, func.coalesce(bindparam("lane", type_=Integer), sync_request.c.priority)), else_=sync_request.c.priority
+            (_IS_UNCHANGED, func.coalesce(bindparam("new_priority", type_=Integer), sync_request.c.priority)),
+            else_=sync_request.c.priority,
         ),
         last_error=bindparam("error"),
     )
 )
 
-_BURY = (
+_DEAD_LETTER = (
     update(sync_request)
-    .where(_HELD, _UNCHANGED)
+    .where(_IS_CLAIMED, _IS_UNCHANGED)
     .values(
         claim=null(),
         state="dead",
-        available_at=bindparam("now_"),
+        available_at=bindparam("due_at"),
         attempts=sync_request.c.attempts + 1,
         last_error=bindparam("error"),
     )
 )
 
-_REARM = (
+_MAKE_DUE = (
     update(sync_request)
-    .where(
-        sync_request.c.source == bindparam("s"),
-        sync_request.c.claim == bindparam("t"),
-        sync_request.c.media_id.in_(bindparam("ids", expanding=True)),
-    )
-    .values(claim=null(), available_at=bindparam("now_"), attempts=0)
+    .where(is_any_asset(sync_request), sync_request.c.claim == bindparam("token"))
+    .values(claim=null(), available_at=bindparam("due_at"), attempts=0)
 )

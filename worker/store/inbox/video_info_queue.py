@@ -1,4 +1,4 @@
-"""What the single-video operation said of each medium, and for which it is still to be asked."""
+"""Store which assets need a call of GetVideoInfo, claim them, and store the answers."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 from sqlalchemy import Connection, and_, bindparam, case, literal_column, null, select, update
 
 from worker.core.media import VideoInfo
-from worker.store.dialects import Upsert, in_index_order
+from worker.store.asset_rows import asset_key, asset_keys, is_any_asset, is_asset
+from worker.store.dialects import Upsert
+from worker.store.inbox.due_rows import lock_due, select_due, update_claimed
 from worker.store.inbox.sync_requests import PRIORITIES
 from worker.store.tables import video_info
 
 
 @dataclass(frozen=True, slots=True)
 class PendingVideoInfo:
-    """One medium for which the operation is to be asked, since when, how often it was in vain, and how urgent it is."""
+    """One asset to call GetVideoInfo for. `attempts` counts failed calls."""
 
     media_id: str
     requested_at: datetime
@@ -28,20 +30,20 @@ class PendingVideoInfo:
 
 @dataclass(frozen=True, slots=True)
 class VideoInfoClaim:
-    """Media of one source that are ours to ask for; who is asked again, or whose lease ran out, is so no longer."""
+    """Assets of one source that this worker has claimed. An asset leaves the claim if it is enqueued again or the lease expires."""
 
     source: str
     token: str
-    owed: tuple[PendingVideoInfo, ...]
+    pending: tuple[PendingVideoInfo, ...]
 
     @property
     def media_ids(self) -> list[str]:
-        return [each.media_id for each in self.owed]
+        return [pending.media_id for pending in self.pending]
 
 
 @dataclass(frozen=True, slots=True)
 class RetryAt:
-    """Ask again at `at`, or never where that is None. `failed` makes the next pause longer."""
+    """Call again at `at`, or never if it is None. `failed` adds to the attempts, from which the pauses grow."""
 
     at: datetime | None
     error: str | None = None
@@ -49,65 +51,64 @@ class RetryAt:
 
 
 class VideoInfoQueue:
-    """Works inside the caller's transaction and never commits. Rows of this table are locked before those of vod_media."""
+    """Works inside the caller's transaction and never commits.
+
+    The caller locks rows of this table before rows of vod_media, so that two transactions cannot deadlock.
+    """
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
     def enqueue(self, source: str, priorities: Mapping[str, int], *, now: datetime) -> None:
-        """The operation is to be asked for these, each in its lane; what is owed already stays in the better one of both.
+        """Make these assets due, each with its priority. An asset that is due already keeps the more urgent priority.
 
-        An answer that is under way meanwhile may be too old, and is dropped.
+        An answer that another worker is waiting for may be too old, so its claim ends.
         """
         row = {"source": source, "requested_at": now, "available_at": now, "attempts": 0}
         rows = [row | {"media_id": media_id, "priority": priority} for media_id, priority in sorted(priorities.items())]
         if rows:
-            _OWE.execute(self._connection, rows)
+            _ENQUEUE.execute(self._connection, rows)
 
     def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta) -> VideoInfoClaim | None:
-        """Take up to `limit` that are owed, best lane first, oldest first; None where nothing is."""
-        due: list[Any] = []
-        for priority in PRIORITIES:
-            parameters = {"source": source, "priority": priority, "now": now, "limit": limit - len(due)}
-            due += self._connection.execute(_DUE, parameters).all()
-            if len(due) == limit:
-                break
+        """Claim up to `limit` due assets: the first priority first, then the longest due. Return None if nothing is due."""
+        due = lock_due(self._connection, _DUE, source, priorities=PRIORITIES, limit=limit, now=now)
         if not due:
             return None
         claim = VideoInfoClaim(source, secrets.token_hex(16), tuple(PendingVideoInfo(*row) for row in due))
-        self._connection.execute(_TAKE, {"s": source, "ids": claim.media_ids, "token": claim.token, "until": now + lease})
+        self._connection.execute(_CLAIM, asset_keys(source, claim.media_ids) | {"token": claim.token, "until": now + lease})
         return claim
 
     def complete(self, claim: VideoInfoClaim, infos: Collection[VideoInfo], *, observed_at: datetime) -> list[VideoInfo]:
-        """Keep these answers; gives those that were still ours to give. The others are owed to whoever asked later."""
+        """Store answers. Return those that were stored: the others left the claim, and stay due."""
         if not infos:
             return []
-        ids = sorted(info.media_id for info in infos)
-        held = set(self._connection.execute(_STILL_OURS, {"s": claim.source, "ids": ids, "t": claim.token}).scalars())
-        ours = [info for info in infos if info.media_id in held]
+        parameters = asset_keys(claim.source, [info.media_id for info in infos]) | {"token": claim.token}
+        claimed = set(self._connection.execute(_STILL_CLAIMED, parameters).scalars())
+        stored = [info for info in infos if info.media_id in claimed]
         rows = [
-            {"answer": info.raw, "unreadable": list(info.unreadable), "observed_at": observed_at} | _key(claim, info.media_id)
-            for info in sorted(ours, key=lambda info: info.media_id)
+            {"answer": info.raw, "unreadable": list(info.unreadable), "observed_at": observed_at}
+            | _parameters(claim, info.media_id)
+            for info in sorted(stored, key=lambda info: info.media_id)
         ]
         if rows:
-            self._connection.execute(_SETTLE, rows)
-        return ours
+            self._connection.execute(_COMPLETE, rows)
+        return stored
 
-    def retry(self, claim: VideoInfoClaim, laters: Mapping[str, RetryAt]) -> None:
-        """Give these back for a later time, or give them up."""
+    def retry(self, claim: VideoInfoClaim, retries: Mapping[str, RetryAt]) -> None:
+        """Return claimed assets for a later time, or give up on them."""
         rows = [
-            {"at": later.at, "error": later.error, "failed": int(later.failed)} | _key(claim, media_id)
-            for media_id, later in sorted(laters.items())
+            {"retry_at": retry.at, "error": retry.error, "failed": int(retry.failed)} | _parameters(claim, media_id)
+            for media_id, retry in sorted(retries.items())
         ]
         if rows:
-            self._connection.execute(_POSTPONE, rows)
+            self._connection.execute(_RETRY, rows)
 
 
-def _key(claim: VideoInfoClaim, media_id: str) -> dict[str, Any]:
-    return {"s": claim.source, "m": media_id, "t": claim.token}
+def _parameters(claim: VideoInfoClaim, media_id: str) -> dict[str, Any]:
+    return asset_key(claim.source, media_id) | {"token": claim.token}
 
 
-_OWE = Upsert(
+_ENQUEUE = Upsert(
     video_info,
     ("source", "media_id", "requested_at", "available_at", "priority", "attempts"),
     lambda stored, new: [
@@ -120,28 +121,19 @@ _OWE = Upsert(
     ],
 )
 
-_DUE = in_index_order(
-    select(video_info.c.media_id, video_info.c.requested_at, video_info.c.attempts, video_info.c.priority)
-    .where(
-        video_info.c.source == bindparam("source"),
-        video_info.c.priority == bindparam("priority"),
-        video_info.c.available_at <= bindparam("now"),
-    )
-    .order_by(video_info.c.available_at)
-    .limit(bindparam("limit"))
-    .with_for_update(skip_locked=True),
-    video_info,
-    "ix_vod_video_info_due",
+_DUE = select_due(video_info, ("media_id", "requested_at", "attempts", "priority"), index="ix_vod_video_info_due")
+
+_CLAIM = update_claimed(video_info)
+
+_STILL_CLAIMED = (
+    select(video_info.c.media_id).where(is_any_asset(video_info), video_info.c.claim == bindparam("token")).with_for_update()
 )
 
-_THESE = and_(video_info.c.source == bindparam("s"), video_info.c.media_id.in_(bindparam("ids", expanding=True)))
-_TAKE = update(video_info).where(_THESE).values(claim=bindparam("token"), available_at=bindparam("until"))
-_STILL_OURS = select(video_info.c.media_id).where(_THESE, video_info.c.claim == bindparam("t")).with_for_update()
+_IS_CLAIMED = and_(is_asset(video_info), video_info.c.claim == bindparam("token"))
 
-_HELD = and_(video_info.c.source == bindparam("s"), video_info.c.media_id == bindparam("m"), video_info.c.claim == bindparam("t"))
-_SETTLE = (
+_COMPLETE = (
     update(video_info)
-    .where(_HELD)
+    .where(_IS_CLAIMED)
     .values(
         available_at=null(),
         claim=null(),
@@ -152,11 +144,12 @@ _SETTLE = (
         observed_at=bindparam("observed_at"),
     )
 )
-_POSTPONE = (
+
+_RETRY = (
     update(video_info)
-    .where(_HELD)
+    .where(_IS_CLAIMED)
     .values(
-        available_at=bindparam("at"),
+        available_at=bindparam("retry_at"),
         claim=null(),
         attempts=video_info.c.attempts + bindparam("failed"),
         last_error=bindparam("error"),

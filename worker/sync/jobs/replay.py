@@ -79,7 +79,7 @@ def _handle(store: Store, source: str, which: NotificationFilter, *, after: int,
     with store.reading() as connection:
         page = NotificationLog(connection).page(source, which, after=after, until=until)
     matched, media_ids = 0, dict[str, None]()
-    for number, body in page.found:
+    for number, body in page.notifications:
         try:
             notification = parse(body.encode())
         except NotificationRejectedError:
