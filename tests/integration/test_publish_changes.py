@@ -59,7 +59,7 @@ def waiting(store: Store) -> list[str]:
 
 
 def take(store: Store, holder: str, seconds: float = 60) -> bool:
-    return store.transact(lambda connection: Leases(connection).take("changes", holder, timedelta(seconds=seconds)))
+    return store.transact(lambda connection: Leases(connection).claim("changes", holder, timedelta(seconds=seconds)))
 
 
 def test_what_arrived_is_forgotten(store: Store) -> None:

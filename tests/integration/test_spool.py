@@ -31,7 +31,7 @@ def deliveries(*media_ids: str) -> list[Delivery]:
 
 
 def test_what_was_kept_comes_out_in_order_and_in_groups(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool_module, "GROUP", 2)
+    monkeypatch.setattr(spool_module, "MAX_GROUP_SIZE", 2)
     spool.put(deliveries("a", "b"))
     spool.put(deliveries("c"))
     moved: list[list[Delivery]] = []
@@ -83,7 +83,7 @@ def test_a_process_that_dies_after_the_commit_moves_again_and_nothing_is_doubled
 def test_a_full_disk_is_said_before_and_refused_after(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.put(deliveries("a"))
     spool.check()
-    monkeypatch.setattr(spool_module, "_ROOM", 2**62)
+    monkeypatch.setattr(spool_module, "MIN_FREE_SPACE", 2**62)
 
     with pytest.raises(StoreUnavailableError, match="MB are free"):
         spool.check()

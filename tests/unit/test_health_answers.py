@@ -198,7 +198,7 @@ def test_a_server_that_is_down_degrades_while_the_spool_takes_notifications(unre
 
     assert (status, answer["ready"]) == (200, True)
     assert states(answer) == {"database": "degraded", "schema": "degraded", "spool": "ok", "broker": "ok"}
-    assert "the database did not take the transaction" in answer["parts"]["database"]["error"]
+    assert "the database did not accept the transaction" in answer["parts"]["database"]["error"]
 
 
 @pytest.mark.parametrize("with_spool", [False, True], ids=["no spool", "unwritable spool"])
@@ -207,7 +207,7 @@ def test_a_server_that_is_down_is_down_without_a_spool(unreachable: Store, tmp_p
 
     assert (status, answer["ready"], answer["reason"]) == (503, False, "database")
     assert states(answer)["database"] == "down"
-    assert answer["error"].startswith("database: the database did not take the transaction")
+    assert answer["error"].startswith("database: the database did not accept the transaction")
 
 
 def test_a_spool_that_cannot_be_written_degrades_while_the_database_takes_notifications(store: Store, tmp_path: Path) -> None:

@@ -50,20 +50,20 @@ WITHOUT_KEYS = BackOff("beta", "credentials", "none", NOON, NOON)
 @pytest.mark.parametrize(
     ("installation", "said"),
     [
-        (seen(worker(seen=1, claimed=300)), "no worker takes them"),
-        (seen(worker(seen=1, claimed=None)), "no worker takes them"),
+        (seen(worker(seen=1, claimed=300)), "no worker claims them"),
+        (seen(worker(seen=1, claimed=None)), "no worker claims them"),
         (seen(worker(seen=90, claimed=90)), "vodsync work"),
         (seen(), "vodsync work"),
-        (seen(worker(seen=90, claimed=90), overdue=0), "the last one did not stop in order"),
+        (seen(worker(seen=90, claimed=90), overdue=0), "the last worker did not shut down cleanly"),
         (seen(overdue=0, stranded=1), "1 long run waits, and no worker is alive"),
         (seen(worker(seen=1, claimed=1), overdue=0, dead=2), "failures list"),
         (seen(worker(seen=1, claimed=1), overdue=0, jobs=(FAILED,)), "reconcile 7 of source default failed: too many are gone"),
-        (seen(worker(seen=1, claimed=1), overdue=0, jobs=(AGAIN,)), "backfill 8 of source default is tried again: no answer"),
+        (seen(worker(seen=1, claimed=1), overdue=0, jobs=(AGAIN,)), "backfill 8 of source default is being retried: no answer"),
         (seen(worker(seen=1, claimed=1), overdue=0, failing={"default": (3, "502")}), "3 sync requests of source default failed"),
         (seen(worker(seen=1, claimed=300), held=(HELD,)), "wrong keys"),
         (seen(worker(seen=1, claimed=1), overdue=0, held=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
         (seen(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),
-        (seen(worker(seen=1, claimed=1), changes=PendingChanges(3, NOON - 40 * SECOND)), "3 changes wait since"),
+        (seen(worker(seen=1, claimed=1), changes=PendingChanges(3, NOON - 40 * SECOND)), "3 changes are not published since"),
     ],
 )
 def test_each_trouble_is_one_sentence_that_names_it(installation: InstallationHealth, said: str) -> None:

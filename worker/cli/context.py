@@ -38,6 +38,6 @@ def first_problem(here: runtime.Runtime) -> str | None:
     """Why nothing may move, in a sentence; None where nothing is known to be wrong."""
     with here.store.reading() as connection:
         seen = installation_health(connection, now=runtime.now(), sources=here.sources)
-    if not any(map(seen.alive, seen.workers)):
+    if not any(map(seen.is_alive, seen.workers)):
         return NO_WORKER
     return seen.problems[0] if seen.problems else None

@@ -130,7 +130,7 @@ def _schema(here: Runtime) -> str:
 def _work(here: Runtime) -> str | tuple[Verdict, str]:
     with here.store.reading() as connection:
         seen = installation_health(connection, now=runtime.now(), sources=here.sources)
-    alive, problems = sum(map(seen.alive, seen.workers)), seen.problems
+    alive, problems = sum(map(seen.is_alive, seen.workers)), seen.problems
     verdict = Verdict.BAD if problems else Verdict.UNSURE
     if not alive and not any(NO_WORKER in problem for problem in problems):
         problems.append(NO_WORKER)

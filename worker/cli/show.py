@@ -55,7 +55,7 @@ def status(
         stdout.print(_status_table(seen, spooled))
         for problem in problems:
             print_info(f"look: {problem}")
-    if require_worker and not any(seen.alive(worker) and _is_here(worker) for worker in seen.workers):
+    if require_worker and not any(seen.is_alive(worker) and _is_here(worker) for worker in seen.workers):
         raise typer.Exit(print_error("no worker of this host was heard of in the last minute", Exit.FAILED))
 
 
@@ -83,7 +83,7 @@ def _status_table(seen: InstallationHealth, spooled: Spooled) -> Table:
         shown.add_row("changes waiting", f"{seen.changes.count}{since}")
     for worker in seen.workers:
         heard = f"seen {(seen.seen_at - worker.seen_at).total_seconds():.0f} s ago"
-        shown.add_row(f"worker {cell(worker.name)}", heard if seen.alive(worker) else f"silent, {heard}")
+        shown.add_row(f"worker {cell(worker.name)}", heard if seen.is_alive(worker) else f"silent, {heard}")
     if not seen.workers:
         shown.add_row("workers", "none; start one with: vodsync work")
     return shown

@@ -1,4 +1,4 @@
-"""One obvious way to the database: transactions that are begun again where that helps."""
+"""Open the database, and run transactions that are repeated after a deadlock, a lost race or a dead connection."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.errors import StoreUnavailableError
-from worker.store.dialects import worth_repeating
+from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
 
 T = TypeVar("T")
 
-#: A transaction is begun again this often at most, and not after this many seconds.
-_TRIES, _PATIENCE = 4, 5.0
+MAX_ATTEMPTS = 4  # runs of one transaction
+RETRY_TIMEOUT = 5.0  # seconds from the first attempt, after which a transaction is not repeated
 
 
 class Rollback(Exception):
@@ -30,14 +30,14 @@ class Rollback(Exception):
 
 
 class Store:
-    """The company's database, reached through one engine."""
+    """The database, with one connection pool per process."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
 
     @classmethod
     def open(cls, url: str, *, schema: str | None = None) -> Store:
-        """Raises ConfigurationError where `url` is not one of ours; connects only when used."""
+        """Return the store at `url`. Connects when it is first used. Raises ConfigurationError if the URL is not supported."""
         return cls(open_engine(url, schema=schema))
 
     def transact(self, work: Callable[[Connection], T]) -> T:
@@ -46,14 +46,14 @@ class Store:
         Raises StoreUnavailable where the database did not take it.
         """
         began = time.monotonic()
-        for attempt in range(1, _TRIES + 1):
+        for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 with self.engine.begin() as connection:
                     return work(connection)
             except Rollback as rollback:
                 return rollback.result  # type: ignore[return-value]
             except DBAPIError as error:
-                if attempt == _TRIES or time.monotonic() - began > _PATIENCE or not worth_repeating(error):
+                if attempt == MAX_ATTEMPTS or time.monotonic() - began > RETRY_TIMEOUT or not is_retryable(error):
                     raise StoreUnavailableError(describe(error)) from error
                 time.sleep(0.01 * 2**attempt)
             except SQLAlchemyError as error:
@@ -62,15 +62,15 @@ class Store:
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        """A connection that only reads and holds no lock. Raises StoreUnavailable."""
+        """Open a connection that only reads and takes no lock. Raises StoreUnavailableError."""
         try:
             with self.engine.connect().execution_options(**READ_ONLY) as connection:
                 yield connection
         except SQLAlchemyError as error:
             raise StoreUnavailableError(describe(error)) from error
 
-    def lacks_file(self) -> bool:
-        """True for a SQLite file that nobody made yet; to connect would make an empty one."""
+    def is_file_missing(self) -> bool:
+        """Return whether the database is a SQLite file that does not exist. To connect would create an empty one."""
         return self.engine.dialect.name == "sqlite" and not Path(self.engine.url.database or "").exists()
 
     def close(self) -> None:
@@ -78,7 +78,18 @@ class Store:
 
 
 def describe(error: SQLAlchemyError) -> str:
-    """The database's own words without statement and parameters, which may hold what nobody should read in a log."""
+    """Return a sentence for the operator about a failed transaction, without values of rows."""
+    return (
+        f"the database did not accept the transaction: {error_text(error)}; check that the database is reachable, writable and "
+        "has free space"
+    )
+
+
+def error_text(error: SQLAlchemyError) -> str:
+    """Return the type and the first line of the driver's error.
+
+    The statement and its parameters are left out, because they may contain data that must not be logged.
+    """
     original = getattr(error, "orig", None) or error
-    first = str(original).strip().splitlines()[:1]
-    return f"the database did not take the transaction: {type(original).__name__}: {first[0] if first else 'no message'}"
+    lines = str(original).strip().splitlines()
+    return f"{type(original).__name__}: {lines[0] if lines else 'no error message'}"

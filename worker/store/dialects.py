@@ -1,4 +1,4 @@
-"""Where the three databases differ, once."""
+"""Hide the differences between PostgreSQL, MariaDB / MySQL and SQLite: clock, upsert, index hints, retryable errors."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
-#: Assignments of an upsert: given the stored and the incoming columns, the new value of each column, in order.
-#: MySQL evaluates them from left to right with the values already assigned, so a column comes after those that read it.
+#: The assignments of an upsert: a function of the stored and the new columns that returns the value of each changed column.
+#: MySQL evaluates them from left to right and reads assigned values, so a column comes after the columns that read its old value.
 Assignments = Callable[[Any, Any], list[tuple[str, Any]]]
 
 _CLOCKS = {
@@ -39,22 +39,22 @@ _CLOCKS = {
 }
 _MYSQL_CLOCK = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 
-#: Deadlock, lock wait time-out, record changed since last read (MariaDB), and a lost race for a new key.
-_MYSQL_RETRY = {1213, 1205, 1020, 1062}
+#: Deadlock, lock wait timeout, record changed since last read (MariaDB), and duplicate key: another process inserted it first.
+_MYSQL_RETRYABLE = {1213, 1205, 1020, 1062}
 #: serialization_failure, deadlock_detected, lock_not_available, unique_violation
-_POSTGRESQL_RETRY = {"40001", "40P01", "55P03", "23505"}
+_POSTGRESQL_RETRYABLE = {"40001", "40P01", "55P03", "23505"}
 
 
 def clock(dialect: str) -> ColumnElement[int]:
-    """The database's own clock, in microseconds since 1970 UTC."""
+    """Return the expression for the database's clock, in microseconds since 1970 UTC."""
     return literal_column(_CLOCKS.get(dialect, _MYSQL_CLOCK), BigInteger())
 
 
 class Upsert:
-    """INSERT of many rows, each turning into an UPDATE where the table's unique key exists.
+    """INSERT many rows, and UPDATE those whose unique key exists.
 
-    Row by row, the round trips to PostgreSQL and the hand-overs of Python's lock around SQLite cost more than the work itself; so
-    there one statement takes all rows. PyMySQL makes one statement of many rows by itself.
+    One statement per row would cost more for the round trips to PostgreSQL, and for releasing Python's global lock around SQLite,
+    than for the work itself. So on these two, one statement has all rows. PyMySQL combines the rows by itself.
     """
 
     def __init__(self, table: Table, columns: Sequence[str], assignments: Assignments, *, returning: Sequence[str] = ()) -> None:
@@ -64,61 +64,64 @@ class Upsert:
         self._assignments = assignments
         self._returning = returning
         self._statement = cache(self._build)
-        self._flat = lru_cache(maxsize=128)(self._build_flat)
+        self._sqlite_statement = lru_cache(maxsize=128)(self._build_sqlite)
 
     def execute(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[*tuple[Any, ...]]]:
-        """Each row has all `columns`, and no two the same key.
+        """Write rows. Each has all `columns`, and no two have the same key.
 
-        Gives the `returning` columns of the stored rows, on PostgreSQL and SQLite; MySQL cannot tell.
+        Return the `returning` columns of the stored rows on PostgreSQL and SQLite, and nothing on MySQL, which cannot return them.
         """
         if connection.dialect.name == "postgresql":
             result = connection.execute(self._statement("postgresql"), {"rows": msgspec.json.encode(rows).decode()})
             return list(result) if self._returning else []
         if connection.dialect.name == "sqlite":
-            parts = [rows[start : start + _FLAT] for start in range(0, len(rows), _FLAT)]
-            return [row for part in parts for row in self._execute_flat(connection, part)]
+            starts = range(0, len(rows), SQLITE_MAX_ROWS)
+            return [row for start in starts for row in self._execute_sqlite(connection, rows[start : start + SQLITE_MAX_ROWS])]
         connection.execute(self._statement("mysql"), rows)
         return []
 
-    def _execute_flat(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[*tuple[Any, ...]]]:
+    def _execute_sqlite(self, connection: Connection, rows: Sequence[Mapping[str, Any]]) -> list[Row[*tuple[Any, ...]]]:
         columns = [(name, _binder(self._table.c[name], connection.dialect)) for name in self._columns]
         values = tuple([bind(row[name]) if bind else row[name] for row in rows for name, bind in columns])
-        result = connection.exec_driver_sql(self._flat(connection.dialect, len(rows)), values)
+        result = connection.exec_driver_sql(self._sqlite_statement(connection.dialect, len(rows)), values)
         return list(result) if self._returning else []
 
-    def _build_flat(self, dialect: Dialect, rows: int) -> str:
-        one = str(self._statement("sqlite").compile(dialect=dialect, column_keys=list(self._columns)))
-        marks = f"({', '.join('?' * len(self._columns))})"
-        return one.replace(marks, ", ".join([marks] * rows), 1)
+    def _build_sqlite(self, dialect: Dialect, rows: int) -> str:
+        statement = str(self._statement("sqlite").compile(dialect=dialect, column_keys=list(self._columns)))
+        one_row = f"({', '.join('?' * len(self._columns))})"
+        return statement.replace(one_row, ", ".join([one_row] * rows), 1)
 
     def _build(self, dialect: str) -> Insert:
         table = self._table
         if dialect == "mysql":
-            other = mysql.insert(table)
-            return other.on_duplicate_key_update(self._assignments(table.c, other.inserted))
-        many: Any
+            insert = mysql.insert(table)
+            return insert.on_duplicate_key_update(self._assignments(table.c, insert.inserted))
+        # Any: the two dialects' Insert have no common type with on_conflict_do_update.
+        upsert: Any
         if dialect == "postgresql":
-            # The rows travel as JSON: the driver's arrays escape texts in Python.
+            # The rows are sent as JSON, because the driver's arrays escape texts in Python.
             columns = (column(name, table.c[name].type) for name in self._columns)
             rows = cast(bindparam("rows", type_=String), postgresql.JSON)
             incoming = func.json_to_recordset(rows).table_valued(*columns).render_derived(with_types=True)
-            many = postgresql.insert(table).from_select(list(self._columns), select(incoming))
+            upsert = postgresql.insert(table).from_select(list(self._columns), select(incoming))
         else:
-            many = sqlite.insert(table)
-        many = many.on_conflict_do_update(index_elements=_key(table), set_=dict(self._assignments(table.c, many.excluded)))
-        return many.returning(*(table.c[name] for name in self._returning)) if self._returning else many  # type: ignore[no-any-return]
+            upsert = sqlite.insert(table)
+        assignments = dict(self._assignments(table.c, upsert.excluded))
+        upsert = upsert.on_conflict_do_update(index_elements=_key(table), set_=assignments)
+        result: Insert = upsert.returning(*(table.c[name] for name in self._returning)) if self._returning else upsert
+        return result
 
 
-#: Rows in one statement on SQLite, which takes 32,766 values.
-_FLAT = 500
+SQLITE_MAX_ROWS = 500  # rows in one statement; SQLite accepts 32,766 values
 
 
 @cache
-def _binder(of: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
-    return of.type.dialect_impl(dialect).bind_processor(dialect)
+def _binder(target: Column[Any], dialect: Dialect) -> Callable[[Any], Any] | None:
+    return target.type.dialect_impl(dialect).bind_processor(dialect)
 
 
 def _key(table: Table) -> list[str]:
+    """Return the columns of the unique constraint, or else of the primary key."""
     for constraint in table.constraints:
         if isinstance(constraint, UniqueConstraint):
             return [column.name for column in constraint.columns]
@@ -126,21 +129,21 @@ def _key(table: Table) -> list[str]:
 
 
 def force_index(statement: Select[Any], table: Table, index: str) -> Select[Any]:
-    """The same query, reading `index` on MariaDB and MySQL even where the table is small enough for a scan."""
+    """Return the query with a hint that makes MariaDB and MySQL read `index`, even if the table is small enough for a scan."""
     for name in ("mysql", "mariadb"):
         statement = statement.with_hint(table, f"FORCE INDEX ({index})", name)
     return statement
 
 
-def worth_repeating(error: DBAPIError) -> bool:
-    """True where the same transaction is expected to work when begun again: a deadlock, a lost race, a stale connection."""
+def is_retryable(error: DBAPIError) -> bool:
+    """Return whether the same transaction is expected to succeed if repeated: after a deadlock, a lost race, a dead connection."""
     original: Any = error.orig
     if error.connection_invalidated:
         return True
     state = getattr(original, "sqlstate", None)
     if state is not None:
-        return state in _POSTGRESQL_RETRY
+        return state in _POSTGRESQL_RETRYABLE
     if isinstance(error, IntegrityError) and "UNIQUE" in str(original):
         return True
     number = original.args[0] if getattr(original, "args", None) else None
-    return number in _MYSQL_RETRY
+    return number in _MYSQL_RETRYABLE

@@ -1,4 +1,4 @@
-"""A connection pool with our drivers, our time-outs and our isolation, whatever the database."""
+"""Create connection pools with the drivers, timeouts and isolation levels that vodsync is tested with."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.util import immutabledict
 
 from worker.core.errors import ConfigurationError
-from worker.store.driver_timeouts import connector
+from worker.store.driver_timeouts import connect_function
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -21,15 +21,17 @@ _DRIVERS = {
     "sqlite": "sqlite",
 }
 
-#: Seconds to wait for a connection, for one statement, for a lock, and for the next statement of a transaction.
-_CONNECT, _STATEMENT, _LOCK, _IDLE = 3, 10, 5, 60
+CONNECT_TIMEOUT = 3  # seconds
+STATEMENT_TIMEOUT = 10  # seconds
+LOCK_TIMEOUT = 5  # seconds
+IDLE_TIMEOUT = 60  # seconds between two statements of a transaction
 
-#: Marks a connection that only reads: on SQLite it then takes no write lock.
+#: The execution options of a connection that only reads; on SQLite it takes no write lock.
 READ_ONLY = {"vodsync_read_only": True}
 
 
 def database_url(text: str) -> URL:
-    """The URL with the driver that we test with; an explicit `+driver` is kept. Raises ConfigurationError."""
+    """Return the URL with the driver that vodsync is tested with, or with its explicit `+driver`. Raises ConfigurationError."""
     try:
         url = make_url(text)
     except (ArgumentError, ValueError):
@@ -42,21 +44,23 @@ def database_url(text: str) -> URL:
             f"VODSYNC_DATABASE_URL begins with {backend}://; use postgresql://, mysql://, mariadb:// or sqlite:///"
         )
     if backend == "sqlite" and url.database in (None, "", ":memory:"):
-        raise ConfigurationError("VODSYNC_DATABASE_URL names no file; several processes share it, so use sqlite:///vodsync.db")
+        raise ConfigurationError(
+            "VODSYNC_DATABASE_URL has no file name, but several processes share the database; use sqlite:///vodsync.db"
+        )
     return url if plus else url.set(drivername=_DRIVERS[backend])
 
 
 def open_engine(text: str, *, schema: str | None = None, migrating: bool = False, pool_size: int = 8) -> Engine:
-    """An engine for `text`. While `migrating`, statements may take as long as they need."""
+    """Return an engine for the URL `text`. With `migrating`, statements have no timeout. Raises ConfigurationError."""
     url = database_url(text)
     backend = url.get_backend_name()
     arguments: dict[str, Any] = {}
-    # Statements in errors show no values: a notification's body is nobody's business in a log.
+    # hide_parameters: errors are logged, and must not contain the bodies of notifications.
     options: dict[str, Any] = {
         "hide_parameters": True,
         "pool_size": pool_size,
         "max_overflow": 8,
-        "pool_timeout": _CONNECT,
+        "pool_timeout": CONNECT_TIMEOUT,
         "pool_recycle": 600,
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
         "json_deserializer": msgspec.json.decode,
@@ -68,14 +72,14 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
         arguments = _mysql(migrating)
         options["isolation_level"] = "READ COMMITTED"
     elif backend == "sqlite":
-        arguments = {"timeout": _LOCK, "check_same_thread": False}
+        arguments = {"timeout": LOCK_TIMEOUT, "check_same_thread": False}
     try:
         engine = create_engine(url, connect_args=arguments, **options)
     except (ImportError, NoSuchModuleError):
         raise ConfigurationError(
-            f"VODSYNC_DATABASE_URL asks for the driver {url.drivername}, which is not there; leave +driver out"
+            f"VODSYNC_DATABASE_URL names the driver {url.drivername}, which is not installed; install it, or leave +driver out"
         ) from None
-    connect = None if migrating else connector(engine.driver)
+    connect = None if migrating else connect_function(engine.driver)
     if connect is not None:
         event.listen(engine, "do_connect", lambda _dialect, _record, arguments, parameters: connect(*arguments, **parameters))
     if backend == "sqlite":
@@ -87,45 +91,46 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
 def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
     settings = {
         "timezone": "UTC",
-        # A plan made while the tables were empty would serve them for ever.
+        # A generic plan that was made while the tables were empty would be used for ever.
         "plan_cache_mode": "force_custom_plan",
-        "lock_timeout": f"{_LOCK}s",
-        "idle_in_transaction_session_timeout": f"{_IDLE}s",
-        "statement_timeout": "0" if migrating else f"{_STATEMENT}s",
+        "lock_timeout": f"{LOCK_TIMEOUT}s",
+        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
+        "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT}s",
     }
     if schema:
         settings["search_path"] = schema
     return {
-        "connect_timeout": _CONNECT,
+        "connect_timeout": CONNECT_TIMEOUT,
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
         "keepalives_idle": 10,
         "keepalives_interval": 5,
         "keepalives_count": 3,
-        "tcp_user_timeout": _STATEMENT * 1000,
+        "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
         "application_name": "vodsync",
     }
 
 
 def _mysql(migrating: bool) -> dict[str, Any]:
     return {
-        "connect_timeout": _CONNECT,
-        "read_timeout": None if migrating else _STATEMENT,
-        "write_timeout": None if migrating else _STATEMENT,
+        "connect_timeout": CONNECT_TIMEOUT,
+        "read_timeout": None if migrating else STATEMENT_TIMEOUT,
+        "write_timeout": None if migrating else STATEMENT_TIMEOUT,
         "init_command": (
-            f"SET time_zone='+00:00', innodb_lock_wait_timeout={_LOCK}, sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
-            # A process that stands still in a transaction must not hold its rows for ever; MySQL has no such setting.
-            f" /*M!100300 , idle_transaction_timeout={_IDLE} */"
+            f"SET time_zone='+00:00', innodb_lock_wait_timeout={LOCK_TIMEOUT}, sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
+            # A process that hangs in a transaction must not lock its rows for ever. Only MariaDB has this setting, MySQL has none.
+            f" /*M!100300 , idle_transaction_timeout={IDLE_TIMEOUT} */"
         ),
     }
 
 
 def _open_sqlite(connection: Any, _record: object) -> None:
-    # The driver must not open transactions by itself: _begin_sqlite decides which kind.
+    # The driver must not begin transactions by itself, because _begin_sqlite chooses their kind.
     connection.isolation_level = None
-    # synchronous=FULL: a commit that we report has reached the disk.
-    # A checkpoint stops the writer that runs into it, so it comes every 32 MB instead of every 4; the cache is in KiB.
+    # synchronous=FULL: a reported commit has reached the disk.
+    # wal_autocheckpoint: a checkpoint delays the writer that triggers it, so it runs every 32 MB instead of every 4 MB.
+    # cache_size: in KiB if negative.
     for pragma in (
-        f"busy_timeout={_LOCK * 1000}",
+        f"busy_timeout={LOCK_TIMEOUT * 1000}",
         "journal_mode=WAL",
         "synchronous=FULL",
         "wal_autocheckpoint=8000",
@@ -135,6 +140,6 @@ def _open_sqlite(connection: Any, _record: object) -> None:
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    # A transaction that begins by reading and then writes can fail at once; IMMEDIATE waits for its turn instead.
+    # A transaction that reads first and then writes can fail without waiting. IMMEDIATE waits for the write lock at the beginning.
     read_only = connection.get_execution_options().get("vodsync_read_only")
     connection.exec_driver_sql("BEGIN" if read_only else "BEGIN IMMEDIATE")

@@ -1,4 +1,4 @@
-"""Which workers are alive, and when each last took work."""
+"""Store which workers are alive, and when each last claimed work."""
 
 from __future__ import annotations
 
@@ -10,12 +10,14 @@ from sqlalchemy import Connection, delete, select
 from worker.store.dialects import Upsert
 from worker.store.tables import worker
 
-#: A worker that was not seen for this long is forgotten.
-_FORGET = timedelta(days=1)
+#: The row of a worker without a heartbeat for this long is deleted.
+DELETE_AFTER = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
+    """One row of vod_worker. `claimed_at` is None until the worker claims work."""
+
     name: str
     started_at: datetime
     seen_at: datetime
@@ -29,15 +31,16 @@ class Heartbeats:
         self._connection = connection
 
     def beat(self, heartbeat: Heartbeat) -> None:
-        """Say that a worker lives."""
+        """Store a heartbeat, and delete the rows of workers that are long gone."""
         _BEAT.execute(self._connection, [asdict(heartbeat)])
-        self._connection.execute(delete(worker).where(worker.c.seen_at < heartbeat.seen_at - _FORGET))
+        self._connection.execute(delete(worker).where(worker.c.seen_at < heartbeat.seen_at - DELETE_AFTER))
 
-    def leave(self, name: str) -> None:
-        """A worker that stops in order takes its row along."""
+    def remove(self, name: str) -> None:
+        """Delete the row of a worker that shuts down cleanly."""
         self._connection.execute(delete(worker).where(worker.c.name == name))
 
     def all(self) -> list[Heartbeat]:
+        """Return the last heartbeat of each worker, in the order of their names."""
         rows = self._connection.execute(
             select(worker.c.name, worker.c.started_at, worker.c.seen_at, worker.c.claimed_at).order_by(worker.c.name)
         )

@@ -1,8 +1,8 @@
-"""How the installation is doing, in numbers and in sentences."""
+"""Report the state of the installation: counts for programs, and problems as sentences for the operator."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,16 +15,21 @@ from worker.store.outbox import Outbox, PendingChanges
 from worker.store.rate_limit import BATCH, BackOff, RateLimiter
 from worker.store.tables import media, notification, sync_request
 
-#: A worker that did not speak for so long is called silent; work that is due for so long is not being done.
-_SILENT = timedelta(minutes=1)
-_OVERDUE = timedelta(seconds=30)
+#: A worker without a heartbeat for this long is silent.
+SILENT_AFTER = timedelta(minutes=1)
+
+#: Work that is due for this long is a problem.
+OVERDUE_AFTER = timedelta(seconds=30)
+
+MAX_JOB_ERROR_LENGTH = 1000  # characters
+MAX_REQUEST_ERROR_LENGTH = 300  # characters
 
 NO_WORKER = "no worker is alive; start one with: vodsync work"
 
 
 @dataclass(frozen=True, slots=True)
 class Backlog:
-    """Sync requests by what they wait for. `oldest_due_age` is in seconds, 0 where nothing is due."""
+    """Sync requests by state. `oldest_due_age` is in seconds, 0 if nothing is due."""
 
     due: int
     waiting: int
@@ -34,7 +39,7 @@ class Backlog:
 
 @dataclass(frozen=True, slots=True)
 class InstallationHealth:
-    """`seen_at` is the moment it was true. `changes` is None where there is no change feed."""
+    """The state at `seen_at`. `changes` is None if the change feed is off and has no pending changes."""
 
     seen_at: datetime
     backlog: Backlog
@@ -42,97 +47,108 @@ class InstallationHealth:
     notifications: int
     workers: list[Heartbeat]
     back_offs: list[BackOff]
-    #: The part of the backlog that belongs to sources with a description, and the requests of each other source.
+    #: The part of the backlog that belongs to configured sources, and the number of due requests of each other source.
     served: Backlog
     unserved: dict[str, int]
     changes: PendingChanges | None = None
-    #: Long runs that do not go on.
+    #: Long runs that failed or are being retried.
     jobs: Sequence[Job] = ()
-    #: By source, how many requests failed and are tried again, and the error of one of them.
+    #: By source, how many due requests failed before, and the error of one of them.
     failing: Mapping[str, tuple[int, str]] = field(default_factory=dict)
-    #: Long runs that nobody takes.
+    #: The number of long runs that no worker claims.
     overdue: int = 0
 
-    def alive(self, worker: Heartbeat) -> bool:
-        return self.seen_at - worker.seen_at <= _SILENT
+    def is_alive(self, worker: Heartbeat) -> bool:
+        return self.seen_at - worker.seen_at <= SILENT_AFTER
 
     @property
     def problems(self) -> list[str]:
-        """What somebody should look at, in sentences that name the next step."""
-        found = [
-            f"source {back_off.source}, {back_off.operation}: {back_off.fault} (since {back_off.fault_at:%H:%M:%S} UTC"
-            + (f"; asked again at {back_off.until:%H:%M:%S})" if back_off.until > back_off.fault_at else ")")
-            for back_off in self.back_offs
+        """What the operator should look at, in sentences that name the next step."""
+        return [
+            *self._back_off_problems(),
+            *self._worker_problems(),
+            *self._request_problems(),
+            *self._job_problems(),
+            *self._change_problems(),
         ]
-        # Requests that are held back are told of above, and do not wait for a worker.
-        held_back = any(back_off.operation == BATCH for back_off in self.back_offs)
-        alive = [worker for worker in self.workers if self.alive(worker)]
-        if self.served.oldest_due_age > _OVERDUE.total_seconds():
+
+    def _back_off_problems(self) -> Iterator[str]:
+        for back_off in self.back_offs:
+            retry = f"; retried at {back_off.until:%H:%M:%S}" if back_off.until > back_off.fault_at else ""
+            yield (
+                f"source {back_off.source}, {back_off.operation}: {back_off.fault} (since {back_off.fault_at:%H:%M:%S} UTC{retry})"
+            )
+
+    def _worker_problems(self) -> Iterator[str]:
+        alive = [worker for worker in self.workers if self.is_alive(worker)]
+        if self.served.oldest_due_age > OVERDUE_AFTER.total_seconds():
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
-            idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > _OVERDUE for worker in alive)
+            is_idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > OVERDUE_AFTER for worker in alive)
+            # Requests of a source that is backed off do not wait for a worker, and have a problem of their own.
+            is_backed_off = any(back_off.operation == BATCH for back_off in self.back_offs)
             if not alive:
-                found.append(f"{overdue}, and {NO_WORKER}")
-            elif idle and not held_back:
-                found.append(f"{overdue}, and no worker takes them; look at the workers' logs and start them again")
+                yield f"{overdue}, and {NO_WORKER}"
+            elif is_idle and not is_backed_off:
+                yield f"{overdue}, and no worker claims them; read the workers' logs and restart the workers"
         elif self.overdue and not alive:
-            found.append(f"{_runs(self.overdue)}, and {NO_WORKER}")
+            runs = "1 long run waits" if self.overdue == 1 else f"{self.overdue} long runs wait"
+            yield f"{runs}, and {NO_WORKER}"
         elif self.workers and not alive:
-            found.append(f"the last one did not stop in order, and {NO_WORKER}")
-        found += [
-            f"{_requests(count)} to source {source}, which is not configured here (any more); describe it in vodsync.toml as "
-            f"[sources.{source}], or delete its rows from vod_sync_request"
-            for source, count in self.unserved.items()
-        ]
+            yield f"the last worker did not shut down cleanly, and {NO_WORKER}"
+
+    def _request_problems(self) -> Iterator[str]:
+        for source, count in self.unserved.items():
+            requests = "1 sync request belongs" if count == 1 else f"{count} sync requests belong"
+            yield (
+                f"{requests} to source {source}, which is not configured on this machine; add [sources.{source}] to vodsync.toml, "
+                "or delete its rows from vod_sync_request"
+            )
         if self.backlog.dead:
             letters = "1 dead letter" if self.backlog.dead == 1 else f"{self.backlog.dead} dead letters"
-            found.append(f"{letters}; look with: vodsync failures list")
-        found += [
-            f"{count} sync request{'s' if count > 1 else ''} of source {source} failed, to be tried again: {error}"
-            for source, (count, error) in self.failing.items()
-        ]
-        found += [
-            f"{job.kind} {job.id} of source {job.source} {'failed' if job.state == FAILED else 'is tried again'}: "
-            f"{(job.last_error or '')[:1000]} (vodsync jobs show {job.id})"
-            for job in self.jobs
-        ]
-        if self.changes and self.changes.since and self.seen_at - self.changes.since > _OVERDUE:
-            found.append(
-                f"{self.changes.count} changes wait since {self.changes.since:%Y-%m-%d %H:%M:%S} UTC; look at the broker, and "
-                "whether workers run with VODSYNC_CHANGES=on"
+            yield f"{letters}; list them with: vodsync failures list"
+        for source, (count, error) in self.failing.items():
+            requests = "1 sync request" if count == 1 else f"{count} sync requests"
+            yield f"{requests} of source {source} failed and will be retried: {error or 'no error message'}"
+
+    def _job_problems(self) -> Iterator[str]:
+        for job in self.jobs:
+            state = "failed" if job.state == FAILED else "is being retried"
+            error = (job.last_error or "no error message")[:MAX_JOB_ERROR_LENGTH]
+            yield f"{job.kind} {job.id} of source {job.source} {state}: {error} (vodsync jobs show {job.id})"
+
+    def _change_problems(self) -> Iterator[str]:
+        if self.changes and self.changes.since and self.seen_at - self.changes.since > OVERDUE_AFTER:
+            yield (
+                f"{self.changes.count} changes are not published since {self.changes.since:%Y-%m-%d %H:%M:%S} UTC; "
+                "check the broker, and that workers run with VODSYNC_CHANGES=on"
             )
-        return found
 
     def as_json(self) -> dict[str, Any]:
-        """The same for programs; what `vodsync status --json` and /statusz have in common."""
+        """Return the JSON that `vodsync status --json` and /statusz have in common."""
         return {
             "backlog": {"due": self.backlog.due, "waiting": self.backlog.waiting},
             "oldest_due_age_seconds": self.backlog.oldest_due_age,
             "dead_letters": self.backlog.dead,
             "media": self.media,
             "notifications": self.notifications,
-            "workers": [asdict(each) | {"state": "ok" if self.alive(each) else "silent"} for each in self.workers],
-            "held_back": [asdict(each) for each in self.back_offs],
+            "workers": [asdict(worker) | {"state": "ok" if self.is_alive(worker) else "silent"} for worker in self.workers],
+            "held_back": [asdict(back_off) for back_off in self.back_offs],
             "problems": self.problems,
         } | ({"changes": asdict(self.changes)} if self.changes else {})
 
 
-def _runs(count: int) -> str:
-    return "1 long run waits" if count == 1 else f"{count} long runs wait"
-
-
-def _requests(count: int) -> str:
-    return "1 sync request belongs" if count == 1 else f"{count} sync requests belong"
-
-
 def backlog(connection: Connection, *, now: datetime, sources: Collection[str] | None = None) -> Backlog:
-    """Requests that may be claimed now are `due`; leased, lingering and backed-off ones are `waiting`. Of `sources`, or of all."""
-    ready = sync_request.c.available_at <= now
-    ours = true() if sources is None else sync_request.c.source.in_(sorted(sources))
+    """Count the sync requests of these sources, or of all.
+
+    Requests that can be claimed now are `due`. Claimed, lingering and delayed requests are `waiting`.
+    """
+    is_ready = sync_request.c.available_at <= now
+    is_ours = true() if sources is None else sync_request.c.source.in_(sorted(sources))
     due, oldest = connection.execute(
-        select(func.count(), func.min(sync_request.c.available_at)).where(sync_request.c.state == "due", ready, ours)
+        select(func.count(), func.min(sync_request.c.available_at)).where(sync_request.c.state == "due", is_ready, is_ours)
     ).one()
-    waiting = connection.execute(select(func.count()).where(sync_request.c.state == "due", ~ready, ours)).scalar_one()
-    dead = connection.execute(select(func.count()).where(sync_request.c.state == "dead", ours)).scalar_one()
+    waiting = connection.execute(select(func.count()).where(sync_request.c.state == "due", ~is_ready, is_ours)).scalar_one()
+    dead = connection.execute(select(func.count()).where(sync_request.c.state == "dead", is_ours)).scalar_one()
     age = (now - oldest).total_seconds() if oldest else 0.0
     return Backlog(due=due, waiting=waiting, dead=dead, oldest_due_age=round(age, 3))
 
@@ -140,7 +156,10 @@ def backlog(connection: Connection, *, now: datetime, sources: Collection[str] |
 def installation_health(
     connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False
 ) -> InstallationHealth:
-    """`sources` are those that are described where this is asked. With `feed` also where no change waits."""
+    """Read the state of the installation.
+
+    `sources` are those that this process has in its configuration. With `feed`, `changes` is present even if nothing is pending.
+    """
     changes = Outbox(connection).pending()
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
     unserved = connection.execute(
@@ -155,18 +174,18 @@ def installation_health(
         .group_by(sync_request.c.source)
         .order_by(sync_request.c.source)
     ).all()
-    whole = backlog(connection, now=now)
+    total = backlog(connection, now=now)
     return InstallationHealth(
         seen_at=now,
-        backlog=whole,
+        backlog=total,
         media=dict(states),
         notifications=connection.execute(select(func.count()).select_from(notification)).scalar_one(),
         workers=Heartbeats(connection).all(),
         back_offs=RateLimiter(connection).back_offs(),
-        served=backlog(connection, now=now, sources=sources) if unserved else whole,
+        served=backlog(connection, now=now, sources=sources) if unserved else total,
         unserved=dict(map(tuple, unserved)),
         changes=changes if feed or changes.count else None,
         jobs=Jobs(connection).failing(),
-        overdue=Jobs(connection).overdue(before=now - _OVERDUE),
-        failing={source: (count, (error or "")[:300]) for source, count, error in map(tuple, failing)},
+        overdue=Jobs(connection).overdue(before=now - OVERDUE_AFTER),
+        failing={source: (count, (error or "")[:MAX_REQUEST_ERROR_LENGTH]) for source, count, error in map(tuple, failing)},
     )

@@ -1,4 +1,4 @@
-"""One rate limit for all workers: a row per source and operation says when the last calls started, and when the next one may."""
+"""Share one rate limit between all workers: a row per source and operation contains when calls started and may start."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, insert, select, update
+from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
 from worker.store.dialects import clock
 from worker.store.tables import quota
@@ -16,46 +16,46 @@ from worker.store.tables import quota
 #: The operation that sync requests wait for.
 BATCH = "BatchGetMediaInfos"
 
-#: No operation, but what is said of a source that a worker started without.
+#: Not an operation: under this name, a worker records that it started without credentials for a source.
 CREDENTIALS = "credentials"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: The share of the configured rate that we use, so that jitter on the way to VOD never puts one call too many into a second.
-_SHARE = 0.967
+#: The share of the configured rate that is used, so that network jitter does not put one call too many into a second at VOD.
+USED_SHARE = 0.967
 
-#: So many calls have to take as long as the rate says, counted from when they really started; between them it may jitter.
-_REMEMBERED = 20
+#: The number of start times that are kept. This many calls take as long as the rate requires; their distances may vary.
+MAX_STARTED = 20
 
-#: A slot may be reserved this far ahead; further ahead it would hold a batch that could still fill.
-_AHEAD = timedelta(milliseconds=50)
+#: How far ahead a slot may be reserved. A longer wait would keep a batch claimed that could still fill.
+MAX_AHEAD = timedelta(milliseconds=50)
 
-#: Nobody is held back for longer; what lies further ahead was written before the database's clock was set back.
-_LONGEST = timedelta(minutes=6)
+#: The longest back-off. A time further ahead was written before the database's clock was set back, and is ignored.
+MAX_BACK_OFF = timedelta(minutes=6)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """Permission for one call, at `at` by the database's clock. `probing`: the calls before it failed."""
+    """Permission for one call at the time `at` of the database's clock. `probing`: the calls before it failed."""
 
     at: datetime
-    #: `at` by this process's monotonic clock, in seconds.
+    #: The same time by this process's monotonic clock, in seconds.
     due: float
     probing: bool = False
 
     @property
     def wait(self) -> timedelta:
-        """How long until then; what the commit took counts."""
+        """The time from now until the slot, without the time that the commit took."""
         return timedelta(seconds=max(0.0, self.due - time.monotonic()))
 
     def late(self, at: float | None = None) -> timedelta:
-        """How long the call should have started before `at`, or before now."""
+        """Return how late a call at the monotonic time `at`, or now, is for this slot."""
         return timedelta(seconds=max(0.0, (time.monotonic() if at is None else at) - self.due))
 
 
 @dataclass(frozen=True, slots=True)
 class BackOff:
-    """A source whose calls VOD does not answer, why, and when it said so last."""
+    """A source whose calls fail: the last error, its time, and when the next call may start."""
 
     source: str
     operation: str
@@ -65,7 +65,7 @@ class BackOff:
 
 
 class _State(NamedTuple):
-    """A row as it is now: when the next call may start, when the last ones did, and why calls are held back."""
+    """A row of vod_quota, and the database's time when it was read."""
 
     now: datetime
     next_at: datetime
@@ -74,73 +74,80 @@ class _State(NamedTuple):
 
 
 class RateLimiter:
-    """Works inside the caller's transaction: a slot counts once that commits. All times are those of the database's clock."""
+    """Works inside the caller's transaction: a slot is reserved once that commits. All times are those of the database's clock."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._clock = clock(connection.dialect.name)
 
     def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | timedelta:
-        """Reserve the next slot, or say how long to wait before asking again.
+        """Reserve the next slot, or return how long to wait before calling this again.
 
-        With `calls` it is the first of so many, and the caller spaces them evenly at `per_second`.
+        With `calls`, the slot is the first of that number, and the caller spaces them evenly at `per_second`.
         """
         now, next_at, started, fault = self._read(source, operation)
         read_at = time.monotonic()
+        at = max(now, next_at if next_at - now <= MAX_BACK_OFF else now)
         spacing = timedelta(seconds=1 / per_second)
-        at = max(now, next_at if next_at - now <= _LONGEST else now)
-        most = max(1, min(_REMEMBERED, int(per_second)))
-        span = spacing * most / _SHARE
-        recent = [each for each in started if each - now <= span + _AHEAD][-most:]
-        for call, before in enumerate(recent, start=most - len(recent)):
+        window_size = max(1, min(MAX_STARTED, int(per_second)))
+        window = spacing * window_size / USED_SHARE
+        # Start times further ahead were written before the clock was set back.
+        recent = [start for start in started if start - now <= window + MAX_AHEAD][-window_size:]
+        # A call may start one window after the call that is `window_size` places before it.
+        for call, start in enumerate(recent, start=window_size - len(recent)):
             if call < calls:
-                at = max(at, before + span - call * spacing)
+                at = max(at, start + window - call * spacing)
         wait = at - now
-        if wait > _AHEAD:
-            return wait - _AHEAD
+        if wait > MAX_AHEAD:
+            return wait - MAX_AHEAD
         starts = recent + [at + call * spacing for call in range(calls)]
-        self._write(source, operation, at + calls * spacing, starts[-_REMEMBERED:])
+        self._write(source, operation, at + calls * spacing, starts[-MAX_STARTED:])
         return Slot(at=at, due=read_at + wait.total_seconds(), probing=fault is not None)
 
     def adjust_started(self, source: str, operation: str, started: Mapping[datetime, datetime]) -> None:
-        """Calls that should have started at the one time started at the other."""
+        """Replace start times: the call of a slot (key) really started at another time (value)."""
         if started:
             state = self._read(source, operation)
             self._write(source, operation, state.next_at, sorted(started.get(at, at) for at in state.started))
 
     def back_off(self, source: str, operation: str, pause: timedelta, *, fault: str) -> None:
-        """Nobody calls this operation of this source for `pause`, because VOD said `fault`."""
+        """Let no worker call this operation of this source for `pause`, because of the error `fault`."""
         state = self._read(source, operation)
         self._write(source, operation, max(state.next_at, state.now + pause), state.started)
-        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": state.now})
+        self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": state.now})
 
     def record_error(self, source: str, operation: str, fault: str) -> None:
-        """The calls still fail, by now because of `fault`; this holds nobody back."""
+        """Store the error of a call that failed while the source is backed off. The back-off does not change."""
         now = self._read(source, operation).now
-        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": fault, "at": now})
+        self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": now})
 
     def release(self, source: str, operation: str) -> None:
-        """VOD answered again."""
-        self._connection.execute(_FAULT, {"s": source, "o": operation, "fault": None, "at": None})
+        """Delete the error, because VOD answered again."""
+        self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": None, "at": None})
 
     def retry_now(self) -> None:
-        """Let calls that are held back be tried at once: whoever just started may have other keys."""
-        self._connection.execute(_PROBE)
+        """End the pauses of all back-offs: the process that just started may have other credentials."""
+        self._connection.execute(_RETRY_NOW)
 
     def back_offs(self) -> list[BackOff]:
-        rows = self._connection.execute(_HELD)
-        return [BackOff(*row[:4], until=_time(row.next_at_us)) for row in rows]
+        """Return the sources and operations whose calls fail, in the order of their names."""
+        return [BackOff(*row[:4], until=_time(row.next_at_us)) for row in self._connection.execute(_BACK_OFFS)]
 
     def _read(self, source: str, operation: str) -> _State:
-        row = self._connection.execute(_READ.add_columns(self._clock), {"source": source, "operation": operation}).one_or_none()
+        """Lock and return the row, and insert it if there is none."""
+        row = self._connection.execute(_READ.add_columns(self._clock), _key(source, operation)).one_or_none()
         if row is None:
             self._connection.execute(insert(quota), {"source": source, "operation": operation, "next_at_us": 0})
             return self._read(source, operation)
-        return _State(_time(row[3]), _time(row.next_at_us), [_time(each) for each in row.started_us or ()], row.fault)
+        return _State(_time(row[3]), _time(row.next_at_us), [_time(start) for start in row.started_us or ()], row.fault)
 
     def _write(self, source: str, operation: str, next_at: datetime, started: list[datetime]) -> None:
-        values = {"at": _microseconds(next_at), "started": [_microseconds(each) for each in started]}
-        self._connection.execute(_WRITE, {"s": source, "o": operation} | values)
+        values = {"next": _microseconds(next_at), "started": [_microseconds(start) for start in started]}
+        self._connection.execute(_WRITE, _key(source, operation) | values)
+
+
+def _key(source: str, operation: str) -> dict[str, Any]:
+    return {"key_source": source, "key_operation": operation}
 
 
 def _time(microseconds: int) -> datetime:
@@ -151,23 +158,13 @@ def _microseconds(at: datetime) -> int:
     return (at - _EPOCH) // timedelta(microseconds=1)
 
 
-_READ = (
-    select(quota.c.next_at_us, quota.c.started_us, quota.c.fault)
-    .where(quota.c.source == bindparam("source"), quota.c.operation == bindparam("operation"))
-    .with_for_update()
-)
-_WRITE = (
-    update(quota)
-    .where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o"))
-    .values(next_at_us=bindparam("at"), started_us=bindparam("started"))
-)
-_FAULT = (
-    update(quota)
-    .where(quota.c.source == bindparam("s"), quota.c.operation == bindparam("o"))
-    .values(fault=bindparam("fault"), fault_at=bindparam("at"))
-)
-_PROBE = update(quota).where(quota.c.fault.is_not(None)).values(next_at_us=0)
-_HELD = (
+_IS_KEY = and_(quota.c.source == bindparam("key_source"), quota.c.operation == bindparam("key_operation"))
+
+_READ = select(quota.c.next_at_us, quota.c.started_us, quota.c.fault).where(_IS_KEY).with_for_update()
+_WRITE = update(quota).where(_IS_KEY).values(next_at_us=bindparam("next"), started_us=bindparam("started"))
+_SET_FAULT = update(quota).where(_IS_KEY).values(fault=bindparam("new_fault"), fault_at=bindparam("at"))
+_RETRY_NOW = update(quota).where(quota.c.fault.is_not(None)).values(next_at_us=0)
+_BACK_OFFS = (
     select(quota.c.source, quota.c.operation, quota.c.fault, quota.c.fault_at, quota.c.next_at_us)
     .where(quota.c.fault.is_not(None))
     .order_by(quota.c.source, quota.c.operation)

@@ -1,4 +1,4 @@
-"""Which schema the database has, and how it becomes the one that this release needs."""
+"""Read the schema revision of the database, and run the migrations to the revision that this release needs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, describe
 from worker.store.engine import open_engine
 
-#: The revision that this release works with; a test proves it to be the newest migration.
+#: The revision that this release needs. A test proves that it is the newest migration.
 REVISION = "0010"
 
 VERSION_TABLE = "vod_schema_version"
@@ -23,15 +23,15 @@ _CURRENT = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """One step; `title` is its first line."""
+    """One migration. `title` is the first line of its docstring."""
 
     revision: str
     title: str
 
 
 def current(store: Store) -> str | None:
-    """The revision in the database; None where vodsync was never set up there."""
-    if store.lacks_file():
+    """Return the revision of the database; None if it has no tables of vodsync. Raises StoreUnavailableError."""
+    if store.is_file_missing():
         return None
     with store.reading() as connection:
         try:
@@ -41,41 +41,44 @@ def current(store: Store) -> str | None:
                 raise
     if not sa.inspect(store.engine).has_table(VERSION_TABLE):
         return None
-    # Somebody migrated meanwhile.
+    # Another process created the table since the first query.
     with store.reading() as connection:
         return connection.execute(_CURRENT).scalar()
 
 
 def check(store: Store) -> None:
-    """Raises SchemaStale, naming the command to run, where the database has another schema than ours."""
-    found = current(store)
-    if found is None:
+    """Raises StaleSchemaError, which names the command to run, if the schema is older than this release needs."""
+    revision = current(store)
+    if revision is None:
         raise StaleSchemaError("the database has no vodsync tables yet; run: vodsync migrate")
-    # Migrations are safe while the previous release runs, so a newer schema is one that we can work with.
-    if found < REVISION:
-        raise StaleSchemaError(f"the database has schema {found}, this release needs {REVISION}; run: vodsync migrate")
+    # A newer schema is accepted, because every migration is safe while the previous release runs.
+    if revision < REVISION:
+        raise StaleSchemaError(f"the database has schema {revision}, this release needs {REVISION}; run: vodsync migrate")
 
 
 def pending(store: Store) -> list[Migration]:
-    """The migrations that are still to be applied, oldest first."""
+    """Return the migrations that are not applied yet, the oldest first."""
     from alembic.script import ScriptDirectory
 
-    found = current(store)
+    revision = current(store)
     scripts = ScriptDirectory.from_config(_configuration())
     return [
         Migration(script.revision, (script.doc or "").splitlines()[0])
         for script in reversed(list(scripts.walk_revisions()))
-        if found is None or script.revision > found
+        if revision is None or script.revision > revision
     ]
 
 
 def upgrade(url: str, *, schema: str | None = None, revision: str = "head") -> None:
-    """Bring the database to `revision`; does nothing where it is there already. Two at once wait for each other."""
+    """Apply the migrations up to `revision`. Raises StoreUnavailableError.
+
+    Of two processes that do this at once, the second waits for the first.
+    """
     _run(url, schema, "upgrade", revision)
 
 
 def downgrade(url: str, *, schema: str | None = None, revision: str) -> None:
-    """Take migrations back, down to `revision` ("base" for all). The tests use it; so may an operator after a failed release."""
+    """Revert migrations down to `revision`, "base" for all. For tests, and for an operator after a failed release."""
     _run(url, schema, "downgrade", revision)
 
 

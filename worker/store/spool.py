@@ -1,4 +1,4 @@
-"""A local file that takes notifications while the database cannot, and gives them back in order."""
+"""Keep notifications in a local file while the database does not accept them, and return them in order."""
 
 from __future__ import annotations
 
@@ -15,18 +15,16 @@ from sqlalchemy import BigInteger, Column, DateTime, Engine, Integer, LargeBinar
 from sqlalchemy.exc import SQLAlchemyError
 
 from worker.core.errors import StoreUnavailableError
+from worker.store import error_text
 from worker.store.engine import READ_ONLY, open_engine
 from worker.store.inbox.notifications import Delivery
 
-#: Deliveries moved in one transaction.
-GROUP = 500
-
-#: Bytes that have to be free for a spool that can be relied on.
-_ROOM = 64 * 2**20
+MAX_GROUP_SIZE = 500  # deliveries moved in one transaction
+MIN_FREE_SPACE = 64 * 2**20  # bytes; with less, the spool reports a problem
 
 _metadata = MetaData()
 
-# No schema version: a row is an opaque delivery, and a file that an older release left behind is emptied by the next one.
+# The file has no schema version. A row is an encoded delivery, and each release can read the deliveries of the release before.
 _spooled = Table(
     "spooled",
     _metadata,
@@ -42,20 +40,20 @@ _decoder = msgspec.msgpack.Decoder(Delivery)
 
 @dataclass(frozen=True, slots=True)
 class Spooled:
-    """How many deliveries wait in the spool, and since when the oldest does; None where none does."""
+    """How many deliveries the spool contains. `since` is the arrival of the oldest one, None if the spool is empty."""
 
     count: int
     since: datetime | None
 
     @property
     def problem(self) -> str | None:
-        """What somebody should look at, in a sentence; None where the spool is empty."""
+        """What the operator should look at, in a sentence; None if the spool is empty."""
         if not self.count or self.since is None:
             return None
         waiting = "1 notification waits" if self.count == 1 else f"{self.count} notifications wait"
         return (
-            f"{waiting} in the spool of this machine since {self.since:%Y-%m-%d %H:%M:%S} UTC, because the database did not take "
-            "them; the receiver's log says why"
+            f"{waiting} in the spool of this machine since {self.since:%Y-%m-%d %H:%M:%S} UTC, because the database did not accept "
+            "them; read the receiver's log for the reason"
         )
 
 
@@ -68,19 +66,23 @@ class Spool:
         self._opening = threading.Lock()
 
     def put(self, deliveries: Sequence[Delivery]) -> None:
-        """Durable once this returns. Raises StoreUnavailable (a full disk, a folder that is not ours)."""
-        rows = [{"received_at": each.received_at.replace(tzinfo=None), "delivery": _encoder.encode(each)} for each in deliveries]
+        """Store deliveries durably. Raises StoreUnavailableError, for example if the disk is full or the folder not writable."""
+        rows = [
+            {"received_at": delivery.received_at.replace(tzinfo=None), "delivery": _encoder.encode(delivery)}
+            for delivery in deliveries
+        ]
         with self._guarded(), self._opened().begin() as connection:
             connection.execute(insert(_spooled), rows)
 
     def drain(self, move: Callable[[list[Delivery]], object]) -> int:
-        """Hand the oldest deliveries to `move`, and forget them once it returned; gives how many those were.
+        """Call `move` with the oldest deliveries and delete them when it returns. Return how many there were.
 
-        A process that dies between the two hands them over again, which the inbox recognises by their event key. What `move` raises
-        leaves the spool as it is.
+        If the process dies between the two, the same deliveries are moved again later; Notifications.record recognises them by
+        their event key. If `move` raises, the spool stays as it is.
         """
         with self._guarded(), self._opened().connect().execution_options(**READ_ONLY) as connection:
-            rows = connection.execute(select(_spooled.c.id, _spooled.c.delivery).order_by(_spooled.c.id).limit(GROUP)).all()
+            oldest = select(_spooled.c.id, _spooled.c.delivery).order_by(_spooled.c.id).limit(MAX_GROUP_SIZE)
+            rows = connection.execute(oldest).all()
         if not rows:
             return 0
         move([_decoder.decode(row.delivery) for row in rows])
@@ -89,7 +91,7 @@ class Spool:
         return len(rows)
 
     def waiting(self) -> Spooled:
-        """Raises StoreUnavailable where the file cannot be read."""
+        """Count the deliveries in the spool. Raises StoreUnavailableError if the file cannot be read."""
         if self._engine is None and not self.path.exists():
             return Spooled(0, None)
         with self._guarded(), self._opened().connect().execution_options(**READ_ONLY) as connection:
@@ -97,19 +99,20 @@ class Spool:
         return Spooled(count, since.replace(tzinfo=UTC) if since else None)
 
     def check(self) -> None:
-        """Raises StoreUnavailable where nothing could be written to the spool."""
+        """Raises StoreUnavailableError if the spool could not store a delivery now."""
         with self._guarded(), self._opened().begin():
-            # The transaction is IMMEDIATE: to begin it is to hold the file's write lock.
+            # The transaction is IMMEDIATE: it takes the file's write lock when it begins.
             pass
         free = shutil.disk_usage(self.path.parent).free
-        if free < _ROOM:
-            raise StoreUnavailableError(f"only {free // 2**20} MB are free where the spool {self.path} stands")
+        if free < MIN_FREE_SPACE:
+            raise StoreUnavailableError(f"only {free // 2**20} MB are free on the disk of the spool {self.path}; free some space")
 
     def close(self) -> None:
         if self._engine is not None:
             self._engine.dispose()
 
     def _opened(self) -> Engine:
+        """Return the engine, and create the file at the first call."""
         with self._opening:
             if self._engine is None:
                 engine = open_engine(f"sqlite:///{self.path}")
@@ -122,5 +125,7 @@ class Spool:
         try:
             yield
         except SQLAlchemyError as error:
-            original = getattr(error, "orig", None) or error
-            raise StoreUnavailableError(f"the spool {self.path} did not take the write: {original}") from error
+            raise StoreUnavailableError(
+                f"the spool {self.path} cannot be used: {error_text(error)}; check the disk and the rights to this file, or set "
+                "VODSYNC_SPOOL to another path"
+            ) from error

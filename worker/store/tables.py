@@ -1,4 +1,4 @@
-"""What stands in the database (the public contract, DESIGN 2.4)."""
+"""Define the tables. Their names and columns are part of the public contract (docs/contract.md)."""
 
 from __future__ import annotations
 
@@ -21,8 +21,9 @@ from sqlalchemy import (
 
 from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
 
-# Keys begin with what tells rows apart, not with the source, of which there are few: until PostgreSQL has counted, it takes every
-# column for equally telling, and an index that begins with the source then reads the whole table.
+# Keys begin with the column that distinguishes rows best, not with the source, which has few values. Until PostgreSQL has
+# statistics it assumes that all columns distinguish rows equally well, and would read the whole table through an index that begins
+# with source.
 metadata = MetaData(
     naming_convention={
         "pk": "pk_%(table_name)s",
@@ -31,20 +32,19 @@ metadata = MetaData(
     }
 )
 
-# Byte-wise comparison keeps ids that differ only in case apart, and takes every alphabet.
+# Ids that differ only in case are different, so texts are compared byte by byte. utf8mb4 accepts every alphabet.
 _MYSQL: dict[str, Any] = {"mysql_charset": "utf8mb4", "mysql_collate": "utf8mb4_bin", "mysql_engine": "InnoDB"}
 _MYSQL |= {name.replace("mysql", "mariadb"): value for name, value in _MYSQL.items()}
 
-#: SQLite gives automatic row ids only to a column of type INTEGER.
+#: SQLite generates ids only for a column of type INTEGER.
 _RowId = BigInteger().with_variant(Integer(), "sqlite")
 
 
 def _table(name: str, *columns: Any, **options: Any) -> Table:
-    made: Table = Table(name, metadata, *columns, **_MYSQL, **options)
-    return made
+    return Table(name, metadata, *columns, **_MYSQL, **options)
 
 
-def _medium() -> list[Column[Any]]:
+def _asset_key() -> list[Column[Any]]:
     return [Column("source", SourceName, nullable=False), Column("media_id", MediaId, nullable=False)]
 
 
@@ -70,7 +70,7 @@ def _times(*names: str) -> list[Column[Any]]:
 
 media = _table(
     "vod_media",
-    *_medium(),
+    *_asset_key(),
     *_texts("title", "description", "status"),
     *_sizes("cate_id"),
     *_texts("cate_name"),
@@ -95,7 +95,7 @@ media = _table(
 
 mezzanine = _table(
     "vod_mezzanine",
-    *_medium(),
+    *_asset_key(),
     *_texts("status", "file_name", "file_url", "file_md5"),
     *_times("created_at"),
     *_sizes("size"),
@@ -106,7 +106,7 @@ mezzanine = _table(
 
 audio_stream = _table(
     "vod_audio_stream",
-    *_medium(),
+    *_asset_key(),
     Column("stream_index", String(64), nullable=False),
     *_texts("codec_name", "codec_long_name", "codec_tag", "codec_tag_string", "codec_time_base", "time_base"),
     *_decimals("start_time", "duration", "bitrate"),
@@ -121,7 +121,7 @@ audio_stream = _table(
 
 video_stream = _table(
     "vod_video_stream",
-    *_medium(),
+    *_asset_key(),
     Column("stream_index", String(64), nullable=False),
     *_texts("codec_name", "codec_long_name", "codec_tag", "codec_tag_string", "codec_time_base", "time_base", "profile"),
     *_integers("level"),
@@ -138,7 +138,7 @@ video_stream = _table(
 
 play_info = _table(
     "vod_play_info",
-    *_medium(),
+    *_asset_key(),
     Column("job_id", JobId, nullable=False),
     *_texts("status", "stream_type", "format", "definition", "specification", "narrow_band_type"),
     *_integers("width", "height"),
@@ -154,7 +154,7 @@ play_info = _table(
 
 raw = _table(
     "vod_raw",
-    *_medium(),
+    *_asset_key(),
     Column("answer", Json, nullable=False),
     Column("unreadable", Json, nullable=False),
     PrimaryKeyConstraint("media_id", "source"),
@@ -162,15 +162,15 @@ raw = _table(
 
 video_info = _table(
     "vod_video_info",
-    *_medium(),
+    *_asset_key(),
     Column("requested_at", UtcDateTime, nullable=False),
-    #: When the single-video operation is to be asked for this medium; NULL where its answer is there, or was given up on.
+    #: When GetVideoInfo is due for this asset. NULL: its answer is stored, or it was given up on.
     *_times("available_at"),
-    #: That of the sync request whose fetch owes it.
+    #: The priority of the sync request whose fetch enqueued it.
     Column("priority", Integer, nullable=False),
     Column("attempts", Integer, nullable=False),
     *_texts("last_error"),
-    #: The token of the claim that holds this row, until `available_at`.
+    #: The token of the claim on this row, which ends at `available_at`.
     Column("claim", String(32)),
     Column("answer", Json),
     Column("unreadable", Json),
@@ -200,7 +200,7 @@ notification = _table(
 
 sync_request = _table(
     "vod_sync_request",
-    *_medium(),
+    *_asset_key(),
     Column("reason", String(64), nullable=False),
     Column("priority", Integer, nullable=False),
     Column("requested_at", UtcDateTime, nullable=False),
@@ -210,10 +210,10 @@ sync_request = _table(
     Column("waits", Integer, nullable=False, server_default=text("0")),
     Column("last_error", LongText),
     Column("state", String(8), nullable=False),
-    #: The token of the claim that holds this row, until `available_at`.
+    #: The token of the claim on this row, which ends at `available_at`.
     Column("claim", String(32)),
     PrimaryKeyConstraint("media_id", "source"),
-    # The claim reads each lane in the order of this index; a sort would lock every candidate on MariaDB.
+    # A claim reads each priority in the order of this index; a sort would lock every candidate on MariaDB.
     Index("ix_vod_sync_request_due", "state", "priority", "source", "available_at"),
     sqlite_with_rowid=False,
 )
@@ -230,9 +230,9 @@ job = _table(
     Column("created_at", UtcDateTime, nullable=False),
     Column("updated_at", UtcDateTime, nullable=False),
     *_times("finished_at"),
-    #: Kind and source while the job is not over: two of the same kind cannot run at once.
+    #: The kind and source until the job ends, so that two of the same kind cannot run at once.
     Column("running", String(128)),
-    #: The token of the worker that holds it, until `available_at`.
+    #: The token of the worker that has claimed it, until `available_at`.
     Column("claim", String(32)),
     *_times("available_at"),
     *_texts("last_error"),
@@ -249,15 +249,15 @@ schedule = _table(
     PrimaryKeyConstraint("source", "name"),
 )
 
-#: Media that a walk through the library did not show; `gone` is what VOD said when asked for one of them.
+#: Stored assets that a listing of the library did not contain. `gone`: VOD answered that it does not know the asset.
 suspect = _table(
     "vod_suspect",
-    *_medium(),
+    *_asset_key(),
     Column("gone", Boolean),
     PrimaryKeyConstraint("media_id", "source"),
 )
 
-#: What a job that is not over has listed.
+#: The assets that a job has listed, until it ends.
 listed = _table(
     "vod_listed",
     Column("job_id", BigInteger, nullable=False),
@@ -269,11 +269,11 @@ quota = _table(
     "vod_quota",
     Column("source", SourceName, nullable=False),
     Column("operation", String(64), nullable=False),
-    #: The next call does not start before that, in microseconds of the database's clock since 1970.
+    #: The next call may start then; microseconds since 1970 of the database's clock.
     Column("next_at_us", BigInteger, nullable=False),
-    #: When the last calls started, or will; in order, in the same unit.
+    #: When the last calls started or will start, in ascending order and in the same unit.
     Column("started_us", Json),
-    #: Why calls are held back, from VOD's last answer; NULL while they work.
+    #: The last error of a source whose calls fail; NULL while they succeed.
     Column("fault", LongText),
     *_times("fault_at"),
     PrimaryKeyConstraint("source", "operation"),
@@ -298,7 +298,7 @@ change = _table(
     #: Names of columns and parts, never their values.
     Column("fields", Json, nullable=False),
     PrimaryKeyConstraint("id"),
-    # SQLite would use the ids of deleted rows again, and whoever forgets a change by its id could forget another.
+    # Without this SQLite reuses the ids of deleted rows, and deleting a published change by its id could delete another one.
     sqlite_autoincrement=True,
 )
 
@@ -306,7 +306,7 @@ lease = _table(
     "vod_lease",
     Column("name", String(64), nullable=False),
     Column("holder", String(64), nullable=False),
-    #: In microseconds of the database's clock since 1970.
+    #: Microseconds since 1970 of the database's clock.
     Column("until_us", BigInteger, nullable=False),
     PrimaryKeyConstraint("name"),
 )

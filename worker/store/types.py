@@ -1,4 +1,4 @@
-"""How our values look on each database."""
+"""Define the column types, and how each database stores their values."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def _sqlite_text(value: datetime | None) -> str | None:
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """An aware UTC time with microseconds; TIMESTAMPTZ on PostgreSQL, DATETIME(6) in UTC elsewhere."""
+    """An aware UTC time with microseconds: TIMESTAMPTZ on PostgreSQL, DATETIME(6) in UTC on MySQL, text on SQLite."""
 
     impl = DateTime
     cache_ok = True
@@ -36,7 +36,7 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC).replace(tzinfo=None)
 
     def bind_processor(self, dialect: Dialect) -> Any:
-        # On the receiver's path each notification has four times; SQLAlchemy's way to SQLite's text costs six times this one.
+        # The receiver writes four times per notification, and SQLAlchemy's own conversion to text takes six times as long.
         return _sqlite_text if dialect.name == "sqlite" else super().bind_processor(dialect)
 
     def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
@@ -46,9 +46,10 @@ class UtcDateTime(TypeDecorator[datetime]):
 
 
 class ExactDecimal(TypeDecorator[Decimal]):
-    """A decimal with six places below 10^12.
+    """A decimal below 10^12 with six decimal places.
 
-    SQLite has no decimals: it keeps a number with 15 exact digits, which six places of any duration below thirty years need.
+    SQLite has no decimals and stores a float with 15 exact digits. That is enough for six decimal places of a duration in seconds
+    below thirty years.
     """
 
     impl = Numeric(18, 6)
@@ -67,19 +68,19 @@ class ExactDecimal(TypeDecorator[Decimal]):
 
 
 def as_sqlite(value: Decimal | None) -> Decimal | None:
-    """The decimal that SQLite gives back for `value`."""
+    """Return the decimal that SQLite returns for a stored `value`."""
     return None if value is None else Decimal(repr(float(value)))
 
 
-#: Text of any length and alphabet; MySQL's TEXT ends at 64 KiB, and one long description must not sink a batch.
+#: Text of any length and alphabet. MySQL's TEXT ends at 64 KiB, and one long description must not make a batch fail.
 LongText = Text().with_variant(mysql.MEDIUMTEXT(), "mysql", "mariadb")
 
-#: JSON that SQL can look into; Python's None is SQL's NULL.
+#: JSON that SQL can query. Python's None is stored as NULL.
 Json = JSON(none_as_null=True).with_variant(postgresql.JSONB(none_as_null=True), "postgresql")
 
 SourceName = String(64)
 
-#: Twice an id's length leaves room for the prefix that marks a reference id.
+#: Twice the length of an id, to leave space for the prefix that marks a reference id.
 MediaId = String(2 * ID_LENGTH)
 
 JobId = String(JOB_ID_LENGTH)

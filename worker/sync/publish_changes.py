@@ -76,7 +76,7 @@ def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threadin
 
 
 def _take(connection: Connection, holder: str) -> list[Change]:
-    if not Leases(connection).take(LEASE, holder, _LEASE):
+    if not Leases(connection).claim(LEASE, holder, _LEASE):
         raise Rollback([])
     group = Outbox(connection).oldest(_GROUP)
     if not group:

@@ -15,7 +15,7 @@ from worker import logs
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
 from worker.store.jobs.seen_media import SeenMedia
-from worker.store.retention import Forgotten, Retention
+from worker.store.retention import DeletedPage, Retention
 
 log = logs.get(__name__)
 
@@ -100,5 +100,5 @@ class Pruner:
         return count, done
 
 
-def _forget(connection: Connection, before: datetime, after: int) -> Forgotten:
-    return Retention(connection).forget(before=before, after=after, limit=_PAGE)
+def _forget(connection: Connection, before: datetime, after: int) -> DeletedPage:
+    return Retention(connection).delete_page(before=before, after=after, limit=_PAGE)

@@ -75,7 +75,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
             self._beat()
         here = runtime.current()
         try:
-            here.store.transact(lambda connection: Heartbeats(connection).leave(here.name))
+            here.store.transact(lambda connection: Heartbeats(connection).remove(here.name))
         except StoreUnavailableError as error:
             log.warning("worker left without a word", error=str(error))
 
