@@ -1,4 +1,4 @@
-"""Runs the migrations on the connection that `worker.store.schema` hands over, or offline for the `alembic` command."""
+"""Run the migrations, on the connection of `worker.store.schema` or for the `alembic` command."""
 
 from alembic import context
 
@@ -14,11 +14,11 @@ def run(connection) -> None:
         context.run_migrations()
 
 
-handed_over = context.config.attributes.get("connection")
-if handed_over is not None:
-    run(handed_over)
+given_connection = context.config.attributes.get("connection")
+if given_connection is not None:
+    run(given_connection)
 else:
-    # Reached by the `alembic` command itself, which a developer uses to write the next migration.
+    # The `alembic` command, with which a developer creates the next migration.
     settings = load()
     with open_engine(settings.database_url.get_secret_value(), schema=settings.database_schema, migrating=True).begin() as opened:
         run(opened)

@@ -1,10 +1,11 @@
 """${message}
 
-Say here what would go wrong without it.
+Why it is needed, and what breaks without it. It must be safe while the previous release runs: add, backfill, then enforce.
+Import nothing from worker: copy the column types, so that what this migration creates never changes.
 """
 
-from alembic import op
 import sqlalchemy as sa
+from alembic import op
 
 revision = ${repr(up_revision)}
 down_revision = ${repr(down_revision)}

@@ -1,6 +1,6 @@
-"""keep media, their streams and the last answer
+"""create the tables of assets, their streams and VOD's last answers
 
-Without these there is nothing to query; each row's key begins with its source, so that several accounts fit into one database.
+Without them there is nothing to query. Each key contains the source, so that several accounts fit into one database.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""write notifications down, and what is due because of them
+"""create the tables of notifications and sync requests
 
-The receiver commits both before it answers 200; workers claim from the second in the order of its index.
+The receiver commits a row in each of them before it answers 200. Workers claim sync requests in the order of the index.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,7 @@
-"""share the quota, see the workers, keep the jobs
+"""create the tables of the rate limit, the workers and the jobs
 
-Workers of one account draw from one rate limit, say that they live, and resume long runs from a checkpoint.
+The workers of one account share a rate limit. `status` needs to know which workers are alive. A long run needs a checkpoint to
+continue from after a restart.
 """
 
 import sqlalchemy as sa

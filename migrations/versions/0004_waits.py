@@ -1,7 +1,7 @@
-"""count how often a sync request was answered with "not yet"
+"""count the answers of VOD that were not final
 
-A medium that VOD has not finished is asked for again, after longer and longer pauses. The default serves the previous release,
-which does not know the column.
+An asset that VOD has not finished is fetched again, after pauses that grow with this count. The previous release does not know the
+column, so it has a default.
 """
 
 import sqlalchemy as sa

@@ -1,6 +1,6 @@
-"""keep why the calls of a source are held back
+"""store why a source is backed off
 
-Wrong keys, missing rights or an unpaid bill stop a source until somebody acts; the row says so to whoever asks for the status.
+Wrong keys, missing rights or an unpaid bill stop a source until the operator acts. `status` reads the reason here.
 """
 
 import sqlalchemy as sa

@@ -1,9 +1,10 @@
 """let workers share long runs over the library
 
-A job is claimed like a sync request: whoever holds it has a lease, and a run that nobody finishes goes on elsewhere. `running` is
-the source and kind while a job is not over, so that a second one of the same kind finds the first. What is due to start by the
-clock, what a run has listed (listings give rows twice and in any order), and media that no listing showed are kept where a restart
-finds them.
+A job is claimed like a sync request: a worker has a lease on it, and another worker continues it when the lease expires. `running`
+contains the source and kind until the job ends, so that a second job of the same kind is refused.
+
+The new tables survive a restart: when a scheduled run is due, what a job has listed (a listing contains rows twice and in any
+order), and the assets that no listing contained.
 """
 
 import sqlalchemy as sa

@@ -1,7 +1,7 @@
-"""write down what changed, until the broker has it
+"""store changes until the broker has them
 
-With VODSYNC_CHANGES=on each change of a medium is a row here, committed together with the change itself, and goes once the broker
-took it. The lease says which worker alone may hand them over.
+With VODSYNC_CHANGES=on, each change of an asset is a row that is committed together with the change and deleted when the broker has
+accepted it. The lease belongs to the one worker that may publish.
 """
 
 import sqlalchemy as sa
@@ -33,7 +33,7 @@ def upgrade() -> None:
         sa.Column("changed_at", UtcDateTime, nullable=False),
         sa.Column("fields", Json, nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_vod_change"),
-        # SQLite would use the ids of deleted rows again.
+        # Without this SQLite reuses the ids of deleted rows.
         sqlite_autoincrement=True,
         **MYSQL,
     )

@@ -1,7 +1,7 @@
-"""owe the single-video operation's answer until it is there
+"""store which assets need a call of GetVideoInfo
 
-It is asked after the batch, by a thread of its own. What is still to be asked outlives a worker that is killed, and the answer is
-kept whole beside the two columns of vod_media that it fills.
+A thread of its own makes these calls after the batch. The rows keep a call due if the worker is killed, and keep the whole answer,
+of which vod_media has two columns.
 """
 
 import sqlalchemy as sa

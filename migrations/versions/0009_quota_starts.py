@@ -1,7 +1,7 @@
-"""remember when the last calls began
+"""store when the last calls started
 
-Calls of an account are counted by when they really begin: a process that got no processor for a while calls later than its slot
-said, and then one call too many would fall into a second.
+The rate limit of an account counts calls when they really start. A process that is delayed starts a call later than its slot;
+without the real times, there would then be one call too many in a second.
 """
 
 import sqlalchemy as sa
