@@ -14,14 +14,14 @@ from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media
 from worker.store import Store, tables
 from worker.store.catalogue import media_view
-from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue, Saved
+from worker.store.catalogue.assets import FORBIDDEN, MISSING, AssetState, Catalogue, Saved
 
 
 def save(store: Store, *medias: Media, at: Any = NOON) -> Saved:
     return store.transact(lambda connection: Catalogue(connection).save("default", medias, observed_at=at))
 
 
-def mark(store: Store, *media_ids: str, state: str = MISSING, at: Any = NOON) -> list[str]:
+def mark(store: Store, *media_ids: str, state: AssetState = MISSING, at: Any = NOON) -> list[str]:
     return store.transact(lambda connection: Catalogue(connection).mark("default", media_ids, state, observed_at=at))
 
 

@@ -11,7 +11,7 @@ from sqlalchemy import Table, select
 from tests.builders import NOON, SECOND, announced, clip, typed
 from worker.core.media import Media, VideoInfo
 from worker.store import Store
-from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, Catalogue, Saved
+from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, AssetState, Catalogue, Saved
 from worker.store.tables import media, mezzanine, raw
 
 TWO_WRITERS = pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
@@ -21,7 +21,7 @@ def save(store: Store, asset: Media, *, at: datetime = NOON) -> Saved:
     return store.transact(lambda connection: Catalogue(connection).save("default", [asset], observed_at=at))
 
 
-def mark(store: Store, state: str, *, at: datetime) -> list[str]:
+def mark(store: Store, state: AssetState, *, at: datetime) -> list[str]:
     return store.transact(lambda connection: Catalogue(connection).mark("default", ["a"], state, observed_at=at))
 
 

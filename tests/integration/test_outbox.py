@@ -12,7 +12,7 @@ from sqlalchemy import event
 from tests.builders import NOON, SECOND, announced, clip, element, typed
 from worker.core.media import Media, VideoInfo
 from worker.store import Rollback, Store
-from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue
+from worker.store.catalogue.assets import FORBIDDEN, MISSING, AssetState, Catalogue
 from worker.store.outbox import Change, Outbox
 
 
@@ -27,7 +27,7 @@ class Desk:
     def save(self, *medias: Media) -> None:
         self._work(lambda catalogue, at: catalogue.save("default", medias, observed_at=at))
 
-    def mark(self, *media_ids: str, state: str = MISSING, only_new: bool = False) -> None:
+    def mark(self, *media_ids: str, state: AssetState = MISSING, only_new: bool = False) -> None:
         self._work(lambda catalogue, at: catalogue.mark("default", media_ids, state, observed_at=at, only_new=only_new))
 
     def delete(self, *media_ids: str) -> None:

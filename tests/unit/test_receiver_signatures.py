@@ -13,7 +13,7 @@ from pydantic import SecretStr
 from tests.builders import NOON, body
 from worker.core.signature import sign
 from worker.settings import Source
-from worker.store.inbox.sync_requests import Delivery
+from worker.store.inbox.notifications import Delivery
 from worker.web.group_commit import GroupCommit
 from worker.web.receiver import Receiver
 

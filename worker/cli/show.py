@@ -160,7 +160,8 @@ def _show_live(here: Runtime, source: str, media_id: str, *, as_json: bool) -> N
         said = ", ".join(f"{name} {cell(value)}" for name, value in found.not_kept.items())
         print_info(f"VOD also says, and VODSYNC_VIDEO_INFO=off does not keep: {said}")
     if found.stored is None:
-        knows = {OK: "VOD has it", FORBIDDEN: "VOD does not show it to this account"}.get(found.at_vod, "VOD does not know it")
+        answers: dict[str, str] = {OK: "VOD has it", FORBIDDEN: "VOD does not show it to this account"}
+        knows = answers.get(found.at_vod, "VOD does not know it")
         next_step = f"; fetch it with: vodsync sync {media_id}" if found.at_vod == OK else ""
         raise typer.Exit(print_error(f"nothing is stored for {media_id}, and {knows}{next_step}", Exit.FAILED))
     if found.differences:

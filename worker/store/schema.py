@@ -18,7 +18,7 @@ REVISION = "0010"
 
 VERSION_TABLE = "vod_schema_version"
 
-_CURRENT = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608
+_CURRENT = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608, the name is a constant
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -18,8 +19,20 @@ from worker.store.catalogue.change_detection import Snapshot
 from worker.store.catalogue.parts import PARTS
 from worker.store.outbox import ChangeKind, Outbox
 
-#: The state of an asset, from VOD's last answer: VOD returns it, does not know it, refuses to show it, or reported its deletion.
-OK, MISSING, FORBIDDEN, DELETED = "ok", "missing", "forbidden", "deleted"
+
+class AssetState(enum.StrEnum):
+    """What VOD last answered: it returned the asset, does not know it, refuses to show it, or reported its deletion."""
+
+    OK = "ok"
+    MISSING = "missing"
+    FORBIDDEN = "forbidden"
+    DELETED = "deleted"
+
+
+OK = AssetState.OK
+MISSING = AssetState.MISSING
+FORBIDDEN = AssetState.FORBIDDEN
+DELETED = AssetState.DELETED
 
 
 @dataclass(slots=True)
@@ -91,7 +104,7 @@ class Catalogue:
         return dict(map(tuple, self._connection.execute(_STATES, asset_keys(source, media_ids))))
 
     def mark(
-        self, source: str, media_ids: Collection[str], state: str, *, observed_at: datetime, only_new: bool = False
+        self, source: str, media_ids: Collection[str], state: AssetState, *, observed_at: datetime, only_new: bool = False
     ) -> list[str]:
         """Store that these assets are `missing`, `forbidden` or `deleted`. Return those whose state changed.
 
@@ -150,7 +163,7 @@ class Catalogue:
             return set()
         return set(self._connection.execute(_ANALYSED, asset_keys(source, media_ids)).scalars())
 
-    def _announce_state(self, source: str, stored: Sequence[Any], state: str, observed_at: datetime) -> None:
+    def _announce_state(self, source: str, stored: Sequence[Any], state: AssetState, observed_at: datetime) -> None:
         """Announce that assets changed from their `stored` state to another one.
 
         An asset that VOD never showed is not announced: it is new when VOD first shows it.
@@ -262,10 +275,10 @@ _VIDEO_INFO = (
     .with_for_update()
 )
 
-#: Gives several assets the same values.
+#: Sets the same values for several assets.
 _UPDATE_ALL = update(tables.media).where(is_any_asset(tables.media))
 
-#: Gives each asset its own values.
+#: Sets values for one asset; executed with many rows.
 UPDATE_MEDIA = update(tables.media).where(is_asset(tables.media))
 
 _ANALYSED = union(

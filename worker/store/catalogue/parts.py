@@ -17,7 +17,7 @@ from worker.store.types import ExactDecimal, as_sqlite
 class Part:
     """The table of one field of `Media`, which is None, one object, or a tuple of objects.
 
-    The attributes of these objects have the names of the columns. `key` is the column that tells the rows of an asset apart; None
+    The attributes of these objects have the names of the columns. `key` is the column that distinguishes the rows of an asset; None
     if an asset has at most one row.
     """
 
