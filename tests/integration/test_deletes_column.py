@@ -44,11 +44,12 @@ def previous_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str
     urls = iter([f"sqlite:///{tmp_path / 'previous.db'}"]) if request.param == "sqlite" else own_database(request.param)
     for url in urls:
         schema.upgrade(url, revision="0009")
-        with Store.open(url).engine.begin() as connection:
-            deletions = [stored(media_id, text) for media_id, (text, _) in STORED.items()]
-            connection.execute(sa.insert(notification), deletions)
-            connection.execute(sa.insert(notification), [stored("failed", STORED["whole"][0], status="fail")])
-            connection.execute(sa.insert(notification), [stored("upload", STORED["whole"][0], event_type="FileUploadComplete")])
+        store = Store.open(url)
+        rows = [stored(media_id, text) for media_id, (text, _) in STORED.items()]
+        rows.append(stored("failed", STORED["whole"][0], status="fail"))
+        rows.append(stored("upload", STORED["whole"][0], event_type="FileUploadComplete"))
+        store.transact(lambda connection: connection.execute(sa.insert(notification), rows))  # noqa: B023, runs at once
+        store.close()
         yield url
 
 
@@ -84,7 +85,7 @@ def deletions(store: Store, *media_ids: str) -> dict[str, Deletion]:
         return NotificationHistory(connection).deletions("default", media_ids)
 
 
-def test_the_migration_decides_every_stored_deletion(previous_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_migration_decides_every_stored_deletion(previous_url: str) -> None:
     schema.upgrade(previous_url, revision="0010")
 
     store = Store.open(previous_url)
