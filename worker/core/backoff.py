@@ -36,8 +36,10 @@ class Backoff:
     def upper_limit(self, failures: int) -> timedelta:
         """Return the same pause before jitter."""
         growth = self.factor ** min(max(failures - 1, 0), _MAX_FAILURES)
-        # Compare before multiplying: a large product does not fit into a timedelta.
-        return self.longest if growth >= self.longest / self.first else self.first * growth
+        if self.first > self.longest / growth:
+            # The product may not even fit into a timedelta.
+            return self.longest
+        return min(self.longest, self.first * growth)
 
     def jittered(self, pause: timedelta) -> timedelta:
         """Return `pause` shortened at random, by at most the share `jitter`. Half jitter leaves at least half of it."""

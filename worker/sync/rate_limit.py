@@ -1,4 +1,4 @@
-"""A turn to call VOD, in an account's shared rate."""
+"""Wait for permission to call VOD within the rate that all workers of an account share."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from worker.store.rate_limit import RateLimiter, Slot
 
 
 def acquire(
-    store: Store, bucket: str, operation: str, *, per_second: float, patience: timedelta, sleep: Callable[[float], object]
+    store: Store, bucket: str, operation: str, *, per_second: float, max_wait: timedelta, sleep: Callable[[float], object]
 ) -> Slot | Wait:
-    """Wait for a slot, whose own time may be a moment ahead; or return the Wait if that would exceed `patience`."""
+    """Return a slot, which may start a moment ahead (`Slot.wait`), or the Wait if reserving one would take longer than `max_wait`.
+
+    `sleep` takes seconds. Raises StoreUnavailableError.
+    """
     while True:
         slot = store.transact(lambda connection: RateLimiter(connection).take(bucket, operation, per_second=per_second))
-        if isinstance(slot, Slot):
+        if isinstance(slot, Slot) or slot.duration > max_wait:
             return slot
-        if slot.duration > patience:
-            return slot
-        patience -= slot.duration
+        max_wait -= slot.duration
         sleep(slot.duration.total_seconds())

@@ -19,7 +19,7 @@ from worker.sync.fetch import back_off
 from worker.sync.jobs.paging import Cursor, PageResult, PagingError, match, next_cursor, restart
 from worker.sync.jobs.run import JobRefusedError, Step
 from worker.sync.rate_limit import acquire
-from worker.sync.retry_policy import STANDARD
+from worker.sync.retry_policy import DEFAULT_RETRY_POLICY
 from worker.vod import Vod
 
 log = logs.get(__name__)
@@ -88,14 +88,14 @@ class Listing:
         return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
 
     def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | Wait:
-        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
+        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, max_wait=_PATIENCE, sleep=self.sleep)
         if isinstance(slot, Wait):
             return slot
         self.sleep(slot.wait.total_seconds())
         try:
             answer = ask()
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self.store, self.bucket, _OPERATION, error, STANDARD)
+            back_off(self.store, self.bucket, _OPERATION, error, DEFAULT_RETRY_POLICY)
             raise
         if slot.probing:
             self.store.transact(lambda connection: RateLimiter(connection).release(self.bucket, _OPERATION))
