@@ -212,13 +212,13 @@ class _Batch:
         return self.policy.retry_not_found(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
 
     def _update_states(self, writes: AssetWrites) -> None:
-        self.states |= {media.media_id: OK for media in writes.saved}
-        self.states |= dict.fromkeys(writes.deleted, DELETED)
         for media_id in writes.missing_if_new:
             self.states.setdefault(media_id, MISSING)
         # A deleted asset stays deleted.
         self.states |= {media_id: MISSING for media_id in writes.missing if self.states.get(media_id) != DELETED}
-        self.states |= dict.fromkeys(writes.forbidden, FORBIDDEN)
+        self.states |= dict.fromkeys(writes.deleted, DELETED) | dict.fromkeys(writes.forbidden, FORBIDDEN)
+        # Last: if one answer contains an asset and also lists it as missing, the asset is stored.
+        self.states |= {media.media_id: OK for media in writes.saved}
 
     def add_video_info(self, answer: RelevantAnswer) -> None:
         """Have GetVideoInfo called for each returned asset, with the best priority of its requests."""
