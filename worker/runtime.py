@@ -24,7 +24,7 @@ from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.renormalise import Renormalise
 from worker.sync.jobs.replay import Replay
 from worker.sync.jobs.run import Kind, Kinds
-from worker.sync.retention import Keep
+from worker.sync.retention import RetentionPeriods
 from worker.sync.retry_policy import RetryPolicy
 from worker.sync.source_context import SourceContext, SyncSettings
 
@@ -93,10 +93,10 @@ class Runtime:
         return kinds
 
     @cached_property
-    def keep(self) -> Keep:
+    def retention(self) -> RetentionPeriods:
         """How long what is kept."""
         notifications, jobs = self.settings.keep_notifications_days, self.settings.keep_jobs_days
-        return Keep(timedelta(days=notifications) if notifications else None, timedelta(days=jobs) if jobs else None)
+        return RetentionPeriods(timedelta(days=notifications) if notifications else None, timedelta(days=jobs) if jobs else None)
 
     def sync_settings(self, name: str) -> SyncSettings:
         source = self.sources[name]

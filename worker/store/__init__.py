@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from worker.core.backoff import Backoff
 from worker.core.errors import StoreUnavailableError
 from worker.core.wait import Wait
 from worker.store.dialects import worth_repeating
@@ -18,8 +20,11 @@ from worker.store.engine import READ_ONLY, open_engine
 
 T = TypeVar("T")
 
-#: A transaction is begun again this often at most, and not after this many seconds.
-_TRIES, _PATIENCE = 4, 5.0
+#: A transaction is tried this many times, and not again after `MAX_RETRY_TIME`.
+MAX_TRIES = 4
+MAX_RETRY_TIME = 5.0  # seconds
+
+_BACKOFF = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=80))
 
 
 class Store:
@@ -41,8 +46,8 @@ class Store:
 
         Raises StoreUnavailableError if the database did not accept the transaction.
         """
-        began = time.monotonic()
-        for attempt in range(1, _TRIES + 1):
+        started = time.monotonic()
+        for attempt in range(1, MAX_TRIES + 1):
             try:
                 with self.engine.begin() as connection:
                     result = work(connection)
@@ -50,9 +55,9 @@ class Store:
                         connection.rollback()
                     return result
             except DBAPIError as error:
-                if attempt == _TRIES or time.monotonic() - began > _PATIENCE or not worth_repeating(error):
+                if attempt == MAX_TRIES or time.monotonic() - started > MAX_RETRY_TIME or not worth_repeating(error):
                     raise StoreUnavailableError(describe(error)) from error
-                time.sleep(0.01 * 2**attempt)
+                time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
                 raise StoreUnavailableError(describe(error)) from error
         raise AssertionError("unreachable")
