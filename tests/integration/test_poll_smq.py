@@ -192,7 +192,7 @@ def test_only_so_many_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -
     a, b, c = (Message(name, "H", "", False, 1) for name in "abc")
 
     for message in (a, b, a, c):
-        memory.note(message)
+        memory.add(message)
 
     assert [memory.count(message) for message in (a, b, c)] == [2, 0, 1]
 

@@ -84,7 +84,7 @@ def test_a_request_of_another_source_keeps_nothing(store: Store) -> None:
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
 def test_those_that_stay_hide_no_old_ones(store: Store, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(retention, "PAGE_SIZE", page)
-    monkeypatch.setattr(retention, "_PAUSE", 0)
+    monkeypatch.setattr(retention, "PAUSE", 0)
     notify(store, "a", "b", "c", "d")
     notify(store, "e", "f")
     settled(store)
@@ -109,7 +109,7 @@ def test_one_that_came_late_from_a_spool_goes_with_its_neighbours(store: Store, 
 
 
 def test_no_transaction_deletes_more_than_a_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_PAUSE", 0)
+    monkeypatch.setattr(retention, "PAUSE", 0)
     rows = [
         {"source": "default", "event_key": f"{number:064}", "body": "{}", "received_at": NOON, "deliveries": 1}
         for number in range(2500)

@@ -93,7 +93,7 @@ def poll_queue(
     """Wait up to `wait` seconds for messages, store them, wake the workers, and delete the messages.
 
     A message that is not a notification is stored as it is, with the status `unreadable`. If its digest shows that it was damaged
-    on the way, that happens only at the last of `max_attempts`. Attempts are counted by the queue and here; the higher count applies.
+    on the way, that happens only at the last of `max_attempts`. The queue and we both count attempts; the higher count applies.
 
     Raises StoreUnavailableError (nothing was deleted, every message is received again), and VodError if the queue does not answer.
     """
