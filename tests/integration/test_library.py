@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.builders import NOON, SECOND, element, notify
+from tests.builders import NOON, SECOND, element, notify, source_context
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
@@ -24,10 +24,10 @@ from worker.sync.jobs.paging import Cursor, PageResult
 from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(calls_per_second=10_000)
+FAST = SyncSettings(calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 
@@ -41,7 +41,7 @@ class Heartbeats:
         listing = Listing(store, self.vod, "default", "default", 10_000, sleep=lambda seconds: None)
         self.kinds: dict[tuple[str, str], Any] = {
             ("default", "backfill"): Backfill(listing),
-            ("default", "reconcile"): Reconcile(listing, POLICY, most_deleted_percent=5),
+            ("default", "reconcile"): Reconcile(listing, FAST, most_deleted_percent=5),
         }
 
     def library(self, count: int, *, first: int = 0, prefix: str = "m") -> list[str]:
@@ -67,7 +67,7 @@ class Heartbeats:
         """One step of a job, then all batches that are due."""
         run_jobs(self.store, self.kinds, now=lambda: self.now, lease=LEASE, stopping=threading.Event(), longest=timedelta(0))
         self.now += SECOND
-        while sync_batch(self.store, self.vod, now=self.now, policy=POLICY, sleep=lambda seconds: None).claimed:
+        while sync_batch(self.store, source_context(self.vod, FAST), now=self.now, sleep=lambda seconds: None).claimed:
             self.now += SECOND
 
     def finish(self, job: Job, *, within: int = 400) -> Job:
@@ -301,7 +301,7 @@ def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Hea
     run_jobs(workers.store, workers.kinds, now=lambda: NOON, lease=LEASE, stopping=threading.Event(), longest=timedelta(0))
     notify(workers.store, videos[50], now=NOON + SECOND)
 
-    sync_batch(workers.store, workers.vod, now=NOON + 3 * SECOND, policy=POLICY, sleep=lambda seconds: None)
+    sync_batch(workers.store, source_context(workers.vod, FAST), now=NOON + 3 * SECOND, sleep=lambda seconds: None)
 
     assert videos[50] in workers.vod.calls[-1]
     assert len(workers.vod.calls[-1]) == 20
@@ -621,7 +621,7 @@ def test_a_medium_notified_while_it_is_suspected_is_not_marked(workers: Heartbea
     workers.vod.put(kept)
     notify(workers.store, videos[0], now=workers.now)
     workers.now += SECOND
-    sync_batch(workers.store, workers.vod, now=workers.now, policy=POLICY, sleep=lambda seconds: None)
+    sync_batch(workers.store, source_context(workers.vod, FAST), now=workers.now, sleep=lambda seconds: None)
 
     workers.finish(job)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, request
+from tests.builders import NOON, SECOND, element, request, source_context
 from worker.core.errors import VodCredentialsError, VodError, VodThrottledError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
@@ -21,10 +21,10 @@ from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.jobs.listing import Listing
 from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.run import run_jobs
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(bucket="account", calls_per_second=10_000)
+SHARED = SyncSettings(bucket="account", calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -38,7 +38,7 @@ class Installation:
         self.vod = FakeVod()
         self.now = NOON
         listing = Listing(store, self.vod, "default", "account", 10_000, sleep=lambda _seconds: None)
-        self._kinds = {("default", "reconcile"): Reconcile(listing, POLICY, most_deleted_percent=5)}
+        self._kinds = {("default", "reconcile"): Reconcile(listing, SHARED, most_deleted_percent=5)}
 
     def add(self, *media_ids: str, created: str = "2025-06-01T00:00:00Z") -> None:
         self.vod.put(*(element(media_id, CreationTime=created, ModificationTime=created) for media_id in media_ids))
@@ -61,7 +61,7 @@ class Installation:
         self.now += SECOND
 
     def fetch(self) -> BatchResult:
-        return sync_batch(self.store, self.vod, now=self.now, policy=POLICY, sleep=lambda _seconds: None)
+        return sync_batch(self.store, source_context(self.vod, SHARED), now=self.now, sleep=lambda _seconds: None)
 
     def fetch_all(self) -> None:
         while self.fetch().claimed:

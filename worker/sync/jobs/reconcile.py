@@ -10,16 +10,17 @@ from sqlalchemy import Connection
 
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.core.media import BATCH_LIMIT, Answer
+from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.jobs.seen_media import SeenMedia
-from worker.store.rate_limit import RateLimiter, Slot
-from worker.sync.fetch import OPERATION, back_off, call, departing
+from worker.store.rate_limit import RateLimiter
+from worker.sync.fetch import OPERATION, back_off, get_media_infos, record_late_start
 from worker.sync.jobs.listing import TYPES, Listing
 from worker.sync.jobs.paging import Cursor, PageResult, begin
 from worker.sync.jobs.run import JobRefusedError, Step
 from worker.sync.rate_limit import acquire
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 
 KIND = "reconcile"
 
@@ -46,9 +47,9 @@ class Reconcile:
     `deleted`. The checkpoint holds `examples`.
     """
 
-    def __init__(self, listing: Listing, policy: Policy, *, most_deleted_percent: float) -> None:
+    def __init__(self, listing: Listing, settings: SyncSettings, *, most_deleted_percent: float) -> None:
         self._listing = listing
-        self._policy = policy
+        self._settings = settings
         self._most_deleted = most_deleted_percent
 
     def step(self, job: Job, *, now: datetime) -> Step:
@@ -85,8 +86,8 @@ class Reconcile:
             return resting
         full = checkpoint["since"] is None
         seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), by_modification=not full)
-        if isinstance(seen, timedelta):
-            return Step(checkpoint, wait=seen)
+        if isinstance(seen, Wait):
+            return Step(checkpoint, wait=seen.duration)
         after = checkpoint | {"position": seen.position.as_json()}
         if seen.position.over:
             rest = TYPES[TYPES.index(checkpoint["type"]) + 1 :]
@@ -139,17 +140,17 @@ class Reconcile:
             media_ids = Inventory(connection, listing.source).unasked(limit)
         if not media_ids:
             return Step(checkpoint | {"phase": "mark"})
-        bucket, rate = self._policy.bucket or listing.source, self._policy.calls_per_second
-        slot = acquire(listing.store, bucket, OPERATION, per_second=rate, patience=_PATIENCE, sleep=listing.sleep)
-        if not isinstance(slot, Slot):
-            return Step(checkpoint, wait=slot)
+        bucket, rate = self._settings.bucket or listing.source, self._settings.calls_per_second
+        slot = acquire(listing.store, bucket, OPERATION, per_second=rate, max_wait=_PATIENCE, sleep=listing.sleep)
+        if isinstance(slot, Wait):
+            return Step(checkpoint, wait=slot.duration)
         listing.sleep(slot.wait.total_seconds())
         late: dict[datetime, datetime] = {}
         try:
-            with departing(listing.vod, slot, late):
-                answer = call(listing.vod, media_ids, [])
+            with record_late_start(listing.vod, slot, late):
+                answer = get_media_infos(listing.vod, media_ids, [])
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(listing.store, bucket, OPERATION, error, self._policy)
+            back_off(listing.store, bucket, OPERATION, error, self._settings.retry)
             raise
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound":
@@ -213,7 +214,7 @@ class Reconcile:
         return Step(checkpoint, store=lambda connection: self._mark_deleted(connection, asked_at))
 
     def _mark_deleted(self, connection: Connection, asked_at: datetime) -> Mapping[str, int]:
-        library = Inventory(connection, self._listing.source, announce=self._policy.announce)
+        library = Inventory(connection, self._listing.source, announce=self._settings.announce)
         return {"deleted": len(library.mark_deleted(_GROUP, observed_at=asked_at))}
 
     def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
