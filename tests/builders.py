@@ -10,6 +10,7 @@ import msgspec
 from worker.core import events
 from worker.core.media import Media
 from worker.core.normalise import read_media
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE, Claim, Inbox, Request
 from worker.sync.receive import delivery, receive
@@ -76,7 +77,7 @@ def claim(
     lease: timedelta = timedelta(minutes=1),
     linger: timedelta = timedelta(milliseconds=250),
     source: str = "default",
-) -> Claim | timedelta | None:
+) -> Claim | Wait | None:
     return store.transact(lambda connection: Inbox(connection).claim(source, limit=limit, now=now, lease=lease, linger=linger))
 
 

@@ -295,7 +295,7 @@ def test_what_the_database_does_not_take_sinks_only_itself(store: Store, vod: Fa
     assert [(row.media_id, row.attempts) for row in owing(store).values()] == [("huge", 1)]
 
 
-@pytest.mark.parametrize("where", [(Catalogue, "save"), (RateLimiter, "hold_back")], ids=["store", "fetch"])
+@pytest.mark.parametrize("where", [(Catalogue, "save"), (RateLimiter, "back_off")], ids=["store", "fetch"])
 def test_a_fault_of_ours_counts_as_an_attempt_and_shows_no_values(
     store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch, where: tuple[type, str]
 ) -> None:

@@ -20,6 +20,7 @@ from worker.core.errors import (
     VodThrottledError,
     VodUnavailableError,
 )
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.inbox.video_info_queue import RetryAt, VideoInfoQueue
@@ -336,8 +337,8 @@ def test_look_ups_of_several_workers_keep_the_pace_together(store: Store) -> Non
         second = RateLimiter(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
 
     assert isinstance(first, Slot)
-    assert isinstance(second, timedelta)
-    assert 0.1 < second.total_seconds() < 0.2
+    assert isinstance(second, Wait)
+    assert 0.1 < second.duration.total_seconds() < 0.2
 
 
 def test_a_refusal_for_the_moment_is_asked_again(store: Store, vod: FakeVod) -> None:

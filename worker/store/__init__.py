@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.errors import StoreUnavailableError
+from worker.core.wait import Wait
 from worker.store.dialects import worth_repeating
 from worker.store.engine import READ_ONLY, open_engine
 
@@ -19,14 +20,6 @@ T = TypeVar("T")
 
 #: A transaction is begun again this often at most, and not after this many seconds.
 _TRIES, _PATIENCE = 4, 5.0
-
-
-class Rollback(Exception):
-    """Raised inside `transact` to end the transaction without writing; `result` becomes its result."""
-
-    def __init__(self, result: object = None) -> None:
-        super().__init__("rolled back")
-        self.result = result
 
 
 class Store:
@@ -41,17 +34,21 @@ class Store:
         return cls(open_engine(url, schema=schema))
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction and commit. It is run again after a deadlock, a lost race or a dead connection.
+        """Run `work` in a transaction, commit, and return its result. A deadlock, a lost race or a dead connection runs it again.
 
-        Raises StoreUnavailable where the database did not take it.
+        If `work` returns a `Wait`, the transaction is rolled back: a Wait means that nothing was done. To roll back for another
+        reason, `work` calls `connection.rollback()` and returns; it must not use the connection after that.
+
+        Raises StoreUnavailableError if the database did not accept the transaction.
         """
         began = time.monotonic()
         for attempt in range(1, _TRIES + 1):
             try:
                 with self.engine.begin() as connection:
-                    return work(connection)
-            except Rollback as rollback:
-                return rollback.result  # type: ignore[return-value]
+                    result = work(connection)
+                    if isinstance(result, Wait):
+                        connection.rollback()
+                    return result
             except DBAPIError as error:
                 if attempt == _TRIES or time.monotonic() - began > _PATIENCE or not worth_repeating(error):
                     raise StoreUnavailableError(describe(error)) from error

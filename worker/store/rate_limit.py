@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
+from worker.core.wait import Wait
 from worker.store.dialects import clock
 from worker.store.tables import quota
 
@@ -80,7 +81,7 @@ class RateLimiter:
         self._connection = connection
         self._clock = clock(connection.dialect.name)
 
-    def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | timedelta:
+    def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | Wait:
         """Reserve the next slot, or say how long to wait before asking again.
 
         With `calls` it is the first of so many, and the caller spaces them evenly at `per_second`.
@@ -97,7 +98,7 @@ class RateLimiter:
                 at = max(at, before + span - call * spacing)
         wait = at - now
         if wait > _AHEAD:
-            return wait - _AHEAD
+            return Wait(wait - _AHEAD)
         starts = recent + [at + call * spacing for call in range(calls)]
         self._write(source, operation, at + calls * spacing, starts[-_REMEMBERED:])
         return Slot(at=at, due=read_at + wait.total_seconds(), probing=fault is not None)

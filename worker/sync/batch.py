@@ -14,7 +14,8 @@ from worker.core.errors import StoreUnavailableError, VodError, VodUnavailableEr
 from worker.core.ids import reference_key
 from worker.core.media import Media
 from worker.core.urls import storable
-from worker.store import Rollback, Store
+from worker.core.wait import Wait
+from worker.store import Store
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
 from worker.store.inbox.history import Deletion, NotificationHistory
 from worker.store.inbox.sync_requests import Claim, Inbox, Retry, SyncRequest
@@ -76,8 +77,10 @@ def sync_batch(
     a slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
     """
     claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
-    if claimed is None or isinstance(claimed, timedelta):
-        return BatchResult(wait=claimed)
+    if claimed is None:
+        return BatchResult()
+    if isinstance(claimed, Wait):
+        return BatchResult(wait=claimed.duration)
     claim, slot = claimed
     if len(claim.requests) == policy.limit or not alone:
         # VOD takes its time: only calls beside each other use the whole rate, and no source waits for another one's answer.
@@ -109,14 +112,12 @@ def sync_batch(
     return report
 
 
-def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[Claim, Slot] | timedelta | None:
+def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[Claim, Slot] | Wait | None:
     claim = Inbox(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
     if not isinstance(claim, Claim):
-        raise Rollback(claim)
+        return claim
     slot = RateLimiter(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
-    if isinstance(slot, timedelta):
-        raise Rollback(slot)
-    return claim, slot
+    return slot if isinstance(slot, Wait) else (claim, slot)
 
 
 def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:

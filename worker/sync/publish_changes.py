@@ -10,7 +10,7 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.store import Rollback, Store
+from worker.store import Store
 from worker.store.leases import Leases
 from worker.store.outbox import Change, Outbox
 
@@ -77,10 +77,10 @@ def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threadin
 
 def _take(connection: Connection, holder: str) -> list[Change]:
     if not Leases(connection).take(LEASE, holder, _LEASE):
-        raise Rollback([])
+        return []
     group = Outbox(connection).oldest(_GROUP)
     if not group:
-        raise Rollback([])
+        connection.rollback()
     return group
 
 

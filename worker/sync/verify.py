@@ -9,6 +9,7 @@ from datetime import timedelta
 
 from worker.core.errors import VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.core.media import Answer, Media
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
@@ -106,8 +107,8 @@ def _state(answer: Answer, media_id: str) -> str:
 
 def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float, sleep: Callable[[float], object]) -> None:
     slot = acquire(store, bucket, operation, per_second=per_second, patience=_PATIENCE, sleep=sleep)
-    if isinstance(slot, timedelta):
-        raise VodUnavailableError(_why(store, bucket, operation, slot))
+    if isinstance(slot, Wait):
+        raise VodUnavailableError(_why(store, bucket, operation, slot.duration))
     sleep(slot.wait.total_seconds())
 
 

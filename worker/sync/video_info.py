@@ -27,7 +27,8 @@ from worker.core.errors import (
 )
 from worker.core.media import VideoInfo
 from worker.core.normalise import read_video_info
-from worker.store import Rollback, Store
+from worker.core.wait import Wait
+from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import BACKFILL
 from worker.store.inbox.video_info_queue import PendingVideoInfo, RetryAt, VideoInfoClaim, VideoInfoQueue
@@ -78,8 +79,10 @@ def look_up(
     Raises StoreUnavailable; the lease then gives them back.
     """
     claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
-    if claimed is None or isinstance(claimed, timedelta):
-        return LookedUp(wait=claimed)
+    if claimed is None:
+        return LookedUp()
+    if isinstance(claimed, Wait):
+        return LookedUp(wait=claimed.duration)
     claim, slot = claimed
     began = time.monotonic()
     calls = _Calls(store, vod, claim, slot, policy, stopping or threading.Event())
@@ -104,15 +107,13 @@ def look_up(
     return looked
 
 
-def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[VideoInfoClaim, Slot] | timedelta | None:
+def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[VideoInfoClaim, Slot] | Wait | None:
     claim = VideoInfoQueue(connection).claim(source, limit=_LIMIT, now=now, lease=policy.lease)
     if claim is None:
-        raise Rollback
+        return None
     bucket = policy.bucket or source
     slot = RateLimiter(connection).take(bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.owed))
-    if isinstance(slot, timedelta):
-        raise Rollback(slot)
-    return claim, slot
+    return slot if isinstance(slot, Wait) else (claim, slot)
 
 
 class _Calls:

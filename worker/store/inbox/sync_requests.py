@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, select, update
 
+from worker.core.wait import Wait
 from worker.store.dialects import Upsert, in_index_order
 from worker.store.tables import notification, sync_request
 
@@ -154,10 +155,10 @@ class Inbox:
             # Everybody takes row locks in the same order, so that two receivers cannot deadlock.
             _REQUEST.execute(self._connection, [rows[key] for key in sorted(rows)])
 
-    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
+    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | Wait | None:
         """Take up to `limit` due requests of one source, best lane first, oldest first.
 
-        None: nothing is due. A timedelta: a batch is filling up, look again after it; the caller should roll back.
+        None: nothing is due. A Wait: a batch is filling up.
         """
         due: list[Any] = []
         for priority in PRIORITIES:
@@ -173,7 +174,7 @@ class Inbox:
         if len(ready) < limit:
             ripe_at: datetime = min(row.available_at for row in due) + linger
             if ripe_at > now:
-                return ripe_at - now if len(due) < limit else min(ripe_at - now, settling)
+                return Wait(ripe_at - now if len(due) < limit else min(ripe_at - now, settling))
         due = ready
         claim = Claim(
             source=source,

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import Connection
 
+from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job
 from worker.store.jobs.seen_media import SeenMedia
@@ -45,8 +46,8 @@ class Backfill:
             resting.store = lambda connection: self._fetched(job, connection)
             return resting
         seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), statuses=_statuses(job))
-        if isinstance(seen, timedelta):
-            return Step(checkpoint, wait=seen)
+        if isinstance(seen, Wait):
+            return Step(checkpoint, wait=seen.duration)
         after = checkpoint | {"position": seen.position.as_json()}
         if seen.position.over:
             after = _of_type(job, checkpoint, after=checkpoint["type"])

@@ -11,9 +11,10 @@ from typing import Any
 from worker import logs
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnreadableError
 from worker.core.listing import Page, read_page
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.jobs.inventory import Inventory
-from worker.store.rate_limit import RateLimiter, Slot
+from worker.store.rate_limit import RateLimiter
 from worker.sync.fetch import back_off
 from worker.sync.jobs.paging import Cursor, PageResult, PagingError, match, next_cursor, restart
 from worker.sync.jobs.run import JobRefusedError, Step
@@ -48,12 +49,12 @@ class Listing:
 
     def page(
         self, search_type: str, position: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()
-    ) -> PageResult | timedelta:
+    ) -> PageResult | Wait:
         """The rows at `position` and where to go on, or how long to wait first. Raises VodError and JobRefused."""
         found, order = match(position, by_modification=by_modification, statuses=statuses)
         try:
             page = self._call(lambda: self.vod.search_media(search_type, found, order, position.page, position.token))
-            return page if isinstance(page, timedelta) else next_cursor(position, page, by_modification=by_modification)
+            return page if isinstance(page, Wait) else next_cursor(position, page, by_modification=by_modification)
         except PagingError as error:
             raise JobRefusedError(str(error)) from error
         except VodRefusedError as error:
@@ -75,8 +76,8 @@ class Listing:
         high = start.later[-1][1] if start.later else start.high
         found, order = match(replace(start, high=high), statuses=statuses)
         page = self._call(lambda: self.vod.search_media(kind, found, order, 1))
-        if isinstance(page, timedelta):
-            return Step(checkpoint, wait=page)
+        if isinstance(page, Wait):
+            return Step(checkpoint, wait=page.duration)
         totals = {**so_far, kind: page.total or 0}
         return sum(totals.values()) if len(totals) == len(types) else Step(checkpoint | {"totals": totals})
 
@@ -86,9 +87,9 @@ class Listing:
             enough = Inventory(connection, self.source).unfetched(reason, limit=_ENOUGH) >= _ENOUGH
         return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
 
-    def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | timedelta:
+    def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | Wait:
         slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
-        if not isinstance(slot, Slot):
+        if isinstance(slot, Wait):
             return slot
         self.sleep(slot.wait.total_seconds())
         try:

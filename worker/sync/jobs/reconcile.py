@@ -10,10 +10,11 @@ from sqlalchemy import Connection
 
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.core.media import BATCH_LIMIT, Answer
+from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.jobs.seen_media import SeenMedia
-from worker.store.rate_limit import RateLimiter, Slot
+from worker.store.rate_limit import RateLimiter
 from worker.sync.fetch import OPERATION, back_off, call, departing
 from worker.sync.jobs.listing import TYPES, Listing
 from worker.sync.jobs.paging import Cursor, PageResult, begin
@@ -85,8 +86,8 @@ class Reconcile:
             return resting
         full = checkpoint["since"] is None
         seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), by_modification=not full)
-        if isinstance(seen, timedelta):
-            return Step(checkpoint, wait=seen)
+        if isinstance(seen, Wait):
+            return Step(checkpoint, wait=seen.duration)
         after = checkpoint | {"position": seen.position.as_json()}
         if seen.position.over:
             rest = TYPES[TYPES.index(checkpoint["type"]) + 1 :]
@@ -141,8 +142,8 @@ class Reconcile:
             return Step(checkpoint | {"phase": "mark"})
         bucket, rate = self._policy.bucket or listing.source, self._policy.calls_per_second
         slot = acquire(listing.store, bucket, OPERATION, per_second=rate, patience=_PATIENCE, sleep=listing.sleep)
-        if not isinstance(slot, Slot):
-            return Step(checkpoint, wait=slot)
+        if isinstance(slot, Wait):
+            return Step(checkpoint, wait=slot.duration)
         listing.sleep(slot.wait.total_seconds())
         late: dict[datetime, datetime] = {}
         try:

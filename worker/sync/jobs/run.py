@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from worker import logs
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
-from worker.store import Rollback, Store
+from worker.store import Store
 from worker.store.jobs.job_rows import DONE, FAILED, Job, Jobs
 
 log = logs.get(__name__)
@@ -116,7 +116,8 @@ def _take(store: Store, job: Job, token: str, step: Step, now: datetime, lease: 
             counters[name] = counters.get(name, 0) + count
         jobs = Jobs(connection)
         if not jobs.move(job.id, token, step.checkpoint, counters, now=now, until=now + lease):
-            raise Rollback
+            connection.rollback()
+            return None
         return replace(job, checkpoint=step.checkpoint, counters=counters)
 
     return store.transact(write)

@@ -8,7 +8,7 @@ from functools import partial
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.store import Rollback, Store
+from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
 from worker.sync.jobs import reconcile
 
@@ -31,5 +31,6 @@ def _start(connection: Connection, *, source: str, name: str, interval: timedelt
     _, new = jobs.start(source, reconcile.KIND, parameters, now=now)
     if not new:
         # It is still due once the one that runs is over.
-        raise Rollback(False)
+        connection.rollback()
+        return False
     return True
