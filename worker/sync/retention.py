@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
+from worker.store.jobs.schedule import Schedule
 from worker.store.jobs.seen_media import SeenMedia
 from worker.store.retention import Forgotten, Retention
 
@@ -53,10 +54,12 @@ class Pruner:
 
         True where it was us. Raises StoreUnavailable.
         """
-        if not self._store.transact(lambda connection: Jobs(connection).due(_EVERYWHERE, _NAME, _EVERY, now=now, at_once=True)):
+        if not self._store.transact(
+            lambda connection: Schedule(connection).advance_if_due(_EVERYWHERE, _NAME, _EVERY, now=now, at_once=True)
+        ):
             return False
         if not self.prune(now=now, stopping=stopping):
-            self._store.transact(lambda connection: Jobs(connection).reschedule(_EVERYWHERE, _NAME, at=now + _REST))
+            self._store.transact(lambda connection: Schedule(connection).reschedule(_EVERYWHERE, _NAME, at=now + _REST))
         return True
 
     def prune(self, *, now: datetime, stopping: Event) -> bool:
