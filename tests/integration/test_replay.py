@@ -141,7 +141,7 @@ def test_notifications_that_come_in_meanwhile_are_not_handled_twice(store: Store
     told(store, "b")
 
     assert first.is_last
-    assert store.transact(first.store) == {"matched": 1, "requested": 1}
+    assert store.transact(first.write).counters == {"matched": 1, "requested": 1}
     assert requests(store).keys() == {"a"}
 
 
