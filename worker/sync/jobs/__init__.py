@@ -1,8 +1,8 @@
 """Jobs: long runs over a library or the notification log, done by workers in short steps that survive any interruption.
 
 `run` claims a job and runs its steps. `step` defines what a kind is and what a step returns. `registry` lists the kinds:
-`backfill`, `reconcile`, `renormalise`, `replay`. `listing` and `paging` read the library page by page, `pending_fetches` counts
-what is not fetched yet, `suspect_calls` fetches what a listing did not show, and `schedule` starts reconciliations.
+`backfill`, `reconcile` (its phases: `reconcile_phases`), `renormalise`, `replay`. `listing` and `paging` read the library page by page, `pending_fetches` counts
+what is not fetched yet, `suspect_calls` fetches what a full listing did not show, and `schedule` starts reconciliations.
 
 To add a kind:
 

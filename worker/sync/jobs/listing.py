@@ -82,7 +82,7 @@ class Listing:
         return page if isinstance(page, Wait) else {**so_far, media_type: page.total or 0}
 
     def has_backlog(self, reason: str) -> bool:
-        """Return whether so many media requested for `reason` are unfetched that the job stops listing for a moment."""
+        """Return whether the job must pause, because MAX_UNFETCHED media requested for `reason` are not fetched yet."""
         with self.store.reading() as connection:
             return Inventory(connection, self.source).count_unfetched(reason, limit=MAX_UNFETCHED) >= MAX_UNFETCHED
 
@@ -92,8 +92,7 @@ class Listing:
         except PagingError as error:
             raise JobRefusedError(str(error)) from error
 
-    # The response is VOD's JSON body, whatever it contains.
-    def _call(self, search: Callable[[], dict[str, Any]]) -> Page | Wait:
+    def _call(self, search: Callable[[], dict[str, Any]]) -> Page | Wait:  # Any: VOD's JSON body as it came
         slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=MAX_SLOT_WAIT, sleep=self.sleep)
         if isinstance(slot, Wait):
             return slot

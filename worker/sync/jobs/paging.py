@@ -30,7 +30,7 @@ _MAX_RESTARTS = 5
 
 
 class PagingError(Exception):
-    """The listing cannot be continued. The message says why and what to do."""
+    """The listing cannot be continued. The message contains the cause and the next step."""
 
 
 class Cursor(msgspec.Struct, frozen=True):
@@ -53,7 +53,7 @@ class Cursor(msgspec.Struct, frozen=True):
     restarts: int = 0
     #: The windows after this one.
     later: tuple[tuple[datetime, datetime], ...] = ()
-    #: The listing is complete; there is no next page.
+    #: The listing is complete.
     over: bool = False
 
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-import msgspec
 from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from worker.core.media import BATCH_LIMIT
 from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.jobs.seen_media import SeenMedia
 from worker.store.jobs.suspects import Suspects
 from worker.sync.jobs.listing import BACKLOG_PAUSE, MEDIA_TYPES, Listing
-from worker.sync.jobs.paging import INDEX_DELAY, Cursor, PageResult, begin, time_range
+from worker.sync.jobs.paging import INDEX_DELAY, PageResult, begin, time_range
 from worker.sync.jobs.pending_fetches import POLL_INTERVAL, PendingFetches
+from worker.sync.jobs.reconcile_phases import (
+    AwaitFetches,
+    AwaitLastFetches,
+    Checkpoint,
+    CompareCounts,
+    CountTotal,
+    Examples,
+    FindSuspects,
+    ListMedia,
+    MarkDeleted,
+    Parameters,
+    VerifySuspects,
+)
 from worker.sync.jobs.step import JobRefusedError, Progress, Step, from_json
 from worker.sync.jobs.suspect_calls import SuspectCalls, SuspectResult
 from worker.sync.retry_policy import Policy
@@ -31,96 +41,7 @@ COMPARED_PER_STEP = 1_000
 #: Assets that are marked as deleted in one transaction.
 MARKED_PER_STEP = 200
 
-#: Media ids that the checkpoint names for each counter.
-_MAX_EXAMPLES = 5
-
-
-class Parameters(msgspec.Struct, frozen=True, kw_only=True):
-    """What an operator or the schedule has asked for."""
-
-    #: List everything, not only what changed since the last run.
-    full: bool = False
-    #: Mark as deleted even if more media are gone than VODSYNC_MOST_DELETED_PERCENT allows.
-    allow_mass_delete: bool = False
-    #: Only list and count.
-    dry_run: bool = False
-
-
-class Examples(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The first ids that each counter has counted, for the operator."""
-
-    missed: tuple[str, ...] = ()
-    changed: tuple[str, ...] = ()
-    gone: tuple[str, ...] = ()
-
-    def add(self, *, missed: Sequence[str] = (), changed: Sequence[str] = (), gone: Sequence[str] = ()) -> Examples:
-        return Examples(
-            (*self.missed, *missed)[:_MAX_EXAMPLES],
-            (*self.changed, *changed)[:_MAX_EXAMPLES],
-            (*self.gone, *gone)[:_MAX_EXAMPLES],
-        )
-
-
-class _Phase(msgspec.Struct, frozen=True, kw_only=True, tag_field="phase"):
-    examples: Examples = Examples()
-
-
-class CountTotal(_Phase, frozen=True, kw_only=True, tag="total"):
-    """Count the media of a full listing, one type per step, so that an operator sees how much is left."""
-
-    totals: dict[str, int] = {}
-    #: Always null. Release 0.1 reads this key.
-    since: None = None
-
-
-class ListMedia(_Phase, frozen=True, kw_only=True, tag="list"):
-    """List one page per step, one type after the other, and request what is missing or has changed.
-
-    `since` is None in a full listing. Otherwise only media that changed since then are listed.
-    """
-
-    since: datetime | None = None
-    media_type: str = msgspec.field(name="type")
-    cursor: Cursor = msgspec.field(name="position")
-
-
-class AwaitFetches(_Phase, frozen=True, kw_only=True, tag="settle"):
-    """Wait until what was requested is fetched. Otherwise media that are not stored yet would hide deleted ones from the count."""
-
-
-class CompareCounts(_Phase, frozen=True, kw_only=True, tag="count"):
-    """Compare VOD's count, one type per step, with the number of stored assets. A listing of changes does not show deletions."""
-
-    totals: dict[str, int] = {}
-
-
-class FindSuspects(_Phase, frozen=True, kw_only=True, tag="compare"):
-    """Find the stored assets that a full listing did not show, in whatever order it came."""
-
-    #: The last asset that was compared.
-    after: str = msgspec.field(name="compared", default="")
-
-
-class VerifySuspects(_Phase, frozen=True, kw_only=True, tag="ask"):
-    """Fetch the suspects from VOD: a listing that does not show an asset is no proof that the asset is gone."""
-
-    #: Suspects per call; smaller after a call that VOD refused.
-    limit: int = BATCH_LIMIT
-    #: The time of the first call.
-    first_call_at: datetime | None = msgspec.field(name="asked_at", default=None)
-
-
-class MarkDeleted(_Phase, frozen=True, kw_only=True, tag="mark"):
-    """Mark the assets that are gone as deleted, unless VOD showed them after the first call for suspects."""
-
-    first_call_at: datetime | None = msgspec.field(name="asked_at", default=None)
-
-
-class AwaitLastFetches(_Phase, frozen=True, kw_only=True, tag="fetch"):
-    """Wait until everything that was requested is fetched, then end the job."""
-
-
-Checkpoint = CountTotal | ListMedia | AwaitFetches | CompareCounts | FindSuspects | VerifySuspects | MarkDeleted | AwaitLastFetches
+_WHOLE_LIBRARY = time_range(None, None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +64,7 @@ class Reconcile:
     full:        CountTotal, ListMedia, FindSuspects, VerifySuspects, MarkDeleted, AwaitLastFetches
     incremental: ListMedia, AwaitFetches, CompareCounts, then AwaitLastFetches; or a full run if VOD has fewer media than are stored
 
-    If no run was done yet, every run is a full one. `most_deleted_percent` limits how many assets one run marks as deleted.
+    Until one run is done, every run is a full one. `most_deleted_percent` limits how many assets one run marks as deleted.
 
     Counters: media in `total` by VOD's count (of a full listing), `listed`, `missed` (not stored), `changed`, `fetched`,
     `suspected`, `gone`, `deleted`, `dead` (dead letters). The checkpoint has `examples` of them.
@@ -186,7 +107,7 @@ class Reconcile:
         return _first_page(run, MEDIA_TYPES[0], since=last_run.created_at - INDEX_DELAY, examples=Examples())
 
     def _count_total(self, run: _Run, checkpoint: CountTotal) -> Step:
-        totals = self._listing.count(MEDIA_TYPES, time_range(None, None), so_far=checkpoint.totals)
+        totals = self._listing.count(MEDIA_TYPES, _WHOLE_LIBRARY, so_far=checkpoint.totals)
         if isinstance(totals, Wait):
             return Step.to(checkpoint, wait=totals.duration)
         if len(totals) < len(MEDIA_TYPES):
@@ -224,7 +145,7 @@ class Reconcile:
         return Step.to(CompareCounts(examples=checkpoint.examples), counters)
 
     def _compare_counts(self, run: _Run, checkpoint: CompareCounts) -> Step:
-        totals = self._listing.count(MEDIA_TYPES, time_range(None, None), so_far=checkpoint.totals)
+        totals = self._listing.count(MEDIA_TYPES, _WHOLE_LIBRARY, so_far=checkpoint.totals)
         if isinstance(totals, Wait):
             return Step.to(checkpoint, wait=totals.duration)
         if len(totals) < len(MEDIA_TYPES):
@@ -271,6 +192,7 @@ class Reconcile:
         suspects.confirm_present(result.present)
         if not run.parameters.dry_run:
             Inventory(connection, self._listing.source).request(result.present, KIND, now=run.now)
+        # The limit is the usual one again.
         following = VerifySuspects(
             examples=checkpoint.examples.add(gone=sorted(result.gone)),
             first_call_at=checkpoint.first_call_at or result.slot.at,
@@ -282,7 +204,7 @@ class Reconcile:
             gone = Suspects(connection, self._listing.source).count_gone()
             present = Inventory(connection, self._listing.source).count_present()
         first_call_at = checkpoint.first_call_at
-        if not gone or run.parameters.dry_run or first_call_at is None:
+        if not gone or first_call_at is None or run.parameters.dry_run:
             return Step.to(AwaitLastFetches(examples=checkpoint.examples))
         self._refuse_mass_delete(run, checkpoint.examples, gone=gone, present=present)
 

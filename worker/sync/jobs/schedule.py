@@ -12,6 +12,7 @@ from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
 from worker.store.jobs.schedule import Schedule
 from worker.sync.jobs import reconcile
+from worker.sync.jobs.reconcile_phases import Parameters
 from worker.sync.jobs.step import to_json
 
 log = logs.get(__name__)
@@ -31,7 +32,7 @@ def start_due(store: Store, source: str, *, now: datetime, every: timedelta, ful
 def _start(connection: Connection, *, source: str, name: str, interval: timedelta, full: bool, now: datetime) -> bool:
     if not Schedule(connection).advance_if_due(source, name, interval, now=now):
         return False
-    _, is_new = Jobs(connection).start(source, reconcile.KIND, to_json(reconcile.Parameters(full=full)), now=now)
+    _, is_new = Jobs(connection).start(source, reconcile.KIND, to_json(Parameters(full=full)), now=now)
     if not is_new:
         # Another reconciliation runs. This one stays due until that one is over.
         connection.rollback()

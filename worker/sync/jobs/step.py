@@ -14,7 +14,7 @@ from worker.store.jobs.job_rows import Job
 
 
 class JobRefusedError(Exception):
-    """The job cannot continue until a person changes something. The message says what; it becomes the job's last_error."""
+    """The job cannot continue until a person changes something. The message names the change; it becomes the job's last_error."""
 
 
 class JobFormatError(Exception):
@@ -22,7 +22,7 @@ class JobFormatError(Exception):
 
 
 class Progress(NamedTuple):
-    """Where the job continues, and what the step adds to the job's counters."""
+    """The checkpoint of the next step, and what this step adds to the job's counters."""
 
     checkpoint: msgspec.Struct
     counters: Mapping[str, int] = {}
@@ -39,7 +39,7 @@ class Step:
     write: Callable[[Connection], Progress]
     #: True for the last step of the job.
     is_last: bool = False
-    #: The next step runs after this time.
+    #: The next step runs this much later.
     wait: timedelta = timedelta(0)
 
     @classmethod
