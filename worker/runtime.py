@@ -17,13 +17,9 @@ from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
 from worker.sync.drain import ConcurrencyLimits
-from worker.sync.jobs import backfill, reconcile, renormalise, replay
-from worker.sync.jobs.backfill import Backfill
 from worker.sync.jobs.listing import Listing
-from worker.sync.jobs.reconcile import Reconcile
-from worker.sync.jobs.renormalise import Renormalise
-from worker.sync.jobs.replay import Replay
-from worker.sync.jobs.run import Kind, Kinds
+from worker.sync.jobs.registry import kinds_of
+from worker.sync.jobs.step import Kind, Kinds
 from worker.sync.retention import RetentionPeriods
 from worker.sync.retry_policy import RetryPolicy
 from worker.sync.source_context import SourceContext, SyncSettings
@@ -85,11 +81,8 @@ class Runtime:
         for name, source_context in self.source_contexts.items():
             rate = self.sources[name].search_qps
             listing = Listing(self.store, source_context.vod, name, source_context.bucket, rate, sleep=self.stopping.wait)
-            kinds[name, backfill.KIND] = Backfill(listing)
-            most = self.settings.most_deleted_percent
-            kinds[name, reconcile.KIND] = Reconcile(listing, source_context.settings, most_deleted_percent=most)
-            kinds[name, renormalise.KIND] = Renormalise(self.store, name, announce=source_context.settings.announce)
-            kinds[name, replay.KIND] = Replay(self.store, name)
+            of_source = kinds_of(listing, source_context.settings, most_deleted_percent=self.settings.most_deleted_percent)
+            kinds |= {(name, kind_name): kind for kind_name, kind in of_source.items()}
         return kinds
 
     @cached_property

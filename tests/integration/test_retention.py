@@ -13,7 +13,7 @@ from tests.builders import NOON, SECOND, claimed, notify, request
 from worker.store import Store, tables
 from worker.store.inbox.history import NotificationHistory
 from worker.store.inbox.sync_requests import Inbox
-from worker.store.jobs.job_rows import CANCELLED, DONE, Jobs
+from worker.store.jobs.job_rows import Jobs, JobState
 from worker.sync import retention
 from worker.sync.retention import Pruner, RetentionPeriods
 
@@ -149,9 +149,9 @@ def test_jobs_that_are_over_are_forgotten_but_the_last_good_one_of_a_kind(store:
         store.transact(lambda connection: Jobs(connection).finish(job.id, claim[1], state=state, now=NOON))
         return job.id
 
-    ended(DONE)
-    last = ended(DONE)
-    ended(CANCELLED)
+    ended(JobState.DONE)
+    last = ended(JobState.DONE)
+    ended(JobState.CANCELLED)
 
     forget(store)
 

@@ -161,9 +161,9 @@ def test_notifications_are_spooled_until_the_database_takes_them(receivers: Rece
     database = Database(StoreUnavailableError("no route to the database"))
     forwarder = receivers.start(database, away=False)
 
-    forwarder.keep(deliveries("a"))
+    forwarder.save(deliveries("a"))
     stepped_time.wait_until_asleep()
-    forwarder.keep(deliveries("b"))
+    forwarder.save(deliveries("b"))
     fault, away, spooled = forwarder.fault, forwarder.away, receivers.spooled()
     database.error = None
     stepped_time.advance(1)
@@ -198,14 +198,14 @@ def test_the_reason_of_an_earlier_outage_is_not_reported_for_the_next(receivers:
 
     database = Database(StoreUnavailableError("disk full"))
     forwarder = receivers.start(database, away=False)
-    forwarder.keep(deliveries("a"))
+    forwarder.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     database.error = None
     stepped_time.advance(1)
     wait_until(lambda: receivers.spooled() == 0 and not forwarder.away, "the end of the outage")
 
     database.before_move = wait_inside_the_move
-    forwarder.keep(deliveries("b"))
+    forwarder.save(deliveries("b"))
     assert moving.wait(DEADLINE)
     fault = forwarder.fault
     go_on.set()
@@ -318,7 +318,7 @@ def test_a_large_spool_is_forwarded_in_order_with_one_wake_up_per_group(receiver
 def test_a_receiver_that_ends_leaves_spooled_notifications_to_the_next(receivers: Receivers, stepped_time: SteppedTime) -> None:
     database = Database(StoreUnavailableError("gone"))
     first = receivers.start(database, away=True)
-    first.keep(deliveries("a"))
+    first.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     stepped_time.advance(float("inf"))
 
@@ -337,7 +337,7 @@ def test_a_spool_that_cannot_be_written_is_no_outage_of_the_database(current_sch
     forwarder = SpoolDrainer(current_schema, Spool(tmp_path / "spool.db"), Database())
 
     with pytest.raises(StoreUnavailableError, match=r"spool\.db"):
-        forwarder.keep(deliveries("a"))
+        forwarder.save(deliveries("a"))
 
     assert (forwarder.away, forwarder.fault) == (False, None)
 
@@ -366,7 +366,7 @@ def test_an_outage_is_logged_when_it_starts_when_it_ends_and_at_intervals_betwee
     database = Database(StoreUnavailableError("gone"))
     forwarder = receivers.start(database, away=False)
 
-    forwarder.keep(deliveries("a"))
+    forwarder.save(deliveries("a"))
     for _ in range(260):
         stepped_time.wait_until_asleep()
         stepped_time.advance(0.5)

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, true
 
 from worker.store.heartbeats import Heartbeat, Heartbeats
-from worker.store.jobs.job_rows import FAILED, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.outbox import Outbox, PendingChanges
 from worker.store.rate_limit import BATCH, BackOff, RateLimiter
 from worker.store.tables import media, notification, sync_request
@@ -91,7 +91,7 @@ class InstallationHealth:
             for source, (count, error) in self.failing.items()
         ]
         found += [
-            f"{job.kind} {job.id} of source {job.source} {'failed' if job.state == FAILED else 'is tried again'}: "
+            f"{job.kind} {job.id} of source {job.source} {'failed' if job.state == JobState.FAILED else 'is tried again'}: "
             f"{(job.last_error or '')[:1000]} (vodsync jobs show {job.id})"
             for job in self.jobs
         ]

@@ -14,6 +14,7 @@ from sqlalchemy import Connection
 from worker import logs
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs
+from worker.store.jobs.schedule import Schedule
 from worker.store.jobs.seen_media import SeenMedia
 from worker.store.retention import Forgotten, Retention
 
@@ -58,12 +59,12 @@ class Pruner:
         A run that does not finish makes the next one due at once. Raises StoreUnavailableError.
         """
         if not self._store.transact(
-            lambda connection: Jobs(connection).due(_ALL_SOURCES, _SCHEDULE, INTERVAL, now=now, at_once=True)
+            lambda connection: Schedule(connection).advance_if_due(_ALL_SOURCES, _SCHEDULE, INTERVAL, now=now, at_once=True)
         ):
             return False
         if not self.prune(now=now, stopping=stopping):
             next_run = now + CONTINUE_AFTER
-            self._store.transact(lambda connection: Jobs(connection).reschedule(_ALL_SOURCES, _SCHEDULE, at=next_run))
+            self._store.transact(lambda connection: Schedule(connection).reschedule(_ALL_SOURCES, _SCHEDULE, at=next_run))
         return True
 
     def prune(self, *, now: datetime, stopping: Event) -> bool:
