@@ -12,7 +12,7 @@ from benchmarks.idle import family
 from benchmarks.installation import ServerMissingError
 from benchmarks.library import find, run, start, unchanged, unlimited
 from benchmarks.report import Measure, at_most
-from worker.store.jobs.job_rows import OVER
+from worker.store.jobs.job_rows import FINAL_STATES
 from worker.sync.jobs import backfill
 
 _PART = "large"
@@ -49,7 +49,7 @@ def _peak(count: int) -> tuple[float, dict[str, int]]:
         installation.wait_until_ready()
         began = time.monotonic()
         started = start(installation, backfill.KIND)
-        while find(installation, started.id).state not in OVER:
+        while find(installation, started.id).state not in FINAL_STATES:
             time.sleep(1)
         return time.monotonic() - began, _most()
 

@@ -15,7 +15,7 @@ from benchmarks import notices
 from benchmarks.installation import POSTGRESQL, Installation, ServerMissingError, installed, wait_until
 from benchmarks.report import Measure, Wanted, at_least, at_most
 from worker.store.heartbeats import Heartbeats
-from worker.store.jobs.job_rows import OVER, Job, Jobs
+from worker.store.jobs.job_rows import FINAL_STATES, Job, Jobs
 from worker.store.tables import media, sync_request
 from worker.sync.jobs import backfill, reconcile, renormalise
 
@@ -109,7 +109,7 @@ def run(installation: Installation, kind: str, **parameters: object) -> tuple[fl
     """Seconds that a job took, and the job."""
     started = start(installation, kind, **parameters)
     began = time.monotonic()
-    wait_until(lambda: find(installation, started.id).state in OVER, f"{kind} was over", patience=_PATIENCE, pause=0.1)
+    wait_until(lambda: find(installation, started.id).state in FINAL_STATES, f"{kind} was over", patience=_PATIENCE, pause=0.1)
     job = find(installation, started.id)
     if job.last_error:
         raise RuntimeError(job.last_error)

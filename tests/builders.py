@@ -8,14 +8,26 @@ from typing import Any
 import msgspec
 
 from worker.core import events
+from worker.core.backoff import Backoff
 from worker.core.media import Media
 from worker.core.normalise import read_media
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE, Claim, Request, SyncRequests
 from worker.sync.receive import delivery, receive
+from worker.sync.retry_policy import RetryPolicy
+from worker.sync.source_context import SourceContext, SyncSettings
+from worker.vod import Vod
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+
+#: Quick, and with pauses that a test can predict.
+SETTINGS = SyncSettings(calls_per_second=1000, retry=RetryPolicy(backoff=Backoff(SECOND, 300 * SECOND)))
+
+
+def source_context(vod: Vod, settings: SyncSettings = SETTINGS, *, source: str = "default") -> SourceContext:
+    return SourceContext(source, vod, settings)
 
 
 def element(media_id: str, **media_info: Any) -> dict[str, Any]:
@@ -76,7 +88,7 @@ def claim(
     lease: timedelta = timedelta(minutes=1),
     linger: timedelta = timedelta(milliseconds=250),
     source: str = "default",
-) -> Claim | timedelta | None:
+) -> Claim | Wait | None:
     return store.transact(
         lambda connection: SyncRequests(connection).claim(source, limit=limit, now=now, lease=lease, linger=linger)
     )

@@ -16,16 +16,13 @@ from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 from worker.store import Store, schema
 from worker.store.spool import Spool
-from worker.sync.drain import ConcurrencyLimits, SourceContext
-from worker.sync.jobs import backfill, reconcile, renormalise, replay
-from worker.sync.jobs.backfill import Backfill
+from worker.sync.drain import ConcurrencyLimits
 from worker.sync.jobs.listing import Listing
-from worker.sync.jobs.reconcile import Reconcile
-from worker.sync.jobs.renormalise import Renormalise
-from worker.sync.jobs.replay import Replay
-from worker.sync.jobs.run import Kind, Kinds
-from worker.sync.retention import Keep
-from worker.sync.retry_policy import Policy
+from worker.sync.jobs.registry import kinds_of
+from worker.sync.jobs.step import Kind, Kinds
+from worker.sync.retention import RetentionPeriods
+from worker.sync.retry_policy import RetryPolicy
+from worker.sync.source_context import SourceContext, SyncSettings
 
 log = logs.get(__name__)
 
@@ -75,7 +72,7 @@ class Runtime:
         from worker.vod.client import Client  # half a second and 40 MB, of which the receiver needs nothing
 
         served = {name: source for name, source in self.sources.items() if name not in self.unserved}
-        return {name: SourceContext(name, Client(source), self.policy(name)) for name, source in served.items()}
+        return {name: SourceContext(name, Client(source), self.sync_settings(name)) for name, source in served.items()}
 
     @cached_property
     def kinds(self) -> Kinds:
@@ -83,30 +80,27 @@ class Runtime:
         kinds: dict[tuple[str, str], Kind] = {}
         for name, source_context in self.source_contexts.items():
             rate = self.sources[name].search_qps
-            bucket = source_context.policy.bucket or name
-            listing = Listing(self.store, source_context.vod, name, bucket, rate, sleep=self.stopping.wait)
-            kinds[name, backfill.KIND] = Backfill(listing)
-            most = self.settings.most_deleted_percent
-            kinds[name, reconcile.KIND] = Reconcile(listing, source_context.policy, most_deleted_percent=most)
-            kinds[name, renormalise.KIND] = Renormalise(self.store, name, announce=source_context.policy.announce)
-            kinds[name, replay.KIND] = Replay(self.store, name)
+            listing = Listing(self.store, source_context.vod, name, source_context.bucket, rate, sleep=self.stopping.wait)
+            of_source = kinds_of(listing, source_context.settings, most_deleted_percent=self.settings.most_deleted_percent)
+            kinds |= {(name, kind_name): kind for kind_name, kind in of_source.items()}
         return kinds
 
     @cached_property
-    def keep(self) -> Keep:
+    def retention(self) -> RetentionPeriods:
         """How long what is kept."""
         notifications, jobs = self.settings.keep_notifications_days, self.settings.keep_jobs_days
-        return Keep(timedelta(days=notifications) if notifications else None, timedelta(days=jobs) if jobs else None)
+        return RetentionPeriods(timedelta(days=notifications) if notifications else None, timedelta(days=jobs) if jobs else None)
 
-    def policy(self, name: str) -> Policy:
+    def sync_settings(self, name: str) -> SyncSettings:
         source = self.sources[name]
-        return Policy(
+        return SyncSettings(
             bucket=next(other for other, described in self.sources.items() if described.account == source.account),
             linger=timedelta(milliseconds=self.settings.linger_ms),
             lease=timedelta(seconds=self.settings.lease),
             calls_per_second=source.api_qps,
-            max_attempts=self.settings.max_attempts,
-            give_up=timedelta(hours=self.settings.follow_up_hours),
+            retry=RetryPolicy(
+                max_attempts=self.settings.max_attempts, follow_up_limit=timedelta(hours=self.settings.follow_up_hours)
+            ),
             video_info=source.video_info == "on",
             announce=self.settings.changes == "on",
         )

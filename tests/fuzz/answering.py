@@ -30,6 +30,7 @@ from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
+from worker.sync.source_context import SourceContext
 from worker.vod import client
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -129,7 +130,7 @@ class Answering:
         self._database.empty("vod_sync_request", "vod_quota")
         store.transact(lambda connection: SyncRequests(connection).request(requests, now=self._now - timedelta(minutes=1)))
         with mock.patch.object(batch, "log"):
-            report = batch.sync_batch(store, _Saying(case.body), now=self._now, source="worker", sleep=lambda seconds: None)
+            report = batch.sync_batch(store, SourceContext("worker", _Saying(case.body)), now=self._now, sleep=lambda seconds: None)
         if report.claimed != len(asked):
             yield f"{report.claimed} of {len(asked)} claimed"
         table = tables.sync_request

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import time
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, announced, claim, element, notify, request
+from tests.builders import NOON, SECOND, SETTINGS, announced, claim, element, notify, request, source_context
 from worker import runtime
 from worker.core.errors import (
     StoreUnavailableError,
@@ -29,11 +30,9 @@ from worker.store.installation_health import installation_health
 from worker.store.rate_limit import RateLimiter
 from worker.store.tables import media, quota, sync_request
 from worker.sync.batch import BatchResult, sync_batch
-from worker.sync.drain import SourceContext, concurrency_limits, drain
-from worker.sync.retry_policy import Policy
+from worker.sync.drain import Budget, concurrency_limits, drain
+from worker.sync.source_context import SourceContext, SyncSettings
 from worker.vod.testing import FakeVod
-
-POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
 
 
 @pytest.fixture
@@ -41,8 +40,8 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, policy: Policy = POLICY) -> BatchResult:
-    return sync_batch(store, vod, now=now, policy=policy)
+def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, settings: SyncSettings = SETTINGS) -> BatchResult:
+    return sync_batch(store, source_context(vod, settings), now=now)
 
 
 def states(store: Store) -> dict[str, str]:
@@ -74,9 +73,9 @@ def test_every_id_is_accounted_for(store: Store, vod: FakeVod) -> None:
     report = run(store, vod)
 
     assert states(store) == {"known": "ok", "unknown": "missing", "secret": "forbidden"}
-    assert (report.saved, report.missing, report.forbidden, report.postponed) == (1, 1, 1, 2)
+    assert (report.saved, report.missing, report.forbidden, report.retried) == (1, 1, 1, 2)
     assert list(owing(store)) == ["silent", "unknown"]
-    assert "passed over" in owing(store)["silent"].last_error
+    assert "does not mention" in owing(store)["silent"].last_error
 
 
 def test_a_notification_during_the_fetch_leads_to_another_fetch(store: Store, vod: FakeVod) -> None:
@@ -93,19 +92,20 @@ def test_a_notification_during_the_fetch_leads_to_another_fetch(store: Store, vo
 
 
 def test_an_outage_postpones_with_growing_pauses_and_ends_in_a_dead_letter(store: Store, vod: FakeVod) -> None:
+    settings = replace(SETTINGS, retry=replace(SETTINGS.retry, max_attempts=4))
     notify(store, "a")
     pauses = []
     at = NOON + SECOND
     for _ in range(3):
         vod.fail(VodUnavailableError("503"))
-        run(store, vod, now=at, policy=Policy(calls_per_second=1000, jitter=lambda: 1.0, max_attempts=4))
+        run(store, vod, now=at, settings=settings)
         pauses.append((owing(store)["a"].available_at - at).total_seconds())
         at = owing(store)["a"].available_at + SECOND
     vod.fail(VodUnavailableError("503"))
-    report = run(store, vod, now=at, policy=Policy(calls_per_second=1000, max_attempts=4))
+    report = run(store, vod, now=at, settings=settings)
 
     assert pauses == [1, 2, 4]
-    assert report.dead == 1
+    assert report.dead_lettered == 1
     assert (owing(store)["a"].state, owing(store)["a"].last_error, owing(store)["a"].attempts) == ("dead", "503", 4)
 
 
@@ -193,7 +193,7 @@ def test_one_poisonous_id_sinks_only_itself(store: Store) -> None:
 
     report = run(store, vod)
 
-    assert (report.saved, report.dead) == (19, 1)
+    assert (report.saved, report.dead_lettered) == (19, 1)
     assert set(states(store)) == set(good)
     assert (owing(store)["poison"].state, owing(store)["poison"].last_error) == ("dead", "InvalidParameter")
 
@@ -213,8 +213,8 @@ def test_an_answer_that_nobody_can_read_is_halved_the_second_time(store: Store, 
     first = run(store, vod)
     second = run(store, vod, now=NOON + 60 * SECOND)
 
-    assert (first.saved, first.postponed) == (0, 4)
-    assert (second.saved, second.postponed) == (3, 1)
+    assert (first.saved, first.retried) == (0, 4)
+    assert (second.saved, second.retried) == (3, 1)
     assert set(states(store)) == {"a", "b", "c"}
     assert owing(store)["garbled"].attempts == 2
 
@@ -241,7 +241,7 @@ def test_an_id_that_makes_vod_fail_each_time_stands_alone_at_the_second_attempt(
     second = run(store, vod, now=NOON + 60 * SECOND)
 
     assert (first.saved, first.calls) == (0, 1)
-    assert (second.saved, second.postponed) == (19, 1)
+    assert (second.saved, second.retried) == (19, 1)
     assert owing(store)["deadly"].attempts == 2
 
 
@@ -269,7 +269,7 @@ def test_an_answer_that_the_database_does_not_take_counts_as_an_attempt(
 
     report = run(store, vod)
 
-    assert (report.saved, report.postponed) == (0, 1)
+    assert (report.saved, report.retried) == (0, 1)
     assert owing(store)["a"].attempts == 1
     assert "out of range" in owing(store)["a"].last_error
 
@@ -290,7 +290,7 @@ def test_what_the_database_does_not_take_sinks_only_itself(store: Store, vod: Fa
 
     report = run(store, vod)
 
-    assert (report.claimed, report.saved, report.postponed, report.calls) == (20, 19, 1, 1)
+    assert (report.claimed, report.saved, report.retried, report.calls) == (20, 19, 1, 1)
     assert set(states(store)) == set(good)
     assert [(row.media_id, row.attempts) for row in owing(store).values()] == [("huge", 1)]
 
@@ -310,7 +310,7 @@ def test_a_fault_of_ours_counts_as_an_attempt_and_shows_no_values(
 
     report = run(store, vod)
 
-    assert report.postponed == 1
+    assert report.retried == 1
     assert (owing(store)["a"].attempts, owing(store)["a"].last_error) == (1, "vodsync failed: UnicodeEncodeError")
 
 
@@ -331,7 +331,7 @@ def test_reference_ids_find_their_media(store: Store, vod: FakeVod) -> None:
     report = run(store, vod)
 
     assert states(store) == {"a": "ok"}
-    assert (report.saved, report.dead) == (1, 1)
+    assert (report.saved, report.dead_lettered) == (1, 1)
     assert list(owing(store)) == [reference_key("ref-unknown")]
 
 
@@ -372,7 +372,7 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store) -> None:
 
     def overtaken() -> None:
         time.sleep(0.05)
-        sync_batch(store, fast, now=NOON + 120 * SECOND, policy=POLICY)
+        sync_batch(store, source_context(fast), now=NOON + 120 * SECOND)
 
     slow.during_call = overtaken
     run(store, slow)
@@ -401,23 +401,23 @@ def test_a_call_that_leaves_late_is_counted_where_it_leaves(
     vod.during_call = call
     request(store, "a")
 
-    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY, sleep=lambda _: time.sleep(before))
+    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: time.sleep(before))
 
     with store.reading() as connection:
         row = connection.execute(select(quota.c.next_at_us, quota.c.started_us)).one()
-    planned = row.next_at_us - 1_000_000 / POLICY.calls_per_second
+    planned = row.next_at_us - 1_000_000 / SETTINGS.calls_per_second
     assert (row.started_us[-1] - planned >= (before + signing + answering) * 1_000_000) == late
 
 
 def test_the_quota_holds_for_workers_together(store: Store) -> None:
     vod = FakeVod()
     request(store, *(f"m{number:03}" for number in range(60)))
-    source_contexts = {"default": SourceContext("default", vod, Policy(limit=1, linger=0 * SECOND, calls_per_second=50))}
+    source_contexts = {"default": SourceContext("default", vod, SyncSettings(batch_size=1, linger=0 * SECOND, calls_per_second=50))}
     started = time.monotonic()
     stopping = threading.Event()
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, most=1000, longest=60 * SECOND)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, budget=Budget(1000, 60 * SECOND))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -434,7 +434,7 @@ def test_work_goes_on_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
     vod.put(*(element(f"m{number:02}") for number in range(45)))
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 
-    worked = drain(store, {"default": SourceContext("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event())
+    worked = drain(store, {"default": source_context(vod)}, now=runtime.now, stopping=threading.Event())
 
     assert [len(call) for call in vod.calls] == [20, 20, 5]
     assert (worked.batches, worked.more_waiting) == (3, False)
@@ -447,7 +447,7 @@ def test_a_full_batch_has_others_called_beside_it(store: Store, vod: FakeVod) ->
 
     drain(
         store,
-        {"default": SourceContext("default", vod, POLICY)},
+        {"default": source_context(vod)},
         now=runtime.now,
         stopping=threading.Event(),
         wake_workers=lambda: rung.append(1),
@@ -462,7 +462,7 @@ def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod) 
     request(store, "a")
     naps = iter([0.8])
 
-    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY, sleep=lambda _: time.sleep(next(naps, 0)))
+    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: time.sleep(next(naps, 0)))
 
     with store.reading() as connection:
         assert len(connection.execute(select(quota.c.started_us)).scalar_one()) == 2
@@ -472,7 +472,7 @@ def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod) 
 def test_work_yields_after_its_share(store: Store, vod: FakeVod) -> None:
     request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
 
-    worked = drain(store, {"default": SourceContext("default", vod, POLICY)}, now=runtime.now, stopping=threading.Event(), most=2)
+    worked = drain(store, {"default": source_context(vod)}, now=runtime.now, stopping=threading.Event(), budget=Budget(batches=2))
 
     assert (worked.batches, worked.more_waiting) == (2, True)
 
@@ -483,12 +483,12 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
     well.put(element("w"))
     answered = threading.Event()
     silent.during_call = lambda: answered.wait(20) and None
-    source_contexts = {"silent": SourceContext("silent", silent, POLICY), "well": SourceContext("well", well, POLICY)}
-    narrow, stopping = concurrency_limits(source_contexts, threads=3), threading.Event()
+    source_contexts = {"silent": source_context(silent, source="silent"), "well": source_context(well, source="well")}
+    limits, stopping = concurrency_limits(source_contexts, threads=3), threading.Event()
     request(store, *silent.media, source="silent", now=runtime.now() - SECOND)
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, limits=limits)
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
@@ -515,12 +515,12 @@ def test_who_comes_behind_a_call_that_is_not_answered_begins_with_the_other_sour
     served, answered = threading.Event(), threading.Event()
     silent.during_call = lambda: answered.wait(20) and None
     well.during_call = served.set
-    source_contexts = {"silent": SourceContext("silent", silent, POLICY), "well": SourceContext("well", well, POLICY)}
-    narrow, stopping = concurrency_limits(source_contexts, threads=2), threading.Event()
+    source_contexts = {"silent": source_context(silent, source="silent"), "well": source_context(well, source="well")}
+    limits, stopping = concurrency_limits(source_contexts, threads=2), threading.Event()
     threads: list[threading.Thread] = []
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, narrow=narrow, wake_workers=wake_workers)
+        drain(store, source_contexts, now=runtime.now, stopping=stopping, limits=limits, wake_workers=wake_workers)
 
     def wake_workers() -> None:
         if len(threads) < 2:
@@ -545,16 +545,16 @@ def test_a_source_alone_has_every_thread() -> None:
 
 
 def test_a_gate_is_open_again_after_a_failure(store: Store, vod: FakeVod, monkeypatch: pytest.MonkeyPatch) -> None:
-    source_contexts = {name: SourceContext(name, vod, POLICY) for name in ("a", "b")}
-    narrow = concurrency_limits(source_contexts, threads=2)
+    source_contexts = {name: source_context(vod, source=name) for name in ("a", "b")}
+    limits = concurrency_limits(source_contexts, threads=2)
     vod.put(element("m"))
     request(store, "m", source="a", now=runtime.now() - SECOND)
     with monkeypatch.context() as patched:
         patched.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone")))
         with pytest.raises(StoreUnavailableError):
-            drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), narrow=narrow)
+            drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), limits=limits)
 
-    worked = drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), narrow=narrow)
+    worked = drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), limits=limits)
 
     assert worked.batches == 1
 

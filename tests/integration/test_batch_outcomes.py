@@ -9,7 +9,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, body, element, notify, request
+from tests.builders import NOON, SECOND, body, element, notify, request, source_context
 from worker.core import events
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
 from worker.core.media import Media
@@ -20,10 +20,7 @@ from worker.store.tables import media, sync_request
 from worker.sync import batch
 from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.receive import delivery, receive
-from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
-
-POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -34,7 +31,7 @@ def vod() -> FakeVod:
 
 
 def sync(store: Store, vod: FakeVod, *, now: datetime = NOON + SECOND) -> BatchResult:
-    return sync_batch(store, vod, now=now, policy=POLICY, sleep=lambda _seconds: None)
+    return sync_batch(store, source_context(vod), now=now, sleep=lambda _seconds: None)
 
 
 def faults(store: Store) -> list[str]:
@@ -71,7 +68,7 @@ def test_a_back_off_that_a_probe_runs_into_outlasts_the_probes_other_answer(stor
     report = sync(store, vod)
 
     assert vod.calls == [["a", "b"], ["a"], ["b"]]
-    assert (report.saved, report.postponed, report.dead) == (1, 1, 0)
+    assert (report.saved, report.retried, report.dead_lettered) == (1, 1, 0)
     assert faults(store) == [str(error)]
 
 
@@ -88,7 +85,7 @@ def test_a_deleted_asset_that_an_old_notification_finds_again_is_believed_at_onc
 
     assert confirmed == {"a": "deleted"}
     assert states(store) == {"a": "ok"}
-    assert (report.saved, report.postponed) == (1, 0)
+    assert (report.saved, report.retried) == (1, 0)
     assert attempts(store) == {}
 
 

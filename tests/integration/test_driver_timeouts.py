@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, announced, body, element, notify, request
+from tests.builders import NOON, SECOND, announced, body, element, notify, request, source_context
 from worker.core import events
 from worker.core.errors import VodRefusedError
 from worker.store import Store
@@ -17,10 +17,7 @@ from worker.store.tables import media, mezzanine, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.jobs import backfill, reconcile
 from worker.sync.receive import delivery, receive
-from worker.sync.retry_policy import Policy
 from worker.vod.testing import FakeVod
-
-POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0)
 
 
 class Installation:
@@ -32,7 +29,7 @@ class Installation:
         self.now = NOON + SECOND
 
     def run(self) -> None:
-        sync_batch(self.store, self.vod, now=self.now, policy=POLICY)
+        sync_batch(self.store, source_context(self.vod), now=self.now)
 
     def run_until_settled(self) -> list[float]:
         """Every batch until nothing is owed; gives the pauses between them, in seconds."""

@@ -9,6 +9,7 @@ from typing import Any
 from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, claim, claimed, notify, request
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Claim, Retry, SyncRequests
 from worker.store.tables import notification, sync_request
@@ -75,7 +76,7 @@ def test_a_batch_waits_while_it_is_young_and_not_full(store: Store) -> None:
     early = claim(store, now=NOON + timedelta(milliseconds=100))
     late = claim(store, now=NOON + timedelta(milliseconds=250))
 
-    assert early == timedelta(milliseconds=150)
+    assert early == Wait(timedelta(milliseconds=150))
     assert isinstance(late, Claim)
     assert late.media_ids == ["a"]
 
@@ -95,7 +96,7 @@ def test_media_that_were_notified_a_moment_ago_are_left_to_gather_their_next_not
     young = claim(store, now=NOON + timedelta(milliseconds=245))
     taken = claimed(store, now=NOON + timedelta(milliseconds=250))
 
-    assert young == timedelta(milliseconds=5)
+    assert young == Wait(timedelta(milliseconds=5))
     assert taken.media_ids == [f"old{number:02}" for number in range(18)]
 
 

@@ -28,30 +28,33 @@ from sqlalchemy import and_, select
 
 from tests.builders import NOON, SECOND, announced, body, element
 from worker.core import events
+from worker.core.backoff import Backoff
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store, tables
 from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Request, SyncRequests
 from worker.store.rate_limit import Slot
 from worker.sync import batch
-from worker.sync.fetch import Fetch, Fetched
+from worker.sync.fetch import Fetcher, FetchResult
 from worker.sync.receive import delivery, receive
-from worker.sync.retry_policy import Policy
+from worker.sync.retry_policy import RetryPolicy
+from worker.sync.source_context import SourceContext, SyncSettings
 from worker.vod.testing import FakeVod
 
 #: Batches overlap, letters die and patience ends within a few steps. The quota has the database's own clock, so it never says wait.
-POLICY = Policy(
-    limit=2,
+SETTINGS = SyncSettings(
+    batch_size=2,
     linger=0 * SECOND,
     lease=60 * SECOND,
     calls_per_second=100_000,
-    max_attempts=2,
-    backoff=(5 * SECOND, 10 * SECOND),
-    throttle_pause=0 * SECOND,
-    credentials_pause=0 * SECOND,
-    patience=(2 * SECOND, 15 * SECOND),
-    follow_up=(30 * SECOND, 60 * SECOND),
-    give_up=120 * SECOND,
-    jitter=lambda: 1.0,
+    retry=RetryPolicy(
+        max_attempts=2,
+        backoff=Backoff(5 * SECOND, 10 * SECOND),
+        throttle_pause=0 * SECOND,
+        credentials_pause=0 * SECOND,
+        not_found_delays=(2 * SECOND, 15 * SECOND),
+        follow_up=Backoff(30 * SECOND, 60 * SECOND),
+        follow_up_limit=120 * SECOND,
+    ),
 )
 WORKERS = 3
 HIDDEN = ("gone", "forbidden", "silent")
@@ -109,7 +112,7 @@ class Worker:
     claim: Claim
     slot: Slot
     asked: dict[str, int]
-    fetched: Fetched | None = None
+    fetched: FetchResult | None = None
     answers: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -129,6 +132,7 @@ class InboxMachine(RuleBasedStateMachine):
                 connection.execute(table.delete())
         self.now = NOON
         self.vod = FakeVod()
+        self.context = SourceContext("default", self.vod, SETTINGS)
         self.count = self.settled_at = 0
         self.truth: dict[str, Truth] = {}
         self.deliveries: Counter[str] = Counter()
@@ -251,14 +255,14 @@ class InboxMachine(RuleBasedStateMachine):
     def claim(self, number: int) -> None:
         due = {media_id for media_id, row in self.requests().items() if row.state == "due" and row.available_at <= self.now}
 
-        taken: Any = self.store.transact(lambda connection: batch._claim(connection, "default", self.now, POLICY))
+        taken: Any = self.store.transact(lambda connection: batch.claim_batch(connection, self.context, self.now))
 
         if taken is None:
             assert not due
             return
         claim, slot = taken
         assert set(claim.media_ids) <= due
-        assert len(claim.media_ids) == len(set(claim.media_ids)) == min(len(due), POLICY.limit)
+        assert len(claim.media_ids) == len(set(claim.media_ids)) == min(len(due), SETTINGS.batch_size)
         for other in self.workers.values():
             still_held = {media_id for media_id in other.claim.media_ids if self.holder.get(media_id) is other}
             assert other.claim.until <= self.now or not still_held & set(claim.media_ids), "two live leases for one medium"
@@ -267,16 +271,16 @@ class InboxMachine(RuleBasedStateMachine):
         self.holder |= dict.fromkeys(claim.media_ids, worker)
 
     def fetch(self, worker: Worker) -> None:
-        fetch = Fetch(self.store, self.vod, worker.claim, policy=POLICY, sleep=lambda seconds: None)
-        worker.fetched = fetch.ask(worker.claim.media_ids, worker.slot)
+        fetcher = Fetcher(self.store, self.context, worker.claim, sleep=lambda seconds: None)
+        worker.fetched = fetcher.fetch(worker.claim.media_ids, worker.slot)
         for answer, asked_at in worker.fetched.answers:
             for media_id in {media.media_id for media in answer.media} | answer.missing | answer.forbidden:
                 worker.answers[media_id] = self.truth.get(media_id, Truth()), asked_at
 
-    def finish(self, worker: Worker, fetched: Fetched) -> None:
+    def finish(self, worker: Worker, fetched: FetchResult) -> None:
         before = self.requests()
 
-        self.store.transact(lambda connection: batch._store(connection, worker.claim, fetched, now=worker.now, policy=POLICY))
+        self.store.transact(lambda connection: batch.store_results(connection, self.context, worker.claim, fetched, now=worker.now))
 
         after = self.requests()
         held = {media_id for media_id in worker.claim.media_ids if self.holder.get(media_id) is worker}
@@ -313,7 +317,7 @@ class InboxMachine(RuleBasedStateMachine):
             if told_at and (row.state in ("new", "deleted") or told_at >= request.requested_at):
                 since = row.deleted_at if row.state == "deleted" else deleted_at
                 row = replace(row, state="deleted", deleted_at=since)
-            elif row.state == "new" or not POLICY.after_nothing(request, "", now=worker.now, known=row.state == "ok"):
+            elif row.state == "new" or not SETTINGS.retry.retry_not_found(request, "", now=worker.now, stored=row.state == "ok"):
                 row = replace(row, state="missing", deleted_at=None)
             else:
                 return

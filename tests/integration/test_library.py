@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from tests.builders import NOON, SECOND, element, notify
+from tests.builders import NOON, SECOND, element, notify, source_context
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
-from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.batch import sync_batch
@@ -24,10 +24,10 @@ from worker.sync.jobs.paging import Cursor, PageResult
 from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(calls_per_second=10_000)
+FAST = SyncSettings(calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 
@@ -41,7 +41,7 @@ class Heartbeats:
         listing = Listing(store, self.vod, "default", "default", 10_000, sleep=lambda seconds: None)
         self.kinds: dict[tuple[str, str], Any] = {
             ("default", "backfill"): Backfill(listing),
-            ("default", "reconcile"): Reconcile(listing, POLICY, most_deleted_percent=5),
+            ("default", "reconcile"): Reconcile(listing, FAST, most_deleted_percent=5),
         }
 
     def library(self, count: int, *, first: int = 0, prefix: str = "m") -> list[str]:
@@ -67,14 +67,14 @@ class Heartbeats:
         """One step of a job, then all batches that are due."""
         run_jobs(self.store, self.kinds, now=lambda: self.now, lease=LEASE, stopping=threading.Event(), longest=timedelta(0))
         self.now += SECOND
-        while sync_batch(self.store, self.vod, now=self.now, policy=POLICY, sleep=lambda seconds: None).claimed:
+        while sync_batch(self.store, source_context(self.vod, FAST), now=self.now, sleep=lambda seconds: None).claimed:
             self.now += SECOND
 
     def finish(self, job: Job, *, within: int = 400) -> Job:
         for _ in range(within):
             self.turn()
             job = self.find(job)
-            if job.state != RUNNING:
+            if job.state != JobState.RUNNING:
                 return job
         raise AssertionError(f"not over after {within} turns: {job}")
 
@@ -101,7 +101,7 @@ def test_backfill_brings_everything_once(workers: Heartbeats) -> None:
 
     job = workers.finish(workers.start("backfill"))
 
-    assert job.state == DONE
+    assert job.state == JobState.DONE
     assert workers.states() == dict.fromkeys([*videos, *audios], "ok")
     assert job.counters == {"total": 350, "listed": 350, "requested": 350, "known": 0, "fetched": 350}
     # The totals, the pages, and for each type a look at what came since the start.
@@ -212,7 +212,7 @@ def test_a_worker_that_lost_its_job_writes_nothing_more(workers: Heartbeats) -> 
     workers.turn()
 
     paused = workers.find(job)
-    assert (paused.state, paused.counters["listed"], len(workers.states())) == (PAUSED, 100, 100)
+    assert (paused.state, paused.counters["listed"], len(workers.states())) == (JobState.PAUSED, 100, 100)
 
 
 def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers: Heartbeats) -> None:
@@ -233,9 +233,9 @@ def test_paused_jobs_rest_resumed_ones_go_on_and_cancelled_ones_are_over(workers
     workers.turn()
 
     assert (paused, resumed, cancelled) == ((True, False), (True, False), (True, False))
-    assert (resting.state, resting.counters["listed"]) == (PAUSED, 100)
-    assert (going.state, going.counters["listed"]) == (RUNNING, 200)
-    assert (workers.find(job).state, workers.find(job).counters["listed"]) == (CANCELLED, 200)
+    assert (resting.state, resting.counters["listed"]) == (JobState.PAUSED, 100)
+    assert (going.state, going.counters["listed"]) == (JobState.RUNNING, 200)
+    assert (workers.find(job).state, workers.find(job).counters["listed"]) == (JobState.CANCELLED, 200)
     assert workers.start("backfill").id != job.id
 
 
@@ -255,7 +255,7 @@ def test_a_failing_search_is_asked_again_from_the_same_page(workers: Heartbeats,
     job = workers.finish(job)
 
     assert said == str(error)
-    assert (job.state, job.counters["fetched"], job.last_error) == (DONE, 150, None)
+    assert (job.state, job.counters["fetched"], job.last_error) == (JobState.DONE, 150, None)
 
 
 @pytest.mark.parametrize("answer", [{}, {"RequestId": "R", "MediaList": None}, {"MediaList": "none"}])
@@ -272,7 +272,7 @@ def test_an_answer_that_is_no_listing_does_not_end_the_walk(workers: Heartbeats,
     job = workers.finish(job)
 
     assert said == "SearchMedia answered without a MediaList and a Total"
-    assert (job.state, job.counters["fetched"]) == (DONE, 150)
+    assert (job.state, job.counters["fetched"]) == (JobState.DONE, 150)
 
 
 def test_a_token_that_has_expired_begins_its_window_again(workers: Heartbeats) -> None:
@@ -284,7 +284,7 @@ def test_a_token_that_has_expired_begins_its_window_again(workers: Heartbeats) -
 
     assert isinstance(seen, PageResult)
     assert seen.rows == ()
-    assert (seen.position.page, seen.position.token, seen.position.scrolling, seen.position.restarts) == (1, None, True, 1)
+    assert (seen.cursor.page, seen.cursor.token, seen.cursor.scrolling, seen.cursor.restarts) == (1, None, True, 1)
 
 
 def test_a_refused_search_fails_the_job_and_says_why(workers: Heartbeats) -> None:
@@ -292,7 +292,7 @@ def test_a_refused_search_fails_the_job_and_says_why(workers: Heartbeats) -> Non
 
     job = workers.finish(workers.start("backfill"))
 
-    assert (job.state, job.last_error) == (FAILED, "the filter is wrong")
+    assert (job.state, job.last_error) == (JobState.FAILED, "the filter is wrong")
 
 
 def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Heartbeats) -> None:
@@ -301,7 +301,7 @@ def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Hea
     run_jobs(workers.store, workers.kinds, now=lambda: NOON, lease=LEASE, stopping=threading.Event(), longest=timedelta(0))
     notify(workers.store, videos[50], now=NOON + SECOND)
 
-    sync_batch(workers.store, workers.vod, now=NOON + 3 * SECOND, policy=POLICY, sleep=lambda seconds: None)
+    sync_batch(workers.store, source_context(workers.vod, FAST), now=NOON + 3 * SECOND, sleep=lambda seconds: None)
 
     assert videos[50] in workers.vod.calls[-1]
     assert len(workers.vod.calls[-1]) == 20
@@ -309,7 +309,7 @@ def test_live_notifications_go_first_and_backfill_fills_their_batch(workers: Hea
 
 
 def test_a_backfill_rests_while_enough_is_waiting(workers: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sync.jobs.listing._ENOUGH", 150)
+    monkeypatch.setattr("worker.sync.jobs.listing.MAX_UNFETCHED", 150)
     workers.library(500)
     job = workers.start("backfill")
     most = 0
@@ -337,7 +337,7 @@ def test_reconciliation_finds_what_is_missed_changed_and_gone(workers: Heartbeat
     job = workers.finish(workers.start("reconcile", full=True, dry_run=False))
 
     states = workers.states()
-    assert job.state == DONE, job.last_error
+    assert job.state == JobState.DONE, job.last_error
     assert {name: job.counters[name] for name in ("missed", "changed", "gone", "deleted")} == {
         "missed": 5,
         "changed": 1,
@@ -554,7 +554,7 @@ def test_dead_letters_are_not_counted_as_fetched(workers: Heartbeats) -> None:
 
     job = workers.finish(workers.start("backfill"))
 
-    assert (job.state, job.counters["requested"], job.counters["fetched"], job.counters["dead"]) == (DONE, 30, 0, 30)
+    assert (job.state, job.counters["requested"], job.counters["fetched"], job.counters["dead"]) == (JobState.DONE, 30, 0, 30)
 
 
 def test_a_step_that_the_database_does_not_take_says_so(workers: Heartbeats, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -579,7 +579,7 @@ def test_mass_deletion_is_refused_until_somebody_says_so(workers: Heartbeats) ->
     states = set(workers.states().values())
     allowed = workers.finish(workers.start("reconcile", full=True, dry_run=False, allow_mass_delete=True))
 
-    assert refused.state == FAILED
+    assert refused.state == JobState.FAILED
     assert "6 of 100 media" in (refused.last_error or "")
     assert "--allow-mass-delete" in (refused.last_error or "")
     assert states == {"ok"}
@@ -621,7 +621,7 @@ def test_a_medium_notified_while_it_is_suspected_is_not_marked(workers: Heartbea
     workers.vod.put(kept)
     notify(workers.store, videos[0], now=workers.now)
     workers.now += SECOND
-    sync_batch(workers.store, workers.vod, now=workers.now, policy=POLICY, sleep=lambda seconds: None)
+    sync_batch(workers.store, source_context(workers.vod, FAST), now=workers.now, sleep=lambda seconds: None)
 
     workers.finish(job)
 

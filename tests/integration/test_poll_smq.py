@@ -14,7 +14,7 @@ from tests.builders import NOON, body, notify
 from worker.core.errors import StoreUnavailableError, VodRefusedError
 from worker.store import Store
 from worker.store.tables import notification, sync_request
-from worker.sync.poll_smq import Collected, RedeliveryCounter, collect
+from worker.sync.poll_smq import PollResult, RedeliveryCounter, poll_queue
 from worker.vod.smq_xml import Message
 
 ATTEMPTS = 3
@@ -52,9 +52,9 @@ class House:
         self.memory = RedeliveryCounter()
         self.rung = 0
 
-    def collect(self, shelf: Shelf) -> Collected:
-        fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "memory": self.memory, "now": lambda: NOON}
-        return collect(self.store, shelf, "default", wake_workers=self._ring, **fixed)
+    def collect(self, shelf: Shelf) -> PollResult:
+        fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "redeliveries": self.memory, "now": lambda: NOON}
+        return poll_queue(self.store, shelf, "default", wake_workers=self._ring, **fixed)
 
     def _ring(self) -> None:
         self.rung += 1
@@ -82,7 +82,7 @@ def test_both_forms_become_notifications_that_are_due(house: House) -> None:
 
     collected = house.collect(shelf)
 
-    assert collected == Collected(received=2, new=2, left=0)
+    assert collected == PollResult(received=2, new=2, left=0)
     assert [(row.media_id, row.event_type, row.deliveries) for row in house.rows()] == [
         ("a", "VideoAnalysisComplete", 1),
         ("b", "VideoAnalysisComplete", 1),
@@ -104,7 +104,7 @@ def test_a_notification_that_came_by_http_too_is_one(house: House) -> None:
 def test_an_empty_queue_is_left_alone(house: House) -> None:
     shelf = Shelf()
 
-    assert house.collect(shelf) == Collected()
+    assert house.collect(shelf) == PollResult()
     assert (shelf.deletes, house.rung) == ([], 0)
 
 
@@ -132,8 +132,8 @@ def test_a_message_that_could_not_be_deleted_comes_back_and_is_recognised(house:
 
     again = house.collect(shelf)
 
-    assert first == Collected(received=1, new=1, left=1, undeleted=fault)
-    assert again == Collected(received=1, new=0, left=0)
+    assert first == PollResult(received=1, new=1, left=1, undeleted=fault)
+    assert again == PollResult(received=1, new=0, left=0)
     assert [(row.media_id, row.deliveries) for row in house.rows()] == [("a", 2)]
     assert shelf.waiting == []
 
@@ -149,7 +149,7 @@ def test_what_is_no_notification_is_kept_at_once_and_sinks_nobody(house: House, 
 
     collected = house.collect(shelf)
 
-    assert collected == Collected(received=2, new=2, left=0)
+    assert collected == PollResult(received=2, new=2, left=0)
     kept = [row for row in house.rows() if row.event_type is None]
     assert [(row.status, row.media_id, row.body, row.deliveries) for row in kept] == [("unreadable", None, poison, 1)]
     assert [row.media_id for row in house.rows(sync_request)] == ["a"]
@@ -187,12 +187,12 @@ def test_messages_without_an_id_are_counted_apart(house: House) -> None:
 
 
 def test_only_so_many_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sync.poll_smq._REMEMBERED", 2)
+    monkeypatch.setattr("worker.sync.poll_smq.MAX_COUNTED_MESSAGES", 2)
     memory = RedeliveryCounter()
     a, b, c = (Message(name, "H", "", False, 1) for name in "abc")
 
     for message in (a, b, a, c):
-        memory.note(message)
+        memory.add(message)
 
     assert [memory.count(message) for message in (a, b, c)] == [2, 0, 1]
 
@@ -244,7 +244,7 @@ def test_a_notification_that_does_not_fit_its_digest_is_taken_and_told_once(
 
     assert collected == [1, 0, 0]
     assert [row.media_id for row in house.rows(sync_request)] == ["a"]
-    assert said(caplog, capsys).count("does not fit its digest") == 1
+    assert said(caplog, capsys).count("does not match its digest") == 1
 
 
 def test_a_message_without_a_receipt_is_stored_all_the_same(house: House) -> None:
@@ -253,7 +253,7 @@ def test_a_message_without_a_receipt_is_stored_all_the_same(house: House) -> Non
 
     collected = house.collect(shelf)
 
-    assert collected == Collected(received=1, new=1, left=1)
+    assert collected == PollResult(received=1, new=1, left=1)
     assert shelf.deletes == []
 
 
@@ -315,7 +315,7 @@ def test_one_notification_that_the_database_does_not_take_sinks_nobody_and_is_fe
             house.collect(shelf)
         house.collect(shelf)
 
-    assert first == Collected(received=3, new=2, left=1)
+    assert first == PollResult(received=3, new=2, left=1)
     assert shelf.waiting == []
     (reduced,) = [row for row in house.rows() if row.status == "unreadable"]
     assert (reduced.media_id, reduced.event_type) == ("b", None)

@@ -7,7 +7,7 @@ import tracemalloc
 
 import pytest
 
-from tests.builders import NOON, SECOND, claimed, clip, element, request
+from tests.builders import NOON, SECOND, claimed, clip, element, request, source_context
 from worker import runtime
 from worker.cli import progress
 from worker.cli.output import Bar
@@ -69,10 +69,10 @@ def test_an_answer_without_the_medium_is_no_success_although_it_is_not_believed_
     vod = FakeVod()
     vod.put(element("known"), element("at-work", Status="Transcoding"))
     request(store, "known", "at-work", priority=MANUAL)
-    sync_batch(store, vod, now=NOON + SECOND)
+    sync_batch(store, source_context(vod), now=NOON + SECOND)
     del vod.media["known"]
     request(store, "known", "at-work", priority=MANUAL, now=runtime.now())
-    sync_batch(store, vod, now=runtime.now() + SECOND)
+    sync_batch(store, source_context(vod), now=runtime.now() + SECOND)
 
     endings = wait(here, "default", awaiting("known", "at-work"), timeout=0.5)
 

@@ -13,7 +13,7 @@ from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.leases import Leases
 from worker.store.outbox import Change, Outbox
-from worker.sync.publish_changes import announce, drop_old
+from worker.sync.publish_changes import drop_old_changes, publish_changes
 
 SECOND = timedelta(seconds=1)
 
@@ -45,12 +45,12 @@ def save(store: Store, *media_ids: str, at: int = 0) -> None:
 
 
 def hand_over(store: Store, line: ChangePublisher, *, holder: str = "us") -> int:
-    return announce(store, line, holder=holder, stopping=threading.Event())
+    return publish_changes(store, line, holder=holder, stopping=threading.Event())
 
 
 def drop(store: Store, stopping: threading.Event) -> int:
     day = timedelta(hours=24)
-    return drop_old(store, now=NOON + day + SECOND, keep=day, stopping=stopping)
+    return drop_old_changes(store, now=NOON + day + SECOND, keep=day, stopping=stopping)
 
 
 def waiting(store: Store) -> list[str]:
@@ -166,7 +166,7 @@ def test_one_that_is_asked_to_stop_sends_no_more(store: Store) -> None:
             stopping.set()
 
     line = Last()
-    sent = announce(store, line, holder="us", stopping=stopping)
+    sent = publish_changes(store, line, holder="us", stopping=stopping)
 
     assert (sent, line.taken, waiting(store)) == (1, ["a"], ["b"])
 
@@ -204,7 +204,7 @@ def test_what_nobody_took_in_time_is_dropped(store: Store) -> None:
 
 
 def test_one_that_is_asked_to_stop_drops_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.sync.publish_changes._OLD", 1)
+    monkeypatch.setattr("worker.sync.publish_changes.DROP_PAGE_SIZE", 1)
     save(store, "a", "b")
 
     class Soon(threading.Event):

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from sqlalchemy import update
 
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
 from worker.store.tables import quota
@@ -15,7 +16,7 @@ from worker.store.tables import quota
 SECOND = timedelta(seconds=1)
 
 
-def take(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot | timedelta:
+def take(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot | Wait:
     return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second, calls=calls))
 
 
@@ -27,8 +28,8 @@ def slot(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot:
 
 def until_next(store: Store, first: Slot, *, per_second: float = 20) -> timedelta:
     """From a slot to the next one, which is waited for."""
-    while isinstance(taken := take(store, per_second=per_second), timedelta):
-        time.sleep(taken.total_seconds())
+    while isinstance(taken := take(store, per_second=per_second), Wait):
+        time.sleep(taken.duration.total_seconds())
     return taken.at - first.at
 
 

@@ -7,6 +7,7 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from tests.builders import SECOND
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
 from worker.store.tables import quota
@@ -16,7 +17,7 @@ def back_off(store: Store, pause: timedelta, fault: str) -> None:
     store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH, pause, fault=fault))
 
 
-def take(store: Store, *, calls: int = 1) -> Slot | timedelta:
+def take(store: Store, *, calls: int = 1) -> Slot | Wait:
     return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=5, calls=calls))
 
 
@@ -34,8 +35,8 @@ def test_a_shorter_back_off_does_not_end_a_longer_one(store: Store) -> None:
 
     with store.reading() as connection:
         (stored,) = RateLimiter(connection).back_offs()
-    assert isinstance(wait, timedelta)
-    assert wait > 200 * SECOND
+    assert isinstance(wait, Wait)
+    assert wait.duration > 200 * SECOND
     assert stored.fault == "Throttling.User"
 
 
@@ -45,8 +46,8 @@ def test_a_longer_back_off_extends_a_shorter_one(store: Store) -> None:
 
     wait = take(store)
 
-    assert isinstance(wait, timedelta)
-    assert wait > 200 * SECOND
+    assert isinstance(wait, Wait)
+    assert wait.duration > 200 * SECOND
 
 
 def test_calls_are_remembered_in_the_order_in_which_they_left(store: Store) -> None:

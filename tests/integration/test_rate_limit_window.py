@@ -8,6 +8,7 @@ import pytest
 from sqlalchemy import BigInteger, ColumnElement, literal
 
 from tests.builders import NOON, SECOND
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store import rate_limit as quota_module
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
@@ -40,13 +41,13 @@ def database_clock(monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
 
 def acquire(store: Store, clock: DatabaseClock, *, per_second: float) -> Slot:
     """Take the next slot; advance the clock while there is none."""
-    while isinstance(taken := take(store, per_second=per_second), timedelta):
-        assert taken > timedelta(0)
-        clock.now += taken
+    while isinstance(taken := take(store, per_second=per_second), Wait):
+        assert taken.duration > timedelta(0)
+        clock.now += taken.duration
     return taken
 
 
-def take(store: Store, *, per_second: float) -> Slot | timedelta:
+def take(store: Store, *, per_second: float) -> Slot | Wait:
     return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second))
 
 

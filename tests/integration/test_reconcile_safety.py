@@ -10,21 +10,21 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, request
+from tests.builders import NOON, SECOND, element, request, source_context
 from worker.core.errors import VodCredentialsError, VodError, VodThrottledError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
-from worker.store.jobs.job_rows import DONE, FAILED, RUNNING, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import media
 from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.jobs.listing import Listing
 from worker.sync.jobs.reconcile import Reconcile
 from worker.sync.jobs.run import run_jobs
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(bucket="account", calls_per_second=10_000)
+SHARED = SyncSettings(bucket="account", calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -38,7 +38,7 @@ class Installation:
         self.vod = FakeVod()
         self.now = NOON
         listing = Listing(store, self.vod, "default", "account", 10_000, sleep=lambda _seconds: None)
-        self._kinds = {("default", "reconcile"): Reconcile(listing, POLICY, most_deleted_percent=5)}
+        self._kinds = {("default", "reconcile"): Reconcile(listing, SHARED, most_deleted_percent=5)}
 
     def add(self, *media_ids: str, created: str = "2025-06-01T00:00:00Z") -> None:
         self.vod.put(*(element(media_id, CreationTime=created, ModificationTime=created) for media_id in media_ids))
@@ -61,7 +61,7 @@ class Installation:
         self.now += SECOND
 
     def fetch(self) -> BatchResult:
-        return sync_batch(self.store, self.vod, now=self.now, policy=POLICY, sleep=lambda _seconds: None)
+        return sync_batch(self.store, source_context(self.vod, SHARED), now=self.now, sleep=lambda _seconds: None)
 
     def fetch_all(self) -> None:
         while self.fetch().claimed:
@@ -80,7 +80,7 @@ class Installation:
         return self.step_until(job, lambda found: (found.checkpoint or {}).get("phase") == phase)
 
     def finish(self, job: Job) -> Job:
-        return self.step_until(job, lambda found: found.state != RUNNING)
+        return self.step_until(job, lambda found: found.state != JobState.RUNNING)
 
     def find(self, job: Job) -> Job:
         with self.store.reading() as connection:
@@ -152,7 +152,7 @@ def test_an_asset_created_after_the_start_of_the_job_is_not_suspected(installati
     finished = installation.finish(job)
 
     assert installation.state("younger") == "ok"
-    assert (finished.state, finished.counters["suspected"]) == (DONE, 1)
+    assert (finished.state, finished.counters["suspected"]) == (JobState.DONE, 1)
 
 
 def test_an_asset_that_was_shown_again_after_the_first_check_is_not_marked_as_deleted(installation: Installation) -> None:
@@ -184,11 +184,13 @@ def test_a_dry_run_finds_a_vanished_asset_beside_a_new_one(installation: Install
 
     finished = installation.finish(installation.start(full=False, dry_run=True))
 
-    assert (finished.state, finished.counters["missed"], finished.counters["gone"]) == (DONE, 1, 1)
+    assert (finished.state, finished.counters["missed"], finished.counters["gone"]) == (JobState.DONE, 1, 1)
     assert installation.state(media_ids[0]) == "ok"
 
 
-@pytest.mark.parametrize(("vanished", "state", "deleted"), [(5, DONE, 5), (6, FAILED, 0)], ids=["at the limit", "above it"])
+@pytest.mark.parametrize(
+    ("vanished", "state", "deleted"), [(5, JobState.DONE, 5), (6, JobState.FAILED, 0)], ids=["at the limit", "above it"]
+)
 def test_the_limit_of_deletions_is_the_most_that_is_allowed(
     installation: Installation, vanished: int, state: str, deleted: int
 ) -> None:
@@ -205,11 +207,11 @@ def test_the_limit_of_deletions_stays_the_same_while_groups_are_marked(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each marked group leaves fewer assets that we hold; the share is that of all before the first group."""
-    monkeypatch.setattr("worker.sync.jobs.reconcile._GROUP", 2)
+    monkeypatch.setattr("worker.sync.jobs.reconcile.MARKED_PER_STEP", 2)
     media_ids = installation.hold(100)
     for media_id in media_ids[:5]:
         del installation.vod.media[media_id]
 
     finished = installation.finish(installation.start(full=True))
 
-    assert (finished.state, finished.counters.get("deleted", 0)) == (DONE, 5)
+    assert (finished.state, finished.counters.get("deleted", 0)) == (JobState.DONE, 5)

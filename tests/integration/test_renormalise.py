@@ -229,7 +229,7 @@ def test_media_that_vod_never_showed_are_left_alone(store: Store) -> None:
 
 
 def test_a_run_goes_on_where_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renormalise, "_BATCH", 3)
+    monkeypatch.setattr(renormalise, "ASSETS_PER_STEP", 3)
     save(store, [clip(f"m{number}") for number in range(8)])
     damage(store, "UPDATE vod_media SET title = NULL")
 
@@ -273,7 +273,7 @@ def test_a_newer_answer_stored_meanwhile_stays(store: Store) -> None:
 
 
 def test_workers_that_store_meanwhile_and_the_repair_end_with_the_newest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(renormalise, "_BATCH", 7)
+    monkeypatch.setattr(renormalise, "ASSETS_PER_STEP", 7)
     ids = [f"m{number:02}" for number in range(20)]
     save(store, [clip(each) for each in ids])
     stopping = threading.Event()

@@ -124,7 +124,7 @@ def test_every_notification_comes_once_whatever_the_step(
     store: Store, media: int, window: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(notification_log, "_LAST", notification_log._LAST.offset(window - 1))
-    monkeypatch.setattr(replay, "_MEDIA", media)
+    monkeypatch.setattr(replay, "MEDIA_PER_STEP", media)
     ids = [f"m{number}" for number in range(9)]
     told(store, *ids)
 
@@ -140,8 +140,8 @@ def test_notifications_that_come_in_meanwhile_are_not_handled_twice(store: Store
     first = Replay(store, "default").step(job, now=LATER)
     told(store, "b")
 
-    assert first.done
-    assert store.transact(first.store) == {"matched": 1, "requested": 1}
+    assert first.is_last
+    assert store.transact(first.write).counters == {"matched": 1, "requested": 1}
     assert requests(store).keys() == {"a"}
 
 

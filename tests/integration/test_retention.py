@@ -13,13 +13,13 @@ from tests.builders import NOON, SECOND, claimed, notify, request
 from worker.store import Store, tables
 from worker.store.inbox.history import NotificationHistory
 from worker.store.inbox.sync_requests import SyncRequests
-from worker.store.jobs.job_rows import CANCELLED, DONE, Jobs
+from worker.store.jobs.job_rows import Jobs, JobState
 from worker.sync import retention
-from worker.sync.retention import Keep, Pruner
+from worker.sync.retention import Pruner, RetentionPeriods
 
 DAY = timedelta(days=1)
 NOW = NOON + 100 * DAY
-KEEP = Keep(90 * DAY, 90 * DAY)
+KEEP = RetentionPeriods(90 * DAY, 90 * DAY)
 
 
 def settled(store: Store) -> None:
@@ -28,8 +28,8 @@ def settled(store: Store) -> None:
     store.transact(lambda connection: SyncRequests(connection).complete(claim, claim.media_ids, now=NOW))
 
 
-def forget(store: Store, keep: Keep = KEEP, stopping: Event | None = None) -> None:
-    Pruner(store, keep, longest=60).prune(now=NOW, stopping=stopping or Event())
+def forget(store: Store, keep: RetentionPeriods = KEEP, stopping: Event | None = None) -> None:
+    Pruner(store, keep, max_run_time=60).prune(now=NOW, stopping=stopping or Event())
 
 
 def left(store: Store) -> list[str]:
@@ -51,7 +51,7 @@ def test_for_ever_is_for_ever(store: Store) -> None:
     notify(store, "old")
     settled(store)
 
-    forget(store, Keep(None, None))
+    forget(store, RetentionPeriods(None, None))
 
     assert left(store) == ["old"]
 
@@ -83,8 +83,8 @@ def test_a_request_of_another_source_keeps_nothing(store: Store) -> None:
 
 @pytest.mark.parametrize("page", [1, 2, 3, 1000])
 def test_those_that_stay_hide_no_old_ones(store: Store, page: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_PAGE", page)
-    monkeypatch.setattr(retention, "_PAUSE", 0)
+    monkeypatch.setattr(retention, "PAGE_SIZE", page)
+    monkeypatch.setattr(retention, "PAUSE", 0)
     notify(store, "a", "b", "c", "d")
     notify(store, "e", "f")
     settled(store)
@@ -96,7 +96,7 @@ def test_those_that_stay_hide_no_old_ones(store: Store, page: int, monkeypatch: 
 
 
 def test_one_that_came_late_from_a_spool_goes_with_its_neighbours(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_PAGE", 1)
+    monkeypatch.setattr(retention, "PAGE_SIZE", 1)
     notify(store, "young", now=NOON + 99 * DAY)
     notify(store, "late")
     settled(store)
@@ -109,7 +109,7 @@ def test_one_that_came_late_from_a_spool_goes_with_its_neighbours(store: Store, 
 
 
 def test_no_transaction_deletes_more_than_a_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_PAUSE", 0)
+    monkeypatch.setattr(retention, "PAUSE", 0)
     rows = [
         {"source": "default", "event_key": f"{number:064}", "body": "{}", "received_at": NOON, "deliveries": 1}
         for number in range(2500)
@@ -149,9 +149,9 @@ def test_jobs_that_are_over_are_forgotten_but_the_last_good_one_of_a_kind(store:
         store.transact(lambda connection: Jobs(connection).finish(job.id, claim[1], state=state, now=NOON))
         return job.id
 
-    ended(DONE)
-    last = ended(DONE)
-    ended(CANCELLED)
+    ended(JobState.DONE)
+    last = ended(JobState.DONE)
+    ended(JobState.CANCELLED)
 
     forget(store)
 
@@ -161,7 +161,7 @@ def test_jobs_that_are_over_are_forgotten_but_the_last_good_one_of_a_kind(store:
 
 def looks(store: Store, pruner: Pruner, *offsets: timedelta) -> list[tuple[bool, int]]:
     """Whether it was us at each of these times, and how many notifications were left."""
-    return [(pruner.look(now=NOW + offset, stopping=Event()), len(left(store))) for offset in offsets]
+    return [(pruner.prune_if_due(now=NOW + offset, stopping=Event()), len(left(store))) for offset in offsets]
 
 
 def test_it_is_done_at_the_first_look_and_then_once_an_hour_by_whoever_asks_first(store: Store) -> None:
@@ -179,14 +179,14 @@ def test_it_is_done_at_the_first_look_and_then_once_an_hour_by_whoever_asks_firs
 
 
 def test_one_look_takes_seconds_and_the_next_goes_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(retention, "_PAGE", 2)
+    monkeypatch.setattr(retention, "PAGE_SIZE", 2)
     notify(store, "dead", "due")
     notify(store, "a", "b", "c")
     settled(store)
     request(store, "dead", "due", now=NOW)
     seconds = [number * SECOND for number in (0, 5, 15, 30, 45)]
 
-    found = looks(store, Pruner(store, KEEP, longest=0), *seconds)
+    found = looks(store, Pruner(store, KEEP, max_run_time=0), *seconds)
 
     assert found == [(True, 5), (False, 5), (True, 3), (True, 2), (False, 2)]
 
@@ -197,7 +197,7 @@ def test_a_look_that_was_cut_short_by_a_stop_leaves_the_rest_to_the_next(store: 
     stopping = Event()
     stopping.set()
 
-    Pruner(store, KEEP).look(now=NOW, stopping=stopping)
+    Pruner(store, KEEP).prune_if_due(now=NOW, stopping=stopping)
 
     assert looks(store, Pruner(store, KEEP), 15 * SECOND) == [(True, 0)]
 

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, request
+from tests.builders import NOON, SECOND, SETTINGS, element, request, source_context
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
 from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import quota
 from worker.sync.batch import BatchResult, sync_batch
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(bucket="account", calls_per_second=1000, jitter=lambda: 1.0)
+SHARED = replace(SETTINGS, bucket="account")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -27,8 +28,8 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def sync(store: Store, vod: FakeVod, source: str, *, policy: Policy = POLICY) -> BatchResult:
-    return sync_batch(store, vod, now=NOON + SECOND, source=source, policy=policy, sleep=lambda _seconds: None)
+def sync(store: Store, vod: FakeVod, source: str, *, settings: SyncSettings = SHARED) -> BatchResult:
+    return sync_batch(store, source_context(vod, settings, source=source), now=NOON + SECOND, sleep=lambda _seconds: None)
 
 
 def back_off(store: Store, pause: timedelta = timedelta(0), *, fault: str = "Throttling.Api") -> None:
@@ -67,12 +68,12 @@ def test_what_vod_reports_to_one_source_stops_the_others_of_its_account(
 
 
 def test_a_call_of_one_source_takes_the_slot_of_another(store: Store, vod: FakeVod) -> None:
-    slow = Policy(bucket="account", calls_per_second=0.1)
+    slow = SyncSettings(bucket="account", calls_per_second=0.1)
     request(store, "a", source="one")
     request(store, "b", source="two")
 
-    sync(store, vod, "one", policy=slow)
-    other = sync(store, vod, "two", policy=slow)
+    sync(store, vod, "one", settings=slow)
+    other = sync(store, vod, "two", settings=slow)
 
     assert vod.calls == [["a"]]
     assert other.wait is not None
@@ -131,8 +132,8 @@ def test_sources_without_a_shared_account_have_rate_limits_of_their_own(store: S
     request(store, "b", source="two")
     vod.fail(VodThrottledError("Throttling.User", retry_after=30))
 
-    sync(store, vod, "one", policy=Policy())
-    sync(store, vod, "two", policy=Policy())
+    sync(store, vod, "one", settings=SyncSettings())
+    sync(store, vod, "two", settings=SyncSettings())
 
     assert vod.calls == [["a"], ["b"]]
     assert sorted(rate_limits(store)) == ["one", "two"]

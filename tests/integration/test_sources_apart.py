@@ -12,6 +12,7 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, announced, body, clip, element, typed
 from worker.core import events
 from worker.core.media import Media, VideoInfo
+from worker.core.wait import Wait
 from worker.store import Store, tables
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
 from worker.store.outbox import Outbox
@@ -207,7 +208,7 @@ def back_off(store: Store, source: str, *, operation: str = BATCH) -> None:
 def wait_for(store: Store, source: str, *, operation: str = BATCH) -> timedelta:
     """How long a call of this operation has to wait now."""
     taken = store.transact(lambda connection: RateLimiter(connection).take(source, operation, per_second=20))
-    return taken if isinstance(taken, timedelta) else timedelta(0)
+    return taken.duration if isinstance(taken, Wait) else timedelta(0)
 
 
 def faults(store: Store) -> dict[tuple[str, str], str]:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import threading
 from contextlib import suppress
+from datetime import timedelta
 
+import pytest
 from sqlalchemy import Connection, select, update
 
 from tests.builders import notify
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.tables import sync_request
 
@@ -39,3 +42,55 @@ def test_a_transaction_that_loses_a_deadlock_is_begun_again(store: Store) -> Non
         attempts = connection.execute(select(sync_request.c.attempts)).scalars().all()
     assert attempts == [2, 2]
     assert len(tries) == (2 if store.engine.dialect.name == "sqlite" else 3)
+
+
+def _attempts(store: Store) -> list[int]:
+    with store.reading() as connection:
+        return list(connection.execute(select(sync_request.c.attempts)).scalars())
+
+
+def _increment(connection: Connection) -> None:
+    connection.execute(update(sync_request).values(attempts=sync_request.c.attempts + 1))
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_transaction_that_ends_in_a_wait_writes_nothing_and_holds_no_lock(store: Store) -> None:
+    notify(store, "a")
+
+    def wait(connection: Connection) -> Wait:
+        _increment(connection)
+        return Wait(timedelta(seconds=3))
+
+    result = store.transact(wait)
+    # A lock that is still held makes this one fail.
+    other = Store.open(store.engine.url.render_as_string(hide_password=False))
+    other.transact(_increment)
+    other.close()
+
+    assert result == Wait(timedelta(seconds=3))
+    assert _attempts(store) == [1]
+    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # the pool of every engine of ours counts
+
+
+@pytest.mark.filterwarnings("error")
+def test_work_may_roll_back_by_itself_and_still_return_a_result(store: Store) -> None:
+    notify(store, "a")
+
+    def undo(connection: Connection) -> str:
+        _increment(connection)
+        connection.rollback()
+        return "not ours"
+
+    result = store.transact(undo)
+    store.transact(_increment)
+
+    assert result == "not ours"
+    assert _attempts(store) == [1]
+
+
+def test_no_result_commits(store: Store) -> None:
+    notify(store, "a")
+
+    store.transact(_increment)
+
+    assert _attempts(store) == [1]

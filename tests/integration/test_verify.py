@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, notify
+from tests.builders import NOON, SECOND, SETTINGS, element, notify, source_context
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.store import Store
 from worker.store.rate_limit import BATCH, RateLimiter
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.sync.verify import Comparison, compare_with_vod
-from worker.sync.video_info import look_up
+from worker.sync.video_info import fetch_video_infos
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(calls_per_second=1000)
-KEEPING = Policy(calls_per_second=1000, video_info=True)
+KEEPING = replace(SETTINGS, video_info=True)
 
 
 @pytest.fixture
@@ -28,12 +28,12 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, policy: Policy = KEEPING) -> dict[str, Any]:
+def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, settings: SyncSettings = KEEPING) -> dict[str, Any]:
     """VOD's element of a medium whose rows are complete; a copy of it is what VOD goes on with."""
     vod.put(medium)
     notify(store, medium["MediaId"])
-    sync_batch(store, vod, now=NOON + SECOND, policy=policy)
-    look_up(store, vod, now=NOON + 2 * SECOND, policy=policy)
+    sync_batch(store, source_context(vod, settings), now=NOON + SECOND)
+    fetch_video_infos(store, source_context(vod, settings), now=NOON + 2 * SECOND)
     store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=1000))
     changed = deepcopy(medium)
     vod.put(changed)
@@ -41,8 +41,8 @@ def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, policy: Policy
     return changed
 
 
-def live(store: Store, vod: FakeVod, media_id: str = "a", *, policy: Policy = KEEPING) -> Comparison:
-    return compare_with_vod(store, vod, "default", media_id, policy=policy)
+def live(store: Store, vod: FakeVod, media_id: str = "a", *, settings: SyncSettings = KEEPING) -> Comparison:
+    return compare_with_vod(store, source_context(vod, settings), media_id)
 
 
 def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
@@ -99,9 +99,9 @@ def test_streams_are_paired_by_their_key_and_not_by_their_order(store: Store, vo
 
 
 def test_what_nobody_asked_to_keep_is_told_and_no_difference(store: Store, vod: FakeVod) -> None:
-    stored(store, vod, element("a"), policy=POLICY)
+    stored(store, vod, element("a"), settings=SETTINGS)
 
-    found = live(store, vod, policy=POLICY)
+    found = live(store, vod, settings=SETTINGS)
 
     assert differing(found) == {}
     assert found.not_kept == {"audit_status": "Normal", "region_id": "cn-shanghai"}
@@ -115,7 +115,7 @@ def test_a_right_that_is_missing_for_the_single_video_operation_matters_only_whe
 
     vod.get_video_info = refuse  # type: ignore[method-assign]
 
-    found = live(store, vod, policy=POLICY)
+    found = live(store, vod, settings=SETTINGS)
 
     assert (found.error, found.at_vod) == ("Forbidden.RAM", "ok")
     with pytest.raises(VodCredentialsError):
@@ -180,7 +180,7 @@ def test_a_source_that_is_held_back_is_not_asked(store: Store, vod: FakeVod) -> 
 
     store.transact(hold)
 
-    with pytest.raises(VodUnavailableError, match=r"held back for another \d+ s: wrong keys"):
+    with pytest.raises(VodUnavailableError, match=r"not called for another \d+ s: wrong keys"):
         live(store, vod)
 
     assert vod.calls == []

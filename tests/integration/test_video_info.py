@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 from datetime import datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, notify, request
+from tests.builders import NOON, SECOND, SETTINGS, element, notify, request, source_context
 from worker import runtime
 from worker.core.errors import (
     StoreUnavailableError,
@@ -20,18 +21,19 @@ from worker.core.errors import (
     VodThrottledError,
     VodUnavailableError,
 )
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL
 from worker.store.inbox.video_info_queue import RetryAt, VideoInfoQueue
 from worker.store.rate_limit import RateLimiter, Slot
 from worker.store.tables import media, video_info
 from worker.sync.batch import sync_batch
-from worker.sync.drain import SourceContext, drain, look_up_all
-from worker.sync.retry_policy import Policy
-from worker.sync.video_info import LookedUp, look_up
+from worker.sync.drain import drain, drain_video_infos
+from worker.sync.source_context import SyncSettings
+from worker.sync.video_info import VideoInfoResult, fetch_video_infos
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(calls_per_second=1000, jitter=lambda: 1.0, video_info=True)
+KEEPING = replace(SETTINGS, video_info=True)
 MINUTE = timedelta(minutes=1)
 
 
@@ -40,18 +42,18 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def synced(store: Store, vod: FakeVod, *media_ids: str, policy: Policy = POLICY) -> None:
+def synced(store: Store, vod: FakeVod, *media_ids: str, settings: SyncSettings = KEEPING) -> None:
     """These are stored, and nobody asked the single-video operation yet."""
     vod.put(*map(element, media_ids))
     notify(store, *media_ids)
-    sync_batch(store, vod, now=NOON + SECOND, policy=policy)
+    sync_batch(store, source_context(vod, settings), now=NOON + SECOND)
     vod.calls.clear()
 
 
-def look(store: Store, vod: FakeVod, *, now: datetime = NOON + 2 * SECOND) -> LookedUp:
+def look(store: Store, vod: FakeVod, *, now: datetime = NOON + 2 * SECOND) -> VideoInfoResult:
     """One claim's look-ups, without the pace of the quota."""
     store.transact(lambda connection: RateLimiter(connection).retry_now())
-    return look_up(store, vod, now=now, policy=POLICY)
+    return fetch_video_infos(store, source_context(vod, KEEPING), now=now)
 
 
 def owed(store: Store) -> dict[str, Any]:
@@ -67,12 +69,12 @@ def known(store: Store) -> dict[str, tuple[str | None, str | None]]:
 def test_a_batch_owes_what_only_the_single_video_operation_knows(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"), element("b"))
     notify(store, "a", "b", "unknown", now=runtime.now())
-    lane = SourceContext("default", vod, POLICY)
+    lane = source_context(vod, KEEPING)
 
     drain(store, {"default": lane}, now=runtime.now, stopping=threading.Event())
-    told = lane.owing.is_set()
+    told = lane.video_info_due.is_set()
     after_the_batch = known(store)
-    look_up_all(store, lane, now=runtime.now, stopping=threading.Event())
+    drain_video_infos(store, lane, now=runtime.now, stopping=threading.Event())
 
     assert told
     assert set(after_the_batch.values()) == {(None, None)}
@@ -82,7 +84,7 @@ def test_a_batch_owes_what_only_the_single_video_operation_knows(store: Store, v
 
 
 def test_nothing_is_owed_where_it_is_off(store: Store, vod: FakeVod) -> None:
-    synced(store, vod, "a", policy=Policy(calls_per_second=1000))
+    synced(store, vod, "a", settings=SETTINGS)
 
     assert owed(store) == {}
 
@@ -114,7 +116,7 @@ def test_a_review_that_changes_nothing_in_the_batch_is_looked_up_again(store: St
     changed_at = _changed_at(store)
     notify(store, "a", event="CreateAuditComplete", now=NOON + MINUTE)
 
-    sync_batch(store, vod, now=NOON + 2 * MINUTE, policy=POLICY)
+    sync_batch(store, source_context(vod, KEEPING), now=NOON + 2 * MINUTE)
     again = look(store, vod, now=NOON + 3 * MINUTE)
 
     assert again.saved == 1
@@ -141,7 +143,7 @@ def test_what_is_urgent_is_looked_up_before_a_whole_backfill(store: Store, vod: 
     vod.put(*map(element, [*library, "asked for", "live"]))
     for priority, media_ids in ((BACKFILL, library), (MANUAL, ["asked for"]), (LIVE, ["live"])):
         request(store, *media_ids, priority=priority)
-        while sync_batch(store, vod, now=NOON + SECOND, policy=POLICY).claimed:
+        while sync_batch(store, source_context(vod, KEEPING), now=NOON + SECOND).claimed:
             store.transact(lambda connection: RateLimiter(connection).retry_now())
     vod.calls.clear()
 
@@ -214,7 +216,7 @@ def test_a_medium_that_only_the_batch_knows_yet_is_looked_up_again(store: Store,
 
     late = look(store, vod, now=again_at)
 
-    assert (early.postponed, late.saved) == (1, 1)
+    assert (early.retried, late.saved) == (1, 1)
 
 
 def test_an_unknown_id_is_given_up_once_the_patience_is_over_and_its_rows_stay(store: Store, vod: FakeVod) -> None:
@@ -226,7 +228,7 @@ def test_an_unknown_id_is_given_up_once_the_patience_is_over_and_its_rows_stay(s
         asked_at.append((owed(store)["a"].available_at - NOON - SECOND).total_seconds())
         last = look(store, vod, now=owed(store)["a"].available_at)
 
-    assert (looked.saved, looked.postponed, last.given_up) == (1, 1, 1)
+    assert (looked.saved, looked.retried, last.given_up) == (1, 1, 1)
     # A look that takes long may pass over one of these.
     assert asked_at == sorted({2, 7, 22, 82, 382} & set(asked_at))
     assert asked_at[-1] == 382
@@ -236,7 +238,7 @@ def test_an_unknown_id_is_given_up_once_the_patience_is_over_and_its_rows_stay(s
 def test_what_a_backfill_asked_for_is_no_news(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"))
     request(store, "a", priority=BACKFILL)
-    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY)
+    sync_batch(store, source_context(vod, KEEPING), now=NOON + SECOND)
     vod.media.clear()
 
     assert look(store, vod).given_up == 1
@@ -262,9 +264,9 @@ def test_what_concerns_the_account_holds_back_this_operation_alone_and_counts_as
     synced(store, vod, *(f"m{number:02}" for number in range(20)))
 
     look(store, vod)
-    waiting = look_up(store, vod, now=NOON + MINUTE, policy=POLICY)
+    waiting = fetch_video_infos(store, source_context(vod, KEEPING), now=NOON + MINUTE)
     request(store, "other", now=NOON)
-    batch = sync_batch(store, vod, now=NOON + 4 * SECOND, policy=POLICY)
+    batch = sync_batch(store, source_context(vod, KEEPING), now=NOON + 4 * SECOND)
 
     with store.reading() as connection:
         held = RateLimiter(connection).back_offs()
@@ -297,7 +299,7 @@ def test_what_cannot_be_read_is_asked_again(store: Store, vod: FakeVod) -> None:
 
     looked = look(store, vod)
 
-    assert (looked.saved, looked.postponed) == (1, 2)
+    assert (looked.saved, looked.retried) == (1, 2)
     assert {media_id: row.attempts for media_id, row in owed(store).items()} == {"a": 1, "b": 1}
 
 
@@ -323,7 +325,7 @@ def test_a_worker_that_stops_gives_back_what_it_did_not_ask(store: Store, vod: F
     stopping = threading.Event()
     vod.during_call = stopping.set
 
-    look_up(store, vod, now=NOON + 2 * SECOND, policy=POLICY, stopping=stopping)
+    fetch_video_infos(store, source_context(vod, KEEPING), now=NOON + 2 * SECOND, stopping=stopping)
 
     assert len(vod.calls) <= 4
     assert len(owed(store)) == 20 - len(vod.calls)
@@ -336,12 +338,12 @@ def test_look_ups_of_several_workers_keep_the_pace_together(store: Store) -> Non
         second = RateLimiter(connection).take("default", "GetVideoInfo", per_second=100, calls=20)
 
     assert isinstance(first, Slot)
-    assert isinstance(second, timedelta)
-    assert 0.1 < second.total_seconds() < 0.2
+    assert isinstance(second, Wait)
+    assert 0.1 < second.duration.total_seconds() < 0.2
 
 
 def test_a_refusal_for_the_moment_is_asked_again(store: Store, vod: FakeVod) -> None:
     synced(store, vod, "a")
     vod.fail(VodRefusedError("not now", code="Forbidden.IllegalStatus", status=403))
 
-    assert look(store, vod).postponed == 1
+    assert look(store, vod).retried == 1

@@ -157,7 +157,7 @@ def test_wrong_keys_are_said_loudly_and_a_new_worker_tries_at_once(tmp_path: Pat
         assert held[0]["source"] == "default"
         assert "check its keys" in problems[0]
         assert ready.http.get("/statusz").json()["held_back"] == []
-        assert "source held back" in worker.log
+        assert "source backed off" in worker.log
 
 
 def test_waiting_for_a_worker_that_is_not_there_says_so(tmp_path: Path) -> None:

@@ -37,8 +37,8 @@ def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.Mo
         raise ZeroDivisionError
 
     made = change_relay.ChangeRelay(SimpleNamespace())
-    monkeypatch.setattr(change_relay, "drop_old", drop_old)
-    monkeypatch.setattr(change_relay, "announce", lambda *_, **__: 0)
+    monkeypatch.setattr(change_relay, "drop_old_changes", drop_old)
+    monkeypatch.setattr(change_relay, "publish_changes", lambda *_, **__: 0)
     monkeypatch.setattr(change_relay, "_TIDY", 0)
     monkeypatch.setattr(made, "_stopped", Stop(3))
 
@@ -61,7 +61,7 @@ def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pyt
 
     log = Log()
     made = change_relay.ChangeRelay(SimpleNamespace())
-    monkeypatch.setattr(change_relay, "announce", announce)
+    monkeypatch.setattr(change_relay, "publish_changes", announce)
     monkeypatch.setattr(change_relay, "log", log)
 
     sent = [made._announce() for _ in range(4)]

@@ -5,28 +5,28 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from worker.emulator.library.account import Life
+from worker.emulator.library.event_sequences import UploadEvents
 from worker.emulator.library.library import Library
 
 START = 1_764_000_000.0
 
 
-def uploads(count: int = 60, *, life_seconds: float = 10, damaged: bool = False) -> tuple[Library, list[Life]]:
+def uploads(count: int = 60, *, life_seconds: float = 10, damaged: bool = False) -> tuple[Library, list[UploadEvents]]:
     library = Library(seed=3, existing=5, quirks=False)
     upload = library.add(count, now=START, life_seconds=life_seconds, damaged=damaged)
-    return library, [Life(library, upload, index) for index in range(5, 5 + count)]
+    return library, [UploadEvents(library, upload, index) for index in range(5, 5 + count)]
 
 
-def told(life: Life) -> list[dict[str, Any]]:
+def told(life: UploadEvents) -> list[dict[str, Any]]:
     return [life.body(number) for number in range(len(life))]
 
 
-def a_video(lives: list[Life]) -> Life:
-    return next(life for life in lives if life.library.outline(life.index).video)
+def a_video(lives: list[UploadEvents]) -> UploadEvents:
+    return next(life for life in lives if life.library.outline(life.index).is_video)
 
 
-def an_audio(lives: list[Life]) -> Life:
-    return next(life for life in lives if not life.library.outline(life.index).video)
+def an_audio(lives: list[UploadEvents]) -> UploadEvents:
+    return next(life for life in lives if not life.library.outline(life.index).is_video)
 
 
 def test_the_life_of_a_video_is_told_in_order_in_six_or_more_events() -> None:
@@ -53,7 +53,7 @@ def test_due_times_never_go_backwards_and_end_with_the_life() -> None:
     _, lives = uploads()
 
     for life in lives:
-        due = [life.due(number) for number in range(len(life))]
+        due = [life.due_at(number) for number in range(len(life))]
         assert due == sorted(due)
         assert due[0] == START
         assert due[-1] <= START + 10
@@ -83,7 +83,9 @@ def test_transcoding_is_told_with_the_types_of_the_wire() -> None:
     last = told(life)[-1]
 
     streams = [stream for stream in last["StreamInfos"] if stream["Status"] == "success"]
-    assert [stream["JobId"] for stream in streams] == [info["JobId"] for info in library.documented(life.index)["PlayInfoList"]]
+    assert [stream["JobId"] for stream in streams] == [
+        info["JobId"] for info in library.documented_element(life.index)["PlayInfoList"]
+    ]
     assert {type(stream["Encrypt"]) for stream in streams} == {bool}
     assert {type(stream["Bitrate"]) for stream in streams} == {str}
     assert {type(stream["Duration"]) for stream in streams} == {float}
@@ -116,17 +118,17 @@ def test_the_answer_of_the_api_keeps_step_with_the_events() -> None:
     assert seen(0.46)["MediaInfo"]["CoverURL"]
     assert seen(0.46)["PlayInfoList"] == []
     assert seen(1)["MediaInfo"]["Status"] == "Normal"
-    assert len(seen(1)["PlayInfoList"]) == library.outline(life.index).streams
+    assert len(seen(1)["PlayInfoList"]) == library.outline(life.index).stream_count
 
 
 def test_transcoded_streams_appear_one_by_one() -> None:
     library, lives = uploads()
-    life = next(life for life in lives if library.outline(life.index).streams >= 3)
+    life = next(life for life in lives if library.outline(life.index).stream_count >= 3)
 
     counts = [len(library.element(life.index, START + tenth / 10)["PlayInfoList"]) for tenth in range(101)]
 
     assert counts == sorted(counts)
-    assert set(counts) == set(range(library.outline(life.index).streams + 1))
+    assert set(counts) == set(range(library.outline(life.index).stream_count + 1))
 
 
 def test_a_life_of_no_length_is_over_at_once() -> None:
@@ -134,7 +136,7 @@ def test_a_life_of_no_length_is_over_at_once() -> None:
 
     for life in lives:
         assert library.element(life.index, START)["MediaInfo"]["Status"] == "Normal"
-        assert {life.due(number) for number in range(len(life))} == {START}
+        assert {life.due_at(number) for number in range(len(life))} == {START}
 
 
 def test_a_damaged_file_ends_with_a_failed_analysis() -> None:
@@ -164,12 +166,12 @@ def test_a_change_by_hand_moves_the_modification_time() -> None:
 def test_a_deleted_source_and_deleted_streams_leave_the_medium() -> None:
     library, lives = uploads()
     index = a_video(lives).index
-    jobs = [info["JobId"] for info in library.documented(index)["PlayInfoList"]]
+    jobs = [info["JobId"] for info in library.documented_element(index)["PlayInfoList"]]
 
-    library.delete(index, START + 60, source=True)
-    library.delete(index, START + 61, jobs=(jobs[0],))
+    library.delete(index, START + 60, file_only=True)
+    library.delete(index, START + 61, job_ids=(jobs[0],))
 
     element = library.element(index, START + 62)
     assert element["MezzanineInfo"] == {"MediaId": element["MediaId"], "Status": "Deleted"}
     assert [info["JobId"] for info in element["PlayInfoList"]] == jobs[1:]
-    assert not library.deleted(index)
+    assert not library.is_deleted(index)

@@ -10,10 +10,10 @@ import pytest
 from worker.emulator.api.api_errors import ApiError
 from worker.emulator.api.faults import FaultInjector, Faults
 from worker.emulator.api.listing import Listing
-from worker.emulator.api.scroll import Scroll
+from worker.emulator.api.scroll import ScrollTokens
 from worker.emulator.api.search import Search
-from worker.emulator.library.clock import iso
 from worker.emulator.library.library import Library
+from worker.emulator.library.timestamps import format_utc
 from worker.emulator.server.config import EmulatorConfig
 
 NOW = 1_764_000_000.0
@@ -26,8 +26,8 @@ class Desk:
 
     def __init__(self, existing: int = 60, *, plain: bool = True, lifetime: float = 600) -> None:
         self.library = Library(seed=1, existing=existing, quirks=not plain)
-        self.mischief = FaultInjector(seed=1)
-        self._listing = Listing(Search(self.library, self.mischief), Scroll(1, lifetime), plain=plain)
+        self.injector = FaultInjector(seed=1)
+        self._listing = Listing(Search(self.library, self.injector), ScrollTokens(1, lifetime), plain=plain)
 
     def search(self, now: float = NOW, **parameters: Any) -> Answer:
         asked = {name: str(value) for name, value in parameters.items()}
@@ -39,7 +39,7 @@ class Desk:
         return [row["MediaId"] for row in sorted(found, key=lambda row: self.library.index(row["MediaId"]) or 0)]
 
     def ids(self, *indices: int) -> list[str]:
-        return [self.library.identities.media_id(index) for index in indices]
+        return [self.library.ids.media_id(index) for index in indices]
 
     def refused(self, now: float = NOW, **parameters: Any) -> tuple[str, int]:
         with pytest.raises(ApiError) as refused:
@@ -105,8 +105,8 @@ def test_video_and_audio_are_listed_apart_and_make_the_whole_library() -> None:
 
     videos, audios = (ids(rows(desk, SearchType=kind)) for kind in ("video", "audio"))
 
-    assert {desk.library.outline(desk.library.index(video) or 0).video for video in videos} == {True}
-    assert {desk.library.outline(desk.library.index(audio) or 0).video for audio in audios} == {False}
+    assert {desk.library.outline(desk.library.index(video) or 0).is_video for video in videos} == {True}
+    assert {desk.library.outline(desk.library.index(audio) or 0).is_video for audio in audios} == {False}
     assert sorted(videos + audios) == sorted(desk.ids(*range(1200)))
     assert desk.search()["Total"] == len(videos)
 
@@ -139,7 +139,7 @@ def test_uploads_are_listed_once_they_are_announced() -> None:
     assert before == desk.ids(*range(60))
     assert after == desk.ids(*range(100))
     assert ids(desk.search(NOW + 1, PageSize=1)["MediaList"]) == [
-        next(media_id for media_id in reversed(after) if desk.library.outline(desk.library.index(media_id) or 0).video)
+        next(media_id for media_id in reversed(after) if desk.library.outline(desk.library.index(media_id) or 0).is_video)
     ]
     assert upload.first == 60
 
@@ -183,7 +183,7 @@ def test_any_filter_lists_just_the_media_that_meet_it() -> None:
         ("CateId = '12'", lambda media: media["CateId"] == 12),
         (f"ModificationTime = ['{middle}',]", lambda media: media["ModificationTime"] >= middle),
         (f"ModificationTime = (,'{middle}')", lambda media: media["ModificationTime"] < middle),
-        (f"ModificationTime = ['{iso(NOW - 4)}',]", lambda media: media["ModificationTime"] >= iso(NOW - 4)),
+        (f"ModificationTime = ['{format_utc(NOW - 4)}',]", lambda media: media["ModificationTime"] >= format_utc(NOW - 4)),
         (
             f"(Status = 'Blocked' or CateId = '12') and CreationTime = ['{middle}',]",
             lambda media: (media["Status"] == "Blocked" or media["CateId"] == 12) and media["CreationTime"] >= middle,
@@ -225,7 +225,7 @@ def test_deleted_media_vanish_from_every_listing() -> None:
 
     for index in (0, 30, 59):
         desk.library.delete(index, NOW)
-    desk.library.delete(31, NOW, source=True)
+    desk.library.delete(31, NOW, file_only=True)
 
     left = [media_id for media_id in desk.ids(*range(60)) if media_id not in gone]
     assert desk.everything() == left
@@ -236,7 +236,7 @@ def test_deleted_media_vanish_from_every_listing() -> None:
 
 def test_media_that_the_api_denies_are_not_listed_either() -> None:
     desk = Desk()
-    desk.mischief.set(Faults(gone=set(desk.ids(5)), late={desk.ids(6)[0]: 30}), now=NOW)
+    desk.injector.set(Faults(gone=set(desk.ids(5)), late={desk.ids(6)[0]: 30}), now=NOW)
 
     assert desk.everything(NOW + 29) == desk.ids(*range(5), *range(7, 60))
     assert desk.everything(NOW + 30) == desk.ids(*range(5), *range(6, 60))
@@ -248,7 +248,7 @@ def test_a_lagging_search_index_lists_the_past() -> None:
     desk.library.delete(3, NOW)
     desk.library.change(4, {"Title": "Renamed"}, NOW - 100)
     desk.library.change(4, {"Title": "Renamed again"}, NOW)
-    desk.mischief.set(Faults(search_lag_seconds=30))
+    desk.injector.set(Faults(search_lag_seconds=30))
 
     assert desk.everything(NOW + 29) == desk.ids(*range(60))
     assert desk.everything(NOW + 30) == desk.ids(*range(3), *range(4, 61))
@@ -281,7 +281,7 @@ def test_a_walk_by_token_reaches_every_row_once() -> None:
 
     assert len(walked) == answer["Total"] > 5000
     assert walked == [
-        media_id for media_id in desk.ids(*range(6500)) if desk.library.outline(desk.library.index(media_id) or 0).video
+        media_id for media_id in desk.ids(*range(6500)) if desk.library.outline(desk.library.index(media_id) or 0).is_video
     ]
 
 
@@ -302,8 +302,8 @@ def test_a_token_allows_one_step_of_the_walk_that_it_belongs_to() -> None:
 
 def test_a_token_ends_at_two_million_rows_and_after_its_lifetime() -> None:
     desk = Desk(lifetime=60)
-    scroll = Scroll(1, 60)
-    last = scroll.token("video|CreationTime|True|", 1_999_900, NOW)
+    scroll = ScrollTokens(1, 60)
+    last = scroll.make("video|CreationTime|True|", 1_999_900, NOW)
 
     assert desk.search(NOW + 60, PageNo=20_000, PageSize=100, ScrollToken=last)["MediaList"] == []
     assert desk.refused(PageNo=20_001, PageSize=100, ScrollToken=last) == ("InvalidParameter", 400)

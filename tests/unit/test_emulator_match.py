@@ -27,7 +27,7 @@ class Medium:
 
 
 def matches(expression: str, **fields: Any) -> bool:
-    return all(condition.holds(Medium(**fields)) for condition in parse(expression))
+    return all(condition.matches(Medium(**fields)) for condition in parse(expression))
 
 
 @pytest.mark.parametrize("expression", ["", "  "])

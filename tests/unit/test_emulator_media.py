@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.emulator.library.library import Library
-from worker.emulator.library.links import Signer
 from worker.emulator.library.media_ids import MediaIds
+from worker.emulator.library.signed_urls import UrlSigner
 
 NOW = 1_764_000_000.0
 Element = dict[str, Any]
@@ -53,7 +53,7 @@ def library(*, seed: int = 1, existing: int = 500, quirks: bool = True) -> Libra
 @pytest.fixture(scope="module")
 def elements() -> list[Element]:
     shelf = library()
-    return [shelf.element(index, NOW, Signer(NOW)) for index in range(500)]
+    return [shelf.element(index, NOW, UrlSigner(NOW)) for index in range(500)]
 
 
 @pytest.fixture(scope="module")
@@ -109,8 +109,8 @@ def test_every_third_medium_has_a_reference_id_that_leads_back() -> None:
     for index, reference in references.items():
         if reference is not None:
             assert re.fullmatch("[A-Za-z0-9_-]{6,64}", reference)
-            assert identities.index_of_reference(reference) == index
-    assert identities.index_of_reference("ref-000000-0000x") is None
+            assert identities.index_of_reference_id(reference) == index
+    assert identities.index_of_reference_id("ref-000000-0000x") is None
 
 
 def test_the_same_seed_makes_the_same_media_and_another_seed_makes_others() -> None:
@@ -126,7 +126,7 @@ def test_the_media_of_a_million_are_made_only_when_asked_for() -> None:
     element = shelf.element(999_999, NOW)
 
     assert shelf.index(element["MediaId"]) == 999_999
-    assert shelf.index(shelf.identities.media_id(1_000_000)) is None
+    assert shelf.index(shelf.ids.media_id(1_000_000)) is None
 
 
 @pytest.mark.parametrize(
@@ -268,8 +268,8 @@ def test_signed_urls_change_with_every_answer_and_bare_ones_do_not() -> None:
     shelf = library()
     elements = [shelf.element(index, NOW) for index in range(50)]
 
-    first = [shelf.element(index, NOW, Signer(NOW)) for index in range(50)]
-    second = [shelf.element(index, NOW, Signer(NOW)) for index in range(50)]
+    first = [shelf.element(index, NOW, UrlSigner(NOW)) for index in range(50)]
+    second = [shelf.element(index, NOW, UrlSigner(NOW)) for index in range(50)]
 
     assert elements == [shelf.element(index, NOW + 60) for index in range(50)]
     assert first != second

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from worker.emulator.api.api_errors import ApiError
-from worker.emulator.api.faults import FaultInjector, Faults, Rule
+from worker.emulator.api.faults import FaultInjector, FaultRule, Faults
 from worker.emulator.api.operations import Operations
 from worker.emulator.library.library import Library
 
@@ -22,18 +22,19 @@ class Desk:
 
     def __init__(self, *, plain: bool = True) -> None:
         self.library = Library(seed=1, existing=100, quirks=not plain)
-        self.mischief = FaultInjector(seed=1)
-        self._operations = Operations(self.library, self.mischief, {}, plain=plain)
+        self.injector = FaultInjector(seed=1)
+        operations = Operations(self.library, self.injector, {}, plain=plain)
+        self._handlers = {"BatchGetMediaInfos": operations.batch_get_media_infos, "GetVideoInfo": operations.get_video_info}
 
     def id(self, index: int) -> str:
-        return self.library.identities.media_id(index)
+        return self.library.ids.media_id(index)
 
     def batch(self, *media_ids: str, references: tuple[str, ...] = (), now: float = NOW) -> dict[str, Any]:
         parameters = {"MediaIds": ",".join(media_ids), "ReferenceIds": ",".join(references)}
         return self.call("BatchGetMediaInfos", parameters, now)
 
     def call(self, operation: str, parameters: dict[str, str], now: float = NOW) -> dict[str, Any]:
-        return asyncio.run(self._operations.call(operation, parameters, now))
+        return asyncio.run(self._handlers[operation](parameters, now))
 
 
 def ids(answer: dict[str, Any]) -> list[str]:
@@ -52,7 +53,7 @@ def test_known_and_unknown_ids_are_told_apart() -> None:
 
 def test_reference_ids_lead_to_their_media() -> None:
     desk = Desk()
-    reference = desk.library.identities.reference_id(3)
+    reference = desk.library.ids.reference_id(3)
     assert reference is not None
 
     answer = desk.batch(references=(reference, "ref-nobody"))
@@ -102,7 +103,7 @@ def test_with_quirks_the_order_is_not_that_of_the_request_and_lists_come_packed(
 
 def test_one_poisonous_id_spoils_its_batch() -> None:
     desk = Desk()
-    desk.mischief.set(Faults(poisonous={desk.id(7)}))
+    desk.injector.set(Faults(poisonous={desk.id(7)}))
 
     with pytest.raises(ApiError) as refused:
         desk.batch(desk.id(6), desk.id(7))
@@ -114,7 +115,7 @@ def test_one_poisonous_id_spoils_its_batch() -> None:
 def test_forbidden_gone_and_late_ids_are_answered_as_such() -> None:
     desk = Desk()
     faults = Faults(forbidden={desk.id(1)}, gone={desk.id(2)}, late={desk.id(3): 30})
-    desk.mischief.set(faults, now=NOW)
+    desk.injector.set(faults, now=NOW)
 
     early = desk.batch(*map(desk.id, range(5)), now=NOW + 29)
     later = desk.batch(*map(desk.id, range(5)), now=NOW + 30)
@@ -136,7 +137,7 @@ def test_a_lagging_api_shows_the_past() -> None:
     desk = Desk()
     upload = desk.library.add(1, now=NOW, life_seconds=0)
     media_id = desk.id(upload.first)
-    desk.mischief.set(Faults(lag_seconds=2))
+    desk.injector.set(Faults(lag_seconds=2))
 
     assert desk.batch(media_id, now=NOW + 1)["NonExistMediaIds"] == [media_id]
     assert ids(desk.batch(media_id, now=NOW + 2)) == [media_id]
@@ -144,7 +145,7 @@ def test_a_lagging_api_shows_the_past() -> None:
 
 def test_on_request_a_batch_of_unknown_ids_is_refused() -> None:
     desk = Desk()
-    desk.mischief.set(Faults(refuse_all_unknown=True))
+    desk.injector.set(Faults(refuse_all_unknown=True))
 
     with pytest.raises(ApiError) as refused:
         desk.batch(UNKNOWN)
@@ -155,7 +156,7 @@ def test_on_request_a_batch_of_unknown_ids_is_refused() -> None:
 
 def test_get_video_info_answers_one_or_refuses() -> None:
     desk = Desk()
-    desk.mischief.set(Faults(forbidden={desk.id(2)}))
+    desk.injector.set(Faults(forbidden={desk.id(2)}))
 
     answer = desk.call("GetVideoInfo", {"VideoId": desk.id(1)})
 
@@ -172,19 +173,19 @@ def test_get_video_info_answers_one_or_refuses() -> None:
 
 
 def test_the_next_calls_fail_and_those_after_them_do_not() -> None:
-    mischief = FaultInjector(seed=1)
-    mischief.set(Faults(html=Rule(next=2, operation="BatchGetMediaInfos")))
+    injector = FaultInjector(seed=1)
+    injector.set(Faults(html=FaultRule(next=2, operation="BatchGetMediaInfos")))
 
-    endings = [mischief.ending(operation) for operation in ("GetVideoInfo", *["BatchGetMediaInfos"] * 3)]
+    endings = [injector.terminal_fault(operation) for operation in ("GetVideoInfo", *["BatchGetMediaInfos"] * 3)]
 
     assert [ending and ending[0] for ending in endings] == [None, "html", "html", None]
 
 
 def test_random_faults_repeat_with_the_seed() -> None:
     def struck(seed: int) -> list[bool]:
-        mischief = FaultInjector(seed)
-        mischief.set(Faults(reset=Rule(probability=0.3)))
-        return [mischief.ending("") is not None for _ in range(200)]
+        injector = FaultInjector(seed)
+        injector.set(Faults(reset=FaultRule(probability=0.3)))
+        return [injector.terminal_fault("") is not None for _ in range(200)]
 
     assert struck(1) == struck(1)
     assert struck(1) != struck(2)

@@ -9,36 +9,36 @@ from worker.emulator.api.rate_limit import RateLimiter
 def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
     quota = RateLimiter(2)
 
-    taken = [quota.take(now) for now in (0.0, 0.6, 0.9, 1.0, 1.1, 1.6)]
+    taken = [quota.acquire(now) for now in (0.0, 0.6, 0.9, 1.0, 1.1, 1.6)]
 
     assert taken == [True, True, False, True, False, True]
 
 
 def test_refused_calls_do_not_use_the_quota_up() -> None:
     quota = RateLimiter(1)
-    quota.take(0.0)
+    quota.acquire(0.0)
 
-    refused = [quota.take(now / 10) for now in range(1, 10)]
+    refused = [quota.acquire(now / 10) for now in range(1, 10)]
 
     assert not any(refused)
-    assert quota.take(1.0)
+    assert quota.acquire(1.0)
 
 
 def test_a_quota_of_zero_sets_no_limit() -> None:
     quota = RateLimiter(0)
 
-    assert all(quota.take(0.0) for _ in range(1000))
+    assert all(quota.acquire(0.0) for _ in range(1000))
 
 
 def test_calls_are_counted_by_size_repetition_and_busiest_second() -> None:
     calls = CallStats()
 
-    calls.arrived(["a", "b", "a"], now=0.0)
-    calls.arrived(["c"], now=0.5)
-    calls.arrived([], now=0.9)
-    calls.arrived(["d"], now=1.2)
-    calls.refused("Throttling.User")
-    calls.refused("InvalidParameter")
+    calls.record_call(["a", "b", "a"], now=0.0)
+    calls.record_call(["c"], now=0.5)
+    calls.record_call([], now=0.9)
+    calls.record_call(["d"], now=1.2)
+    calls.record_error("Throttling.User")
+    calls.record_error("InvalidParameter")
 
     assert calls.as_dict() == {
         "calls": 4,

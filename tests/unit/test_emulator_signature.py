@@ -10,6 +10,7 @@ import pytest
 
 from worker.emulator.api import signature
 from worker.emulator.api.api_errors import ApiError
+from worker.emulator.api.call import ApiCall
 from worker.emulator.api.signature import SignatureVerifier, canonical_request, sign_v1, sign_v3
 
 NOON = datetime(2025, 11, 24, 16, 0, tzinfo=UTC).timestamp()
@@ -52,11 +53,11 @@ def call_v3(
     """The vector's call with a few things changed; a header set to "" is left out."""
     sent = {name: value for name, value in (V3_HEADERS | headers).items() if value}
     sent["authorization"] = f"ACS3-HMAC-SHA256 Credential={key},SignedHeaders={';'.join(sorted(sent))},Signature={signature}"
-    keeper.admit(method="POST", query="MediaIds=aaa111%2Cbbb222", headers=sent, parameters={}, body=body, now=now)
+    keeper.verify(ApiCall("POST", "MediaIds=aaa111%2Cbbb222", sent, {}, body), now)
 
 
 def call_v1(keeper: SignatureVerifier, parameters: dict[str, str], *, now: float = NOON) -> None:
-    keeper.admit(method="POST", query=urlencode(parameters), headers={}, parameters=parameters, body=b"", now=now)
+    keeper.verify(ApiCall("POST", urlencode(parameters), {}, parameters, b""), now)
 
 
 def test_the_v3_vector_is_reproduced() -> None:
@@ -130,7 +131,7 @@ def test_a_header_of_the_gateway_that_is_not_signed_is_refused() -> None:
     }
 
     with pytest.raises(ApiError, match="x-acs-action is not among the signed ones"):
-        gatekeeper().admit(method="POST", query="", headers=headers, parameters={}, body=b"", now=NOON)
+        gatekeeper().verify(ApiCall("POST", "", headers, {}, b""), NOON)
 
 
 @pytest.mark.parametrize(
@@ -167,7 +168,7 @@ def test_a_nonce_works_once() -> None:
 
 
 def test_the_memory_for_nonces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signature, "NONCES", 3)
+    monkeypatch.setattr(signature, "MAX_NONCES", 3)
     keeper = gatekeeper()
 
     for number in range(10):

@@ -24,7 +24,7 @@ def call(
     changed = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
     sent = {name: value for name, value in changed.items() if value}
     sent.setdefault("authorization", f"MNS {key}:{signature(secret, 'GET', TARGET, sent)}")
-    porter.admit(method="GET", resource=TARGET, headers=sent, body=b"<x/>", now=now)
+    porter.verify(method="GET", resource=TARGET, headers=sent, body=b"<x/>", now=now)
 
 
 # Who may call
@@ -68,35 +68,35 @@ def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: st
 
 def test_what_was_taken_is_invisible_until_its_time_is_over() -> None:
     mailbox = SmqQueue(visibility=30)
-    mailbox.put("a", NOON)
+    mailbox.send("a", NOON)
 
-    (first,) = [letter.receipt for letter in mailbox.take(16, NOON)]
-    meanwhile = mailbox.take(16, NOON + 29)
-    (again,) = mailbox.take(16, NOON + 31)
+    (first,) = [letter.receipt for letter in mailbox.receive(16, NOON)]
+    meanwhile = mailbox.receive(16, NOON + 29)
+    (again,) = mailbox.receive(16, NOON + 31)
 
     assert meanwhile == []
-    assert (again.taken, again.body) == (2, "a")
+    assert (again.receive_count, again.body) == (2, "a")
     assert again.receipt != first
 
 
 def test_a_deleted_message_is_gone() -> None:
     mailbox = SmqQueue(visibility=30)
-    mailbox.put("a", NOON)
-    (letter,) = mailbox.take(16, NOON)
+    mailbox.send("a", NOON)
+    (letter,) = mailbox.receive(16, NOON)
 
     mailbox.delete(letter.receipt, NOON + 1)
 
-    assert mailbox.take(16, NOON + 60) == []
+    assert mailbox.receive(16, NOON + 60) == []
     assert mailbox.as_dict(NOON) == {"visible": 0, "invisible": 0, "written": 1, "received": 1, "deleted": 1, "void_receipts": 0}
 
 
 def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> None:
     mailbox = SmqQueue(visibility=30)
-    mailbox.put("a", NOON)
-    first = mailbox.take(1, NOON)[0].receipt
+    mailbox.send("a", NOON)
+    first = mailbox.receive(1, NOON)[0].receipt
     with pytest.raises(ApiError, match="receipt") as late:
         mailbox.delete(first, NOON + 30)
-    second = mailbox.take(1, NOON + 30)[0].receipt
+    second = mailbox.receive(1, NOON + 30)[0].receipt
 
     with pytest.raises(ApiError) as old:
         mailbox.delete(first, NOON + 31)
@@ -108,21 +108,21 @@ def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> No
 
 def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
     mailbox = SmqQueue(visibility=30)
-    mailbox.put("a", NOON)
-    old = mailbox.take(1, NOON)[0].receipt
+    mailbox.send("a", NOON)
+    old = mailbox.receive(1, NOON)[0].receipt
 
-    held = mailbox.postpone(old, 100, NOON + 10)
+    held = mailbox.change_visibility(old, 100, NOON + 10)
 
     assert held.receipt != old
-    assert mailbox.take(1, NOON + 109) == []
-    assert [letter.body for letter in mailbox.take(1, NOON + 110)] == ["a"]
+    assert mailbox.receive(1, NOON + 109) == []
+    assert [letter.body for letter in mailbox.receive(1, NOON + 110)] == ["a"]
 
 
 def test_a_look_takes_nothing() -> None:
     mailbox = SmqQueue(visibility=30)
-    mailbox.put("a", NOON)
+    mailbox.send("a", NOON)
 
     seen = [mailbox.peek(16, NOON)[0].body for _ in range(2)]
 
     assert seen == ["a", "a"]
-    assert [letter.taken for letter in mailbox.take(16, NOON)] == [1]
+    assert [letter.receive_count for letter in mailbox.receive(16, NOON)] == [1]

@@ -10,18 +10,18 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from tests.builders import NOON, SECOND, element
+from tests.builders import NOON, SECOND, element, source_context
 from worker.core.errors import VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.core.ids import reference_key
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE, Claim, SyncRequest
 from worker.store.rate_limit import Slot
 from worker.sync import fetch
-from worker.sync.fetch import Fetch, Fetched
-from worker.sync.retry_policy import Policy
+from worker.sync.fetch import Fetcher, FetchResult
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(lease=timedelta(seconds=60))
+SETTINGS = SyncSettings(lease=timedelta(seconds=60))
 
 
 def slot(*, probing: bool = False) -> Slot:
@@ -49,13 +49,13 @@ class Clock:
         return self.seconds
 
 
-def ask(vod: FakeVod, keys: list[str], *, attempts: int = 0, first: Slot | None = None, then: Slot | None = None) -> Fetched:
+def ask(vod: FakeVod, keys: list[str], *, attempts: int = 0, first: Slot | None = None, then: Slot | None = None) -> FetchResult:
     """Fetch `keys`, which failed `attempts` times before, with the slot `first` and any number of slots like `then`."""
     requests = tuple(SyncRequest(key, 1, attempts, "test", LIVE, NOON) for key in keys)
     claim = Claim("default", "token", NOON + 60 * SECOND, requests)
     following = then or slot()
     store = SlotStore(iter([following] * 100))
-    return Fetch(store, vod, claim, policy=POLICY, sleep=lambda _seconds: None).ask(keys, first or slot())
+    return Fetcher(store, source_context(vod, SETTINGS), claim, sleep=lambda _seconds: None).fetch(keys, first or slot())
 
 
 def test_not_found_for_a_batch_of_media_ids_means_that_all_are_missing() -> None:

@@ -10,9 +10,9 @@ import pytest
 from tests.builders import NOON, element, typed
 from worker.core.media import Media
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, SyncRequest
-from worker.sync.retry_policy import Policy
+from worker.sync.retry_policy import RetryPolicy
 
-POLICY = Policy(give_up=timedelta(days=3))
+POLICY = RetryPolicy(follow_up_limit=timedelta(days=3))
 
 
 def asset(status: str, source_file_status: str) -> Media:
@@ -23,7 +23,7 @@ def asset(status: str, source_file_status: str) -> Media:
 
 def follow_up_at(media: Media, *, now: datetime = NOON, requested_at: datetime = NOON) -> datetime | None:
     request = SyncRequest("a", 1, 0, "test", LIVE, requested_at)
-    retry = POLICY.after_answer(request, media, now=now)
+    retry = POLICY.retry_incomplete(request, media, now=now)
     if retry is None:
         return None
     assert (retry.media_id, retry.priority, retry.waited, retry.failed) == ("a", BACKFILL, True, False)
@@ -47,7 +47,7 @@ def test_an_asset_without_a_source_file_is_judged_by_its_own_status() -> None:
     raw = element("a", Status="Normal")
     del raw["MezzanineInfo"]
 
-    retry = POLICY.after_answer(SyncRequest("a", 1, 0, "test", BACKFILL, NOON), typed(raw), now=NOON)
+    retry = POLICY.retry_incomplete(SyncRequest("a", 1, 0, "test", BACKFILL, NOON), typed(raw), now=NOON)
 
     assert retry is None
 

@@ -17,6 +17,15 @@ MAY = {
     "sync": {"sync", "store", "vod", "core", "logs"},
     "emulator": {"emulator", "core"},
 }
+#: The modules of the core that the emulator may import: types and constants, no code that could hide a mistake of the client.
+EMULATOR_MAY_FROM_CORE = {"media"}
+#: What each part of the emulator may import of the emulator.
+EMULATOR_MAY = {
+    "library": {"library"},
+    "api": {"api", "library"},
+    "smq": {"smq", "api", "library"},
+    "server": {"server", "smq", "api", "library"},
+}
 MAY_NOT = {
     "core": {"sqlalchemy", "celery", "kombu", "starlette", "httpx", "os", "socket", "pathlib", "logging", "time"},
     "store": {"celery", "kombu", "starlette", "httpx"},
@@ -32,7 +41,7 @@ def imported(path: Path) -> set[str]:
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            names |= {f"{node.module}.{alias.name}" if node.module == "worker" else node.module for alias in node.names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
     return names
 
 
@@ -44,6 +53,30 @@ def test_migrations_import_nothing_of_ours() -> None:
 
     assert migrations
     assert wrong == []
+
+
+def test_the_emulator_imports_only_types_from_the_core() -> None:
+    wrong = []
+    for path in (ROOT / "emulator").rglob("*.py"):
+        for name in imported(path):
+            parts = name.split(".")
+            if parts[:2] == ["worker", "core"] and not EMULATOR_MAY_FROM_CORE.intersection(parts[2:3]):
+                wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+
+    assert wrong == []
+
+
+def test_the_parts_of_the_emulator_import_inward() -> None:
+    wrong = []
+    for part, allowed in EMULATOR_MAY.items():
+        for path in (ROOT / "emulator" / part).rglob("*.py"):
+            for name in imported(path):
+                parts = name.split(".")
+                if parts[:2] == ["worker", "emulator"] and not allowed.intersection(parts[2:3]):
+                    wrong.append(f"{path.relative_to(ROOT)} imports {name}")
+
+    assert wrong == []
+    assert {path.parent.name for path in (ROOT / "emulator").glob("*/__init__.py")} == EMULATOR_MAY.keys()
 
 
 def test_every_package_keeps_to_its_neighbours() -> None:

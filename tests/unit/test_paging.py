@@ -9,12 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta, timezone
 from zlib import crc32
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.core.listing import MAX_PAGED_ROWS, PAGE_ROWS, ListedMedia, Page
-from worker.sync.jobs.paging import INDEXED, Cursor, PagingError, begin, match, next_cursor, restart
+from worker.sync.jobs.paging import INDEX_DELAY, Cursor, PagingError, begin, match, next_cursor, restart
+from worker.sync.jobs.step import to_json
 
 START = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -63,12 +65,12 @@ def walk(
     listing: Listing, *, meanwhile: Callable[[int], None] = lambda call: None, now: datetime = START + timedelta(days=1)
 ) -> list[str]:
     """Every id in the order in which the walk gave it; the position is read back from JSON before each page."""
-    position, ids = begin(None, None, now=now + INDEXED), []
+    position, ids = begin(None, None, now=now + INDEX_DELAY), []
     while not position.over:
-        position = Cursor.from_json(json.loads(json.dumps(position.as_json())))
+        position = msgspec.convert(json.loads(json.dumps(to_json(position))), Cursor)
         seen = next_cursor(position, listing.page(position))
         ids += [row.media_id for row in seen.rows]
-        position = seen.position
+        position = seen.cursor
         meanwhile(listing.calls)
         assert listing.calls < 2_000
     return ids

@@ -17,7 +17,7 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.sync.poll_smq import Collected
+from worker.sync.poll_smq import PollResult
 
 
 @pytest.fixture
@@ -47,27 +47,27 @@ def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
     here: Any = SimpleNamespace(store=SimpleNamespace(reading=Nothing), settings=SimpleNamespace(max_attempts=3))
     collecting = module.QueuePoller(here, "default", SimpleNamespace(name="vod-events"))
 
-    def once(outcome: Collected | Exception, *, away: bool = False) -> float:
+    def once(outcome: PollResult | Exception, *, away: bool = False) -> float:
         database.away = away
 
-        def collect(*_: Any, **__: Any) -> Collected:
+        def collect(*_: Any, **__: Any) -> PollResult:
             assert not away, "a message was received although the database is away"
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(module, "collect", collect)
+        monkeypatch.setattr(module, "poll_queue", collect)
         return float(collecting.step())
 
     return once
 
 
 def test_after_messages_it_asks_again_at_once(step: Callable[..., float]) -> None:
-    assert step(Collected(received=16, new=16)) == 0
+    assert step(PollResult(received=16, new=16)) == 0
 
 
 def test_an_empty_answer_that_came_early_costs_a_second(step: Callable[..., float]) -> None:
-    assert 0.4 < step(Collected()) <= 1
+    assert 0.4 < step(PollResult()) <= 1
 
 
 @pytest.mark.parametrize(
@@ -78,7 +78,7 @@ def test_failures_make_it_wait_longer_and_never_longer_than_half_a_minute(step: 
 
     assert 0.4 < pauses[0] <= 1
     assert 15 <= min(pauses[8:]) <= max(pauses) <= 30
-    assert step(Collected(received=1)) == 0
+    assert step(PollResult(received=1)) == 0
     assert step(error) <= 1
 
 
@@ -87,7 +87,7 @@ def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(st
     pauses = [step(error) for _ in range(6)]
 
     assert pauses == [5, 10, 20, 40, 60, 60]
-    assert step(Collected(received=1)) == 0
+    assert step(PollResult(received=1)) == 0
     assert step(error) == 5
 
 
@@ -97,7 +97,7 @@ def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(st
 def test_messages_that_cannot_be_deleted_do_not_hold_up_those_that_come(
     step: Callable[..., float], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, error: VodError
 ) -> None:
-    pauses = [step(Collected(received=1, undeleted=error)) for _ in range(12)]
+    pauses = [step(PollResult(received=1, undeleted=error)) for _ in range(12)]
 
     said = capsys.readouterr()
     assert 0.4 < min(pauses) <= max(pauses) <= 1
@@ -108,7 +108,7 @@ def test_messages_that_cannot_be_deleted_do_not_hold_up_those_that_come(
 def test_nothing_is_received_until_the_database_is_back(step: Callable[..., float]) -> None:
     step(StoreUnavailableError("away"))
 
-    pauses = [step(Collected(received=1), away=True) for _ in range(3)]
+    pauses = [step(PollResult(received=1), away=True) for _ in range(3)]
 
     assert min(pauses) > 0
-    assert step(Collected(received=1)) == 0
+    assert step(PollResult(received=1)) == 0

@@ -9,7 +9,7 @@ from sqlalchemy.exc import OperationalError, TimeoutError
 
 from worker.store import describe, error_text
 from worker.store.installation_health import Backlog, InstallationHealth
-from worker.store.jobs.job_rows import Job
+from worker.store.jobs.job_rows import Job, JobState
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 
@@ -48,7 +48,7 @@ def test_an_error_of_the_connection_pool_has_no_driver_error() -> None:
 
 def test_problems_do_not_end_in_an_empty_error() -> None:
     backlog = Backlog(due=0, waiting=1, dead=0, oldest_due_age=0)
-    failed = Job(7, "default", "reconcile", "failed", {}, None, {}, NOON, NOON, NOON, None)
+    failed = Job(7, "default", "reconcile", JobState.FAILED, {}, None, {}, NOON, NOON, NOON, None)
     health = InstallationHealth(
         NOON, backlog, {}, 0, [], [], served=backlog, unserved={}, jobs=(failed,), failing={"default": (1, "")}
     )

@@ -27,7 +27,7 @@ from worker.core.errors import (
 from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import Source
-from worker.store import Rollback, schema, tables
+from worker.store import schema, tables
 from worker.store.installation_health import NO_WORKER, installation_health
 
 #: VOD refuses calls whose clock is a quarter of an hour off (vod-protocol 4.4); long before that something is wrong.
@@ -119,7 +119,7 @@ def _write(connection: sa.Connection) -> None:
     same = (request.c.source == key["source"]) & (request.c.media_id == key["media_id"])
     connection.execute(sa.update(request).where(same).values(attempts=1))
     connection.execute(sa.delete(request).where(same))
-    raise Rollback
+    connection.rollback()
 
 
 def _schema(here: Runtime) -> str:

@@ -20,7 +20,7 @@ from worker.cli.context import first_problem, ready
 from worker.cli.output import Bar, Exit, cell, print_error, print_info, print_json, stderr, stdout, table
 from worker.core.errors import StoreUnavailableError
 from worker.store.jobs.inventory import Inventory
-from worker.store.jobs.job_rows import DONE, FAILED, OVER, PAUSED, Job, Jobs
+from worker.store.jobs.job_rows import FINAL_STATES, Job, Jobs, JobState
 
 app = typer.Typer(help="Look at long runs (backfill, reconcile ...), pause, resume or cancel them.", no_args_is_help=True)
 
@@ -96,7 +96,7 @@ def _tell_rest(job_id: int) -> None:
     here = ready(None)
     job = _find(here, job_id)
     with here.store.reading() as connection:
-        left = Inventory(connection, job.source).unfetched(job.kind)
+        left = Inventory(connection, job.source).count_unfetched(job.kind)
     if left:
         print_info(f"{left} media that it requested before are fetched all the same")
 
@@ -133,14 +133,14 @@ def start(source: str, kind: str, parameters: dict[str, Any], *, wait: bool, as_
         print_info(f"{kind} {job.id} goes on without you; stop it with: vodsync jobs cancel {job.id}")
         raise typer.Exit(130) from None
     _tell(job, as_json)
-    if job.state == FAILED:
+    if job.state == JobState.FAILED:
         raise typer.Exit(print_error(f"{kind} {job.id} failed: {job.last_error}", Exit.FAILED))
     print_info(f"{kind} {job.id} {job.state}: {counted(job)}")
     for name, media_ids in (job.checkpoint or {}).get("examples", {}).items():
         print_info(f"  {name}, such as: {', '.join(map(cell, media_ids))}")
     if job.counters.get("dead"):
         raise typer.Exit(print_error(f"{job.counters['dead']} media became dead letters; look: vodsync failures list", Exit.FAILED))
-    if job.state != DONE:
+    if job.state != JobState.DONE:
         raise typer.Exit(Exit.FAILED)
 
 
@@ -167,7 +167,7 @@ def _watch(here: runtime.Runtime, job: Job, as_json: bool) -> Job:
         task = progress.add_task(job.kind, total=None, rate="")
         began, (first, _) = time.monotonic(), _progress(job)
         _tell(job, as_json)
-        while job.state not in (*OVER, PAUSED):
+        while job.state not in (*FINAL_STATES, JobState.PAUSED):
             time.sleep(_LOOK)
             try:
                 with here.store.reading() as connection:

@@ -22,6 +22,7 @@ from worker.store.catalogue.assets import FORBIDDEN, OK
 from worker.store.heartbeats import Heartbeat
 from worker.store.installation_health import InstallationHealth, installation_health
 from worker.store.spool import Spooled
+from worker.sync.source_context import SourceContext
 from worker.sync.verify import compare_with_vod
 
 _AS_JSON = typer.Option("--json", help="Print JSON.")
@@ -144,7 +145,7 @@ def _show_live(here: Runtime, source: str, media_id: str, *, as_json: bool) -> N
     here.require_credentials(source)
     from worker.vod.client import Client  # half a second, of which the other verbs need nothing
 
-    found = compare_with_vod(here.store, Client(here.sources[source]), source, media_id, policy=here.policy(source))
+    found = compare_with_vod(here.store, SourceContext(source, Client(here.sources[source]), here.sync_settings(source)), media_id)
     if as_json:
         print_json(asdict(found) | {"error": found.error and redactor.text(found.error)})
     elif found.differences:

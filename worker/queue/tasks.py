@@ -7,7 +7,7 @@ from worker.core.errors import StoreUnavailableError
 from worker.queue.celery_app import app
 from worker.queue.wakeups import wakeup_sender
 from worker.store.installation_health import backlog
-from worker.sync.drain import DrainResult, drain, look_up_all
+from worker.sync.drain import DrainResult, drain, drain_video_infos
 
 log = logs.get(__name__)
 
@@ -44,7 +44,7 @@ def work(source: str | None = None) -> DrainResult:
     )
     try:
         worked = drain(
-            here.store, source_contexts, now=runtime.now, stopping=here.stopping, wake_workers=wakeup_sender().send, narrow=narrow
+            here.store, source_contexts, now=runtime.now, stopping=here.stopping, wake_workers=wakeup_sender().send, limits=narrow
         )
     except StoreUnavailableError as error:
         log.warning("work postponed", error=str(error))
@@ -58,6 +58,6 @@ def look_up(source: str) -> None:
     """What the single-video operation is still to be asked for."""
     here = runtime.current()
     try:
-        look_up_all(here.store, here.source_contexts[source], now=runtime.now, stopping=here.stopping)
+        drain_video_infos(here.store, here.source_contexts[source], now=runtime.now, stopping=here.stopping)
     except StoreUnavailableError as error:
         log.warning("look-ups postponed", source=source, error=str(error))

@@ -5,28 +5,25 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
+from worker.core.backoff import Backoff
 from worker.core.errors import StoreUnavailableError
+from worker.core.wait import Wait
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 4  # runs of one transaction
-RETRY_TIMEOUT = 5.0  # seconds from the first attempt, after which a transaction is not repeated
+MAX_RETRY_TIME = 5.0  # seconds from the first attempt, after which a transaction is not repeated
 
-
-class Rollback(Exception):
-    """Raised inside `transact` to end the transaction without writing; `result` becomes its result."""
-
-    def __init__(self, result: object = None) -> None:
-        super().__init__("rolled back")
-        self.result = result
+_BACKOFF = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=80))
 
 
 class Store:
@@ -41,21 +38,25 @@ class Store:
         return cls(open_engine(url, schema=schema))
 
     def transact(self, work: Callable[[Connection], T]) -> T:
-        """Run `work` in a transaction and commit. It is run again after a deadlock, a lost race or a dead connection.
+        """Run `work` in a transaction, commit, and return its result. A deadlock, a lost race or a dead connection runs it again.
 
-        Raises StoreUnavailable where the database did not take it.
+        If `work` returns a `Wait`, the transaction is rolled back: a Wait means that nothing was done. To roll back for another
+        reason, `work` calls `connection.rollback()` and returns; it must not use the connection after that.
+
+        Raises StoreUnavailableError if the database did not accept the transaction.
         """
-        began = time.monotonic()
+        started = time.monotonic()
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 with self.engine.begin() as connection:
-                    return work(connection)
-            except Rollback as rollback:
-                return rollback.result  # type: ignore[return-value]
+                    result = work(connection)
+                    if isinstance(result, Wait):
+                        connection.rollback()
+                    return result
             except DBAPIError as error:
-                if attempt == MAX_ATTEMPTS or time.monotonic() - began > RETRY_TIMEOUT or not is_retryable(error):
+                if attempt == MAX_ATTEMPTS or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
                     raise StoreUnavailableError(describe(error)) from error
-                time.sleep(0.01 * 2**attempt)
+                time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
                 raise StoreUnavailableError(describe(error)) from error
         raise AssertionError("unreachable")

@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Connection, func, select, true
 
 from worker.store.heartbeats import Heartbeat, Heartbeats
-from worker.store.jobs.job_rows import FAILED, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.outbox import Outbox, PendingChanges
 from worker.store.rate_limit import BATCH, BackOff, RateLimiter
 from worker.store.tables import media, notification, sync_request
@@ -112,7 +112,7 @@ class InstallationHealth:
 
     def _job_problems(self) -> Iterator[str]:
         for job in self.jobs:
-            state = "failed" if job.state == FAILED else "is being retried"
+            state = "failed" if job.state == JobState.FAILED else "is being retried"
             error = (job.last_error or "no error message")[:MAX_JOB_ERROR_LENGTH]
             yield f"{job.kind} {job.id} of source {job.source} {state}: {error} (vodsync jobs show {job.id})"
 

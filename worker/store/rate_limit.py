@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from sqlalchemy import Connection, and_, bindparam, insert, select, update
 
+from worker.core.wait import Wait
 from worker.store.dialects import clock
 from worker.store.tables import quota
 
@@ -80,8 +81,8 @@ class RateLimiter:
         self._connection = connection
         self._clock = clock(connection.dialect.name)
 
-    def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | timedelta:
-        """Reserve the next slot, or return how long to wait before calling this again.
+    def take(self, source: str, operation: str, *, per_second: float, calls: int = 1) -> Slot | Wait:
+        """Reserve the next slot, or return a Wait until this may succeed.
 
         With `calls`, the slot is the first of that number, and the caller spaces them evenly at `per_second`.
         """
@@ -99,7 +100,7 @@ class RateLimiter:
                 at = max(at, start + window - call * spacing)
         wait = at - now
         if wait > MAX_AHEAD:
-            return wait - MAX_AHEAD
+            return Wait(wait - MAX_AHEAD)
         starts = recent + [at + call * spacing for call in range(calls)]
         self._write(source, operation, at + calls * spacing, starts[-MAX_STARTED:])
         return Slot(at=at, due=read_at + wait.total_seconds(), probing=fault is not None)

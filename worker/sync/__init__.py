@@ -1,1 +1,1 @@
-"""What vodsync does, without Celery, Starlette or environment: it reads like the specification."""
+"""The use cases: what vodsync does, without Celery, Starlette, SQL or environment variables."""

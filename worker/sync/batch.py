@@ -1,4 +1,4 @@
-"""One batch: claim what is due, ask VOD once, store the answer, settle."""
+"""Sync one batch: claim due requests, call VOD, decide, and store the results."""
 
 from __future__ import annotations
 
@@ -10,32 +10,30 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import StoreUnavailableError, VodError, VodUnavailableError
-from worker.core.ids import reference_key
-from worker.core.media import Media
+from worker.core.errors import StoreUnavailableError, VodUnavailableError
 from worker.core.urls import storable
-from worker.store import Rollback, Store
-from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
-from worker.store.inbox.history import Deletion, NotificationHistory
-from worker.store.inbox.sync_requests import Claim, Retry, SyncRequest, SyncRequests
+from worker.core.wait import Wait
+from worker.store import Store
+from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue
+from worker.store.inbox.history import NotificationHistory
+from worker.store.inbox.sync_requests import Claim, SyncRequests
 from worker.store.inbox.video_info_queue import VideoInfoQueue
 from worker.store.rate_limit import RateLimiter, Slot
-from worker.sync.fetch import OPERATION, Fetch, Fetched
-from worker.sync.retry_policy import STANDARD, Policy
-from worker.vod import Vod
+from worker.sync.decide import Decisions, StoredFacts, decide, relevant_answers
+from worker.sync.fetch import OPERATION, Fetcher, FetchResult
+from worker.sync.source_context import SourceContext
 
 log = logs.get(__name__)
 
-#: Characters of an error that are kept.
-_SAID = 500
+MAX_ERROR_LENGTH = 500  # characters
 
-#: Seconds: a database that takes so long to refuse an answer is not asked for each part of it.
-_SLOW = 5.0
+#: A database that takes longer than this to refuse a batch is not tried again with each half of it.
+MAX_REFUSAL_TIME = 5.0  # seconds
 
 
 @dataclass(slots=True)
 class BatchResult:
-    """What became of one batch, in media. `wait`: nothing was claimed, but it is worth coming back after that."""
+    """How many requests were claimed and what became of them; `saved` to `forbidden` count assets."""
 
     claimed: int = 0
     saved: int = 0
@@ -43,223 +41,186 @@ class BatchResult:
     missing: int = 0
     deleted: int = 0
     forbidden: int = 0
-    postponed: int = 0
-    dead: int = 0
+    retried: int = 0
+    dead_lettered: int = 0
+    #: Calls of BatchGetMediaInfos.
     calls: int = 0
+    #: Nothing was claimed, but something is expected to be due after this time.
     wait: timedelta | None = None
-    #: The media that were saved.
+    #: The assets that were saved.
     media_ids: list[str] = field(default_factory=list)
 
     def merged_with(self, other: BatchResult) -> BatchResult:
-        """What became of two parts of one batch."""
-        counts = ("claimed", "saved", "changed", "missing", "deleted", "forbidden", "postponed", "dead")
-        both = {name: getattr(self, name) + getattr(other, name) for name in counts}
-        return BatchResult(**both, media_ids=self.media_ids + other.media_ids)
+        """Return the result of two parts of one batch, without `calls` and `wait`."""
+        counts = ("claimed", "saved", "changed", "missing", "deleted", "forbidden", "retried", "dead_lettered")
+        totals = {name: getattr(self, name) + getattr(other, name) for name in counts}
+        return BatchResult(**totals, media_ids=self.media_ids + other.media_ids)
 
 
 def sync_batch(
     store: Store,
-    vod: Vod,
+    context: SourceContext,
     *,
     now: datetime,
-    source: str = "default",
-    policy: Policy = STANDARD,
     sleep: Callable[[float], object] = time.sleep,
     wake_workers: Callable[[], object] = lambda: None,
-    alone: bool = True,
+    is_only_source: bool = True,
 ) -> BatchResult:
-    """Fetch and store up to 20 due media of one source.
+    """Fetch up to one batch of due requests of one source and store the results.
 
-    Where there may well be more, or other sources (not `alone`), others are rung for before VOD is asked.
+    If the batch is full, or there are other sources, `wake_workers` is called before VOD, so that calls run in parallel.
 
-    The batch is decided at the last moment: the claim commits together with the call's slot in the quota, so that whoever waits for
-    a slot holds no media that could still gather notifications. Raises StoreUnavailable; the lease then gives the batch back.
+    The claim and the slot of its call are one transaction: a worker that waits for a slot has claimed nothing, and requests can
+    still join the batch. Raises StoreUnavailableError; the requests then become due again when the lease expires.
     """
-    claimed = store.transact(lambda connection: _claim(connection, source, now, policy))
-    if claimed is None or isinstance(claimed, timedelta):
-        return BatchResult(wait=claimed)
+    claimed = store.transact(lambda connection: claim_batch(connection, context, now))
+    if claimed is None:
+        return BatchResult()
+    if isinstance(claimed, Wait):
+        return BatchResult(wait=claimed.duration)
     claim, slot = claimed
-    if len(claim.requests) == policy.limit or not alone:
-        # VOD takes its time: only calls beside each other use the whole rate, and no source waits for another one's answer.
+    if len(claim.requests) == context.settings.batch_size or not is_only_source:
         wake_workers()
-    began = time.monotonic()
+    started = time.monotonic()
     try:
-        fetched = Fetch(store, vod, claim, policy=policy, sleep=sleep).ask(claim.media_ids, slot)
+        fetched = Fetcher(store, context, claim, sleep=sleep).fetch(claim.media_ids, slot)
     except StoreUnavailableError:
         raise
     except Exception as error:
-        fetched = _fault(claim, error)
-    # Whole seconds: what counts is a call that timed out.
-    now += timedelta(seconds=int(time.monotonic() - began))
-    report = _keep(store, claim, fetched, now=now, policy=policy)
-    report.calls = fetched.calls
+        fetched = _failed(claim, error)
+    # In whole seconds: only a call that timed out makes a difference.
+    now += timedelta(seconds=int(time.monotonic() - started))
+    _log_unreadable(claim, fetched)
+    result = _store_or_split(store, context, claim, fetched, now=now)
+    result.calls = fetched.calls
     log.info(
         "batch synced",
-        source=source,
-        claimed=report.claimed,
-        saved=report.saved,
-        changed=report.changed,
-        missing=report.missing,
-        deleted=report.deleted,
-        forbidden=report.forbidden,
-        postponed=report.postponed,
-        dead=report.dead,
+        source=claim.source,
+        claimed=result.claimed,
+        saved=result.saved,
+        changed=result.changed,
+        missing=result.missing,
+        deleted=result.deleted,
+        forbidden=result.forbidden,
+        retried=result.retried,
+        dead_lettered=result.dead_lettered,
         request_id=fetched.answers[0][0].request_id if fetched.answers else None,
     )
-    return report
+    return result
 
 
-def _claim(connection: Connection, source: str, now: datetime, policy: Policy) -> tuple[Claim, Slot] | timedelta | None:
-    claim = SyncRequests(connection).claim(source, limit=policy.limit, now=now, lease=policy.lease, linger=policy.linger)
+def claim_batch(connection: Connection, context: SourceContext, now: datetime) -> tuple[Claim, Slot] | Wait | None:
+    """Claim due requests and reserve the slot of their call. None: nothing is due."""
+    settings = context.settings
+    claim = SyncRequests(connection).claim(
+        context.source, limit=settings.batch_size, now=now, lease=settings.lease, linger=settings.linger
+    )
     if not isinstance(claim, Claim):
-        raise Rollback(claim)
-    slot = RateLimiter(connection).take(policy.bucket or source, OPERATION, per_second=policy.calls_per_second)
-    if isinstance(slot, timedelta):
-        raise Rollback(slot)
-    return claim, slot
+        return claim
+    slot = RateLimiter(connection).take(context.bucket, OPERATION, per_second=settings.calls_per_second)
+    return slot if isinstance(slot, Wait) else (claim, slot)
 
 
-def _keep(store: Store, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:
-    """Store what a claim brought; what the database does not take is halved until the culprit stands alone and pays an attempt."""
-    began = time.monotonic()
+def _failed(claim: Claim, error: Exception) -> FetchResult:
+    """Return a result in which every request failed: a bug in vodsync costs an attempt, so that it cannot repeat for ever."""
+    # The text of any other exception may contain a statement with its values.
+    text = str(error) if isinstance(error, StoreUnavailableError) else f"vodsync failed: {type(error).__name__}"
+    log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=text)
+    failure = VodUnavailableError(storable(text)[:MAX_ERROR_LENGTH])
+    return FetchResult(failed=dict.fromkeys(claim.media_ids, failure))
+
+
+def _log_unreadable(claim: Claim, fetched: FetchResult) -> None:
+    for answer in relevant_answers(fetched.answers, set(claim.media_ids)):
+        for media in answer.media.values():
+            if media.unreadable:
+                log.warning("asset partly unreadable", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
+
+
+def _store_or_split(store: Store, context: SourceContext, claim: Claim, fetched: FetchResult, *, now: datetime) -> BatchResult:
+    """Store the results. If the database refuses them, store each half by itself, until the cause is alone and costs an attempt."""
+    started = time.monotonic()
     try:
-        return store.transact(lambda connection: _store(connection, claim, fetched, now=now, policy=policy))
+        return store.transact(lambda connection: store_results(connection, context, claim, fetched, now=now))
     except Exception as error:
-        # Where the database is away this fails too, and the lease gives the batch back.
+        # If the database is down, this raises as well, and the lease expires.
         store.transact(lambda connection: connection.execute(select(1)))
-        if len(claim.requests) == 1 or time.monotonic() - began > _SLOW:
-            fault = _fault(claim, error)
-            return store.transact(lambda connection: _store(connection, claim, fault, now=now, policy=policy))
+        if len(claim.requests) == 1 or time.monotonic() - started > MAX_REFUSAL_TIME:
+            failed = _failed(claim, error)
+            return store.transact(lambda connection: store_results(connection, context, claim, failed, now=now))
     middle = len(claim.requests) // 2
     first, second = (
-        _keep(store, replace(claim, requests=half), fetched, now=now, policy=policy)
+        _store_or_split(store, context, replace(claim, requests=half), fetched, now=now)
         for half in (claim.requests[:middle], claim.requests[middle:])
     )
     return first.merged_with(second)
 
 
-def _store(connection: Connection, claim: Claim, fetched: Fetched, *, now: datetime, policy: Policy) -> BatchResult:
-    """Everything a claim brought, in the caller's transaction; each claimed key is settled, postponed or buried exactly once."""
-    catalogue, told = Catalogue(connection, announce=policy.announce), NotificationHistory(connection)
-    requests = SyncRequests(connection)
-    report = BatchResult(claimed=len(claim.requests), calls=fetched.calls)
-    owed = {request.media_id: request for request in claim.requests}
-    if policy.video_info:
-        medias = {media.media_id: _keys(media) & owed.keys() for answer, _ in fetched.answers for media in answer.media}
-        source_contexts = {media_id: min(owed[key].priority for key in keys) for media_id, keys in medias.items() if keys}
-        VideoInfoQueue(connection).enqueue(claim.source, source_contexts, now=now)
-    if fetched.probing and not fetched.returned:
-        if fetched.answers or fetched.refused:
-            RateLimiter(connection).release(policy.bucket or claim.source, OPERATION)
-        elif fetched.failed:
-            fault = str(next(iter(fetched.failed.values())))
-            RateLimiter(connection).record_error(policy.bucket or claim.source, OPERATION, fault)
-    settled: set[str] = set()
-    postponed: dict[str, Retry] = {}
-    buried: dict[str, str] = {}
-    for answer, asked_at in fetched.answers:
-        shown = {media.media_id: media for media in answer.media if _keys(media) & owed.keys()}
-        missing = answer.missing & owed.keys()
-        deletions = told.deletions(claim.source, shown.keys() | missing)
-        bare = {media_id for media_id, media in shown.items() if not media.described}
-        states = catalogue.states(claim.source, deletions.keys() | missing | bare)
-        saved = catalogue.save(claim.source, shown.values(), observed_at=asked_at)
-        report.saved += len(shown)
-        report.media_ids += shown
-        report.changed += len(saved.new) + len(saved.changed)
-        failed = told.failed_analyses(claim.source, [media.media_id for media in shown.values() if not media.analysed])
-        for media in shown.values():
-            for key in _keys(media) & owed.keys():
-                state = states.get(media.media_id)
-                later = policy.after_answer(
-                    owed[key],
-                    media,
-                    now=now,
-                    failed=media.media_id in failed,
-                    deleted=_news(deletions.get(media.media_id), owed[key], state),
-                    known=state == OK,
-                )
-                if later:
-                    postponed[key] = later
-                else:
-                    settled.add(key)
-            if media.unreadable:
-                log.warning("media unreadable in part", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
-        deleted = {
-            media_id: deletion.at
-            for media_id, deletion in deletions.items()
-            if media_id in missing and _explains(deletion, owed[media_id], states.get(media_id))
-        }
-        catalogue.mark_deleted(claim.source, deleted, observed_at=asked_at)
-        early = {
-            key: later
-            for key in missing - deleted.keys()
-            if (later := policy.after_nothing(owed[key], "VOD does not know this id (yet)", now=now, known=states.get(key) == OK))
-        }
-        # A medium that we know is not gone because VOD does not show it for a moment.
-        catalogue.mark(claim.source, early.keys(), MISSING, observed_at=asked_at, only_new=True)
-        catalogue.mark(claim.source, missing - deleted.keys() - early.keys(), MISSING, observed_at=asked_at)
-        forbidden = answer.forbidden & owed.keys() - answer.missing
-        catalogue.mark(claim.source, forbidden, FORBIDDEN, observed_at=asked_at)
-        postponed |= early
-        settled |= (missing - early.keys()) | forbidden
-        report.missing += len(missing - deleted.keys())
-        report.deleted += len(deleted)
-        report.forbidden += len(forbidden)
-        for unknown in map(reference_key, answer.missing_references):
-            if unknown in owed:
-                buried[unknown] = "VOD knows no media with this reference id"
-    for key, refusal in fetched.refused.items():
-        not_yet = policy.after_nothing(owed[key], _said(refusal), now=now) if refusal.code == "Forbidden.IllegalStatus" else None
-        if not_yet:
-            postponed[key] = not_yet
-        else:
-            buried[key] = _said(refusal)
-    for key in owed.keys() - settled - postponed.keys() - buried.keys():
-        if key in fetched.returned:
-            postponed[key] = Retry(key, now, _said(fetched.returned[key]))
-            continue
-        error = _said(fetched.failed[key]) if key in fetched.failed else "VOD's answer passed over this id"
-        again = policy.after_failure(owed[key], error, now=now)
-        if again:
-            postponed[key] = again
-        else:
-            buried[key] = error
-    settled -= buried.keys()
-    postponed = {key: later for key, later in postponed.items() if key not in settled | buried.keys()}
-    requests.complete(claim, settled, now=now)
-    requests.retry(claim, list(postponed.values()), now=now)
-    requests.dead_letter(claim, buried, now=now)
-    # Last, because everybody who wants to call needs this row.
-    RateLimiter(connection).adjust_started(policy.bucket or claim.source, OPERATION, fetched.late)
-    report.postponed, report.dead = len(postponed), len(buried)
-    return report
+def store_results(
+    connection: Connection, context: SourceContext, claim: Claim, fetched: FetchResult, *, now: datetime
+) -> BatchResult:
+    """Store everything that a claim brought, in the caller's transaction. Each claimed request gets exactly one decision."""
+    settings = context.settings
+    facts = _load(connection, claim, fetched)
+    decisions = decide(claim, fetched, facts, settings.retry, now=now, video_info=settings.video_info)
+    changed = _apply(connection, context, claim, decisions, now=now)
+    # Last, because every call of the source needs the row of its rate limit.
+    _apply_to_source(connection, context, fetched, decisions)
+    return BatchResult(
+        claimed=len(claim.requests),
+        saved=sum(len(writes.saved) for writes in decisions.assets),
+        changed=changed,
+        missing=sum(len(writes.missing | writes.missing_if_new) for writes in decisions.assets),
+        deleted=sum(len(writes.deleted) for writes in decisions.assets),
+        forbidden=sum(len(writes.forbidden) for writes in decisions.assets),
+        retried=len(decisions.retries),
+        dead_lettered=len(decisions.dead_letters),
+        calls=fetched.calls,
+        media_ids=[media.media_id for writes in decisions.assets for media in writes.saved],
+    )
 
 
-def _fault(claim: Claim, error: Exception) -> Fetched:
-    """An attempt for each request: a fault of ours costs what one of VOD costs, or else it would come back for ever."""
-    # What another exception says may hold a statement with all its values.
-    said = str(error) if isinstance(error, StoreUnavailableError) else f"vodsync failed: {type(error).__name__}"
-    log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=said)
-    fault = VodUnavailableError(storable(said)[:_SAID])
-    return Fetched(failed=dict.fromkeys(claim.media_ids, fault))
+def _load(connection: Connection, claim: Claim, fetched: FetchResult) -> StoredFacts:
+    """Return what the decisions need from the database."""
+    answers = relevant_answers(fetched.answers, set(claim.media_ids))
+    returned = {media_id: media for answer in answers for media_id, media in answer.media.items()}
+    missing = {media_id for answer in answers for media_id in answer.missing}
+    without_details = {media_id for answer in answers for media_id, media in answer.media.items() if not media.described}
+    not_analysed = {media_id for answer in answers for media_id, media in answer.media.items() if not media.analysed}
+    history = NotificationHistory(connection)
+    deletions = history.deletions(claim.source, returned.keys() | missing)
+    return StoredFacts(
+        states=Catalogue(connection).states(claim.source, deletions.keys() | missing | without_details),
+        deletions=deletions,
+        failed_analyses=history.failed_analyses(claim.source, not_analysed),
+    )
 
 
-def _news(deletion: Deletion | None, request: SyncRequest, state: str | None) -> bool:
-    """Whether a deletion came with the request and no answer has confirmed it; what is shown after that is shown again."""
-    return deletion is not None and deletion.reported_at >= request.requested_at and state != DELETED
+def _apply(connection: Connection, context: SourceContext, claim: Claim, decisions: Decisions, *, now: datetime) -> int:
+    """Write the decisions. Return how many assets are new or changed."""
+    catalogue, inbox = Catalogue(connection, announce=context.settings.announce), SyncRequests(connection)
+    # Rows of vod_video_info are locked before those of vod_media, here as elsewhere.
+    VideoInfoQueue(connection).enqueue(claim.source, decisions.video_info, now=now)
+    changed = 0
+    for writes in decisions.assets:
+        observed_at = writes.observed_at
+        saved = catalogue.save(claim.source, writes.saved, observed_at=observed_at)
+        changed += len(saved.new) + len(saved.changed)
+        catalogue.mark_deleted(claim.source, writes.deleted, observed_at=observed_at)
+        catalogue.mark(claim.source, writes.missing_if_new, MISSING, observed_at=observed_at, only_new=True)
+        catalogue.mark(claim.source, writes.missing, MISSING, observed_at=observed_at)
+        catalogue.mark(claim.source, writes.forbidden, FORBIDDEN, observed_at=observed_at)
+    inbox.complete(claim, decisions.completed, now=now)
+    inbox.retry(claim, list(decisions.retries.values()), now=now)
+    inbox.dead_letter(claim, decisions.dead_letters, now=now)
+    return changed
 
 
-def _explains(deletion: Deletion, request: SyncRequest, state: str | None) -> bool:
-    """Whether a medium is gone because of a deletion: not of one that is older than an answer that showed the medium since."""
-    return deletion.reported_at >= request.requested_at or state in (None, DELETED)
-
-
-def _said(error: VodError) -> str:
-    """What VOD said, with the id that its support asks for."""
-    return f"{error} (request {error.request_id})" if error.request_id else str(error)
-
-
-def _keys(media: Media) -> set[str]:
-    """What may have been claimed for this medium: its id, its reference id, or both."""
-    return {media.media_id} | ({reference_key(media.reference_id)} if media.reference_id else set())
+def _apply_to_source(connection: Connection, context: SourceContext, fetched: FetchResult, decisions: Decisions) -> None:
+    """Write how the source's calls went to its rate limit."""
+    limiter = RateLimiter(connection)
+    if decisions.source_recovered:
+        limiter.release(context.bucket, OPERATION)
+    elif decisions.source_error is not None:
+        limiter.record_error(context.bucket, OPERATION, decisions.source_error)
+    limiter.adjust_started(context.bucket, OPERATION, fetched.late)

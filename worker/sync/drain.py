@@ -1,69 +1,66 @@
-"""A wake-up's worth of work: batch after batch of every source until nothing is due, or it is time to let others."""
+"""Sync batch after batch of all sources, as one wake-up does, until nothing is due or the budget is used up."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from types import MappingProxyType
 
 from worker.store import Store
-from worker.sync.batch import BatchResult, sync_batch
-from worker.sync.retry_policy import Policy
-from worker.sync.video_info import look_up
-from worker.vod import Vod
+from worker.sync.batch import sync_batch
+from worker.sync.source_context import SourceContext
+from worker.sync.video_info import fetch_video_infos
 
-#: A wait up to this long (a batch filling up, the next slot of the quota) is sat out; a longer one ends the work.
-_PATIENCE = timedelta(seconds=1)
-
-
-@dataclass(frozen=True, slots=True)
-class SourceContext:
-    """One source, how it is asked, and how often."""
-
-    source: str
-    vod: Vod
-    policy: Policy
-    #: Set where a batch owes look-ups of the single-video operation.
-    owing: threading.Event = field(default_factory=threading.Event)
+#: A shorter wait (a batch that fills, the next slot) is waited for; a longer one ends the work.
+MAX_WAIT = timedelta(seconds=1)
 
 
 class ConcurrencyLimit:
-    """Lets `most` threads of a process into a source at the same time, and knows how many are `inside`."""
+    """Lets at most `max_threads` threads of this process work on one source at the same time."""
 
-    def __init__(self, most: int) -> None:
-        self.inside = 0
-        self._most = most
-        self._held = threading.Lock()
+    def __init__(self, max_threads: int) -> None:
+        #: How many threads work on the source now.
+        self.active = 0
+        self._max_threads = max_threads
+        self._lock = threading.Lock()
 
-    def enter(self) -> bool:
-        """False where nobody else may come in now; whoever did leaves again."""
-        with self._held:
-            entered = self.inside < self._most
-            self.inside += entered
+    def try_enter(self) -> bool:
+        """Return False if the limit is reached. After True the caller must call `leave`."""
+        with self._lock:
+            entered = self.active < self._max_threads
+            self.active += entered
         return entered
 
     def leave(self) -> None:
-        with self._held:
-            self.inside -= 1
+        with self._lock:
+            self.active -= 1
 
 
-#: By source; those that nothing is said of take any number of threads.
+#: By source. A source without an entry has no limit.
 ConcurrencyLimits = Mapping[str, ConcurrencyLimit]
 
 
 def concurrency_limits(sources: Collection[str], *, threads: int) -> ConcurrencyLimits:
-    """Of several sources none gets all `threads` of a process, so that one whose VOD is slow does not keep the others waiting."""
+    """Return limits that keep one thread free: a source that VOD answers slowly must not occupy all `threads` of a process."""
     if len(sources) < 2:
         return {}
     return {source: ConcurrencyLimit(max(1, threads - 1)) for source in sources}
 
 
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much one call of `drain` may do before it returns."""
+
+    batches: int = 10
+    time: timedelta = timedelta(seconds=20)
+
+
 @dataclass(slots=True)
 class DrainResult:
-    """`more_waiting`: the work ended because of its bounds, not because nothing was due."""
+    """`more_waiting`: the budget was used up before everything that is due was done."""
 
     batches: int = 0
     more_waiting: bool = False
@@ -71,81 +68,71 @@ class DrainResult:
 
 def drain(
     store: Store,
-    source_contexts: Mapping[str, SourceContext],
+    contexts: Mapping[str, SourceContext],
     *,
     now: Callable[[], datetime],
     stopping: threading.Event,
     wake_workers: Callable[[], object] = lambda: None,
-    narrow: ConcurrencyLimits = MappingProxyType({}),
-    most: int = 10,
-    longest: timedelta = timedelta(seconds=20),
+    limits: ConcurrencyLimits = MappingProxyType({}),
+    budget: Budget = Budget(),
 ) -> DrainResult:
-    """Sync batches until nothing is due, `most` were synced, `longest` has passed or `stopping` is set.
+    """Sync batches until nothing is due, the budget is used up or `stopping` is set.
 
-    `ring` has another thread, here or elsewhere, do the same beside this one; it is called at each full batch, and at each at all
-    where there are other sources. Those with the fewest threads inside come first. A lane whose gate in `narrow` lets nobody in is
-    passed over: those inside go on until nothing is due there. Raises StoreUnavailable.
+    `wake_workers` lets another thread, of this or another process, do the same in parallel. It is called before each full batch,
+    and before every batch if there are several sources. In each round the sources with the fewest active threads come first. A
+    source whose limit is reached is skipped: the threads that work on it continue until nothing of it is due.
+
+    Raises StoreUnavailableError.
     """
-    worked = DrainResult()
-    deadline = time.monotonic() + longest.total_seconds()
+    result = DrainResult()
+    deadline = time.monotonic() + budget.time.total_seconds()
     while not stopping.is_set():
         waits: list[timedelta] = []
-        before = worked.batches
-        for source_context in sorted(
-            source_contexts.values(),
-            key=lambda source_context: narrow[source_context.source].inside if source_context.source in narrow else 0,
-        ):
-            gate = narrow.get(source_context.source)
-            if gate is not None and not gate.enter():
+        batches_before = result.batches
+        for context in sorted(contexts.values(), key=lambda context: _active(limits, context)):
+            limit = limits.get(context.source)
+            if limit is not None and not limit.try_enter():
                 continue
             try:
-                report = _sync(
-                    store, source_context, now=now(), stopping=stopping, wake_workers=wake_workers, alone=len(source_contexts) == 1
+                batch = sync_batch(
+                    store,
+                    context,
+                    now=now(),
+                    sleep=stopping.wait,
+                    wake_workers=wake_workers,
+                    is_only_source=len(contexts) == 1,
                 )
             finally:
-                if gate is not None:
-                    gate.leave()
-            if report.claimed:
-                worked.batches += 1
-            elif report.wait is not None:
-                waits.append(report.wait)
-        if worked.batches >= most or time.monotonic() >= deadline:
-            worked.more_waiting = worked.batches > before or bool(waits)
+                if limit is not None:
+                    limit.leave()
+            if context.settings.video_info and batch.media_ids:
+                context.video_info_due.set()
+            if batch.claimed:
+                result.batches += 1
+            elif batch.wait is not None:
+                waits.append(batch.wait)
+        if result.batches >= budget.batches or time.monotonic() >= deadline:
+            result.more_waiting = result.batches > batches_before or bool(waits)
             break
-        if worked.batches > before:
+        if result.batches > batches_before:
             continue
-        if not waits or min(waits) > _PATIENCE:
+        if not waits or min(waits) > MAX_WAIT:
             break
         stopping.wait(min(waits).total_seconds())
-    return worked
+    return result
 
 
-def _sync(
-    store: Store,
-    source_context: SourceContext,
-    *,
-    now: datetime,
-    stopping: threading.Event,
-    wake_workers: Callable[[], object],
-    alone: bool,
-) -> BatchResult:
-    source, policy, sleep = source_context.source, source_context.policy, stopping.wait
-    report = sync_batch(
-        store, source_context.vod, now=now, source=source, policy=policy, sleep=sleep, wake_workers=wake_workers, alone=alone
-    )
-    if source_context.policy.video_info and report.media_ids:
-        source_context.owing.set()
-    return report
+def _active(limits: ConcurrencyLimits, context: SourceContext) -> int:
+    limit = limits.get(context.source)
+    return limit.active if limit else 0
 
 
-def look_up_all(store: Store, source_context: SourceContext, *, now: Callable[[], datetime], stopping: threading.Event) -> None:
-    """Make the look-ups that are owed until none can be made now. Raises StoreUnavailable."""
+def drain_video_infos(store: Store, context: SourceContext, *, now: Callable[[], datetime], stopping: threading.Event) -> None:
+    """Make the pending calls of GetVideoInfo for one source, until none can be made now. Raises StoreUnavailableError."""
     while not stopping.is_set():
-        looked = look_up(
-            store, source_context.vod, now=now(), source=source_context.source, policy=source_context.policy, stopping=stopping
-        )
-        if looked.claimed:
+        result = fetch_video_infos(store, context, now=now(), stopping=stopping)
+        if result.claimed:
             continue
-        if looked.wait is None or looked.wait > _PATIENCE:
+        if result.wait is None or result.wait > MAX_WAIT:
             return
-        stopping.wait(looked.wait.total_seconds())
+        stopping.wait(result.wait.total_seconds())

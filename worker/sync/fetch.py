@@ -1,4 +1,4 @@
-"""The calls for one claim: each takes a slot of the quota, and what VOD refuses is halved until the culprit stands alone."""
+"""Call BatchGetMediaInfos for one claim, and split the batch if VOD refuses it."""
 
 from __future__ import annotations
 
@@ -24,160 +24,178 @@ from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
 from worker.sync.rate_limit import acquire
-from worker.sync.retry_policy import Policy
+from worker.sync.retry_policy import RetryPolicy
+from worker.sync.source_context import SourceContext
 from worker.vod import Vod
 
 log = logs.get(__name__)
 
 OPERATION = BATCH
 
-#: A call that leaves so much later than its slot says is counted where it leaves.
-_PUNCTUAL = timedelta(milliseconds=10)
+#: A call that starts later than its slot by more than this counts from the time of its start.
+_MAX_DELAY = timedelta(milliseconds=10)
 
-#: A turn that was missed by so much is over.
-_STALE = timedelta(seconds=0.5)
+#: A slot that was missed by more than this is not used any more.
+_MAX_SLOT_AGE = timedelta(seconds=0.5)
 
 
 @dataclass(slots=True)
-class Fetched:
-    """What the calls for one claim brought. `refused` and `failed` hold the error by claimed key."""
+class FetchResult:
+    """The results of the calls for one claim. Keys are those of the claimed requests; each has at most one error."""
 
+    #: Each answer with the time of its request to VOD.
     answers: list[tuple[Answer, datetime]] = field(default_factory=list)
+    #: Errors of requests that VOD refused.
     refused: dict[str, VodError] = field(default_factory=dict)
+    #: Errors of requests that VOD did not answer.
     failed: dict[str, VodError] = field(default_factory=dict)
-    #: Keys that go back as they came, because the fault is not theirs.
+    #: Errors of requests that are due again unchanged, because the error does not concern them: no attempt is counted.
     returned: dict[str, VodError] = field(default_factory=dict)
+    #: How many calls were made.
     calls: int = 0
-    #: When calls that were late for their slot left, by the slot's time.
+    #: The real start of each call that started later than its slot, by the time of the slot.
     late: dict[datetime, datetime] = field(default_factory=dict)
-    #: The calls before these failed for all of the source.
+    #: The calls before these failed for the whole source.
     probing: bool = False
 
 
-class Fetch:
-    """Asks the source of a claim. Raises StoreUnavailable where the quota cannot be reached."""
+class Fetcher:
+    """Makes the calls for one claim."""
 
-    def __init__(self, store: Store, vod: Vod, claim: Claim, *, policy: Policy, sleep: Callable[[float], object]) -> None:
+    def __init__(self, store: Store, context: SourceContext, claim: Claim, *, sleep: Callable[[float], object]) -> None:
         self._store = store
-        self._vod = vod
-        self._source = claim.source
-        self._bucket = policy.bucket or claim.source
-        self._policy = policy
+        self._context = context
         self._sleep = sleep
-        #: Keys whose call failed before.
-        self._again = {request.media_id for request in claim.requests if request.attempts}
-        self._fetched = Fetched()
-        # Half of the lease is for what was learnt.
-        self._until = time.monotonic() + policy.lease.total_seconds() / 2
+        #: Keys of requests that failed before.
+        self._failed_before = {request.media_id for request in claim.requests if request.attempts}
+        self._result = FetchResult()
+        # The second half of the lease is for storing the results.
+        self._deadline = time.monotonic() + context.settings.lease.total_seconds() / 2
 
-    def ask(self, keys: list[str], slot: Slot) -> Fetched:
-        """Ask for `keys` in the call that `slot` permits, and in more where VOD wants it so."""
-        error = self._ask(keys, slot)
+    def fetch(self, keys: list[str], slot: Slot) -> FetchResult:
+        """Return the results for `keys`: the call that `slot` permits, and further calls if the batch has to be split.
+
+        Raises StoreUnavailableError if the rate limit cannot be read.
+        """
+        error = self._call(keys, slot)
         if error is not None:
-            self._narrow(keys, error)
-        return self._fetched
+            self._isolate(keys, error)
+        return self._result
 
-    def _ask(self, keys: list[str], slot: Slot) -> VodUnavailableError | None:
-        """One call; gives the error where it brought no answer at all."""
-        self._fetched.probing |= slot.probing
+    def _call(self, keys: list[str], slot: Slot) -> VodUnavailableError | None:
+        """Make one call and record its result. Return the error if VOD did not answer; the caller records that."""
+        self._result.probing |= slot.probing
         self._sleep(slot.wait.total_seconds())
-        if slot.late() > _STALE:
-            # This process stood still; others used the rate meanwhile, and what all of its threads held must not go out at once.
+        if slot.late() > _MAX_SLOT_AGE:
+            # This process was suspended. Other workers used the rate meanwhile, so its threads must not all call at once now.
             slot = self._next_slot() or slot
             self._sleep(slot.wait.total_seconds())
         media_ids, reference_ids = split(keys)
-        self._fetched.calls += 1
+        self._result.calls += 1
         try:
-            with departing(self._vod, slot, self._fetched.late):
-                answer = call(self._vod, media_ids, reference_ids)
-            self._fetched.answers.append((answer, slot.at))
+            with record_late_start(self._context.vod, slot, self._result.late):
+                answer = get_media_infos(self._context.vod, media_ids, reference_ids)
+            self._result.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self._store, self._bucket, OPERATION, error, self._policy)
-            self._fetched.returned |= dict.fromkeys(keys, error)
+            back_off(self._store, self._context.bucket, OPERATION, error, self._context.settings.retry)
+            self._result.returned |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
-            log.warning(phrase, source=self._source, asked=len(keys), error=str(error), code=error.code)
+            log.warning(phrase, source=self._context.source, asked=len(keys), error=str(error), code=error.code)
             return error
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound" and not reference_ids:
-                # Said of a whole batch it means that VOD knows none of them (vod-protocol 4.4).
-                self._fetched.answers.append((Answer(request_id=error.request_id, missing=frozenset(media_ids)), slot.at))
+                # For a whole batch it means that VOD knows none of the ids (vod-protocol 4.4).
+                self._result.answers.append((Answer(request_id=error.request_id, missing=frozenset(media_ids)), slot.at))
             elif len(keys) == 1:
-                self._fetched.refused[keys[0]] = error
+                self._result.refused[keys[0]] = error
             else:
-                self._halve(keys, error)
+                self._split(keys, error)
         return None
 
-    def _narrow(self, keys: list[str], error: VodUnavailableError) -> None:
-        """One id may be what makes VOD fail each time: keys that failed before are halved, for as long as one half is answered.
+    def _isolate(self, keys: list[str], error: VodUnavailableError) -> None:
+        """Split a batch that VOD did not answer, as one id may be the cause. Only if some of the keys failed before.
 
-        Where neither is, that is an outage and no id's fault.
+        If neither half is answered, that is an outage, and no id is the cause.
         """
         failed = [(keys, error)]
-        if len(keys) > 1 and self._again & set(keys) and time.monotonic() < self._until:
-            middle = len(keys) // 2
+        if len(keys) > 1 and self._failed_before & set(keys) and time.monotonic() < self._deadline:
             failed = []
-            for half in (keys[:middle], keys[middle:]):
+            for half in _halves(keys):
                 slot = self._next_slot()
                 if slot is None:
-                    self._fetched.returned |= dict.fromkeys(half, error)
-                elif (again := self._ask(half, slot)) is not None:
-                    failed.append((half, again))
+                    self._result.returned |= dict.fromkeys(half, error)
+                elif (half_error := self._call(half, slot)) is not None:
+                    failed.append((half, half_error))
             if len(failed) == 1 or isinstance(error, VodUnreadableError):
-                for half, again in failed:
-                    self._narrow(half, again)
+                for half, half_error in failed:
+                    self._isolate(half, half_error)
                 return
-        for half, again in failed:
-            self._fetched.failed |= dict.fromkeys(half, again)
+        for half, half_error in failed:
+            self._result.failed |= dict.fromkeys(half, half_error)
 
-    def _halve(self, keys: list[str], error: VodError) -> None:
-        middle = len(keys) // 2
-        for half in (keys[:middle], keys[middle:]):
+    def _split(self, keys: list[str], error: VodError) -> None:
+        """Fetch each half of a refused batch by itself, until the id that VOD refuses is alone."""
+        for half in _halves(keys):
             slot = self._next_slot()
             if slot is None:
-                self._fetched.returned |= dict.fromkeys(half, error)
+                self._result.returned |= dict.fromkeys(half, error)
             else:
-                self.ask(half, slot)
+                self.fetch(half, slot)
 
     def _next_slot(self) -> Slot | None:
-        """A slot for one more call of the same claim; None where that would take so long that the lease is better given back."""
-        rate, patience = self._policy.calls_per_second, self._policy.lease / 10
-        slot = acquire(self._store, self._bucket, OPERATION, per_second=rate, patience=patience, sleep=self._sleep)
+        """Return a slot for one more call of this claim; None if waiting for it would use up too much of the lease."""
+        settings = self._context.settings
+        slot = acquire(
+            self._store,
+            self._context.bucket,
+            OPERATION,
+            per_second=settings.calls_per_second,
+            max_wait=settings.lease / 10,
+            sleep=self._sleep,
+        )
         return slot if isinstance(slot, Slot) else None
 
 
-@contextmanager
-def departing(vod: Vod, slot: Slot, late: dict[datetime, datetime]) -> Iterator[None]:
-    """Around one call: where it left too late for its slot, `late` says when.
+def _halves(keys: list[str]) -> tuple[list[str], list[str]]:
+    middle = len(keys) // 2
+    return keys[:middle], keys[middle:]
 
-    The first calls of a client count where they are answered, because nobody knows when a connection stood.
+
+@contextmanager
+def record_late_start(vod: Vod, slot: Slot, late: dict[datetime, datetime]) -> Iterator[None]:
+    """Run one call inside this context. If it starts too late for its slot, add the real start to `late`, by the slot's time.
+
+    The first calls of a client count from the end of the call, because the time at which the connection was open is unknown.
     """
-    warm, began = vod.warm, slot.late()
+    warm, delay_before = vod.warm, slot.late()
     try:
         yield
     finally:
-        by = max(began, slot.late(vod.left_at)) if warm else slot.late()
-        if by > _PUNCTUAL:
-            late[slot.at] = slot.at + by
+        delay = max(delay_before, slot.late(vod.left_at)) if warm else slot.late()
+        if delay > _MAX_DELAY:
+            late[slot.at] = slot.at + delay
 
 
-def call(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
-    """One call of BatchGetMediaInfos. Raises VodError."""
+def get_media_infos(vod: Vod, media_ids: list[str], reference_ids: list[str]) -> Answer:
+    """Return the answer of one call of BatchGetMediaInfos. Raises VodError."""
     try:
         return read_answer(vod.batch_get_media_infos(media_ids, reference_ids))
     except VodError:
         raise
     except Exception as error:
-        # A fault of ours must cost what a fault of VOD costs: an attempt, and in the end the media that cause it.
+        # A bug in vodsync must be handled like a failure of VOD: it costs an attempt, and its cause ends as a dead letter.
         raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
 
 
-def back_off(store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: Policy) -> None:
-    """Nobody calls this operation with this quota for a while; what VOD says of the account holds for every medium."""
+def back_off(
+    store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
+) -> None:
+    """Stop all workers from calling `operation` for a while: the error concerns the account, not an asset."""
     if isinstance(error, VodCredentialsError):
-        pause, level = policy.credentials_pause, log.error
+        pause, write_log = policy.credentials_pause, log.error
     else:
-        pause, level = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
+        pause, write_log = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
     store.transact(lambda connection: RateLimiter(connection).back_off(bucket, operation, pause, fault=str(error)))
     seconds = pause.total_seconds()
-    level("source held back", source=bucket, operation=operation, seconds=seconds, code=error.code, error=str(error))
+    write_log("source backed off", source=bucket, operation=operation, seconds=seconds, code=error.code, error=str(error))

@@ -1,4 +1,4 @@
-"""What VOD wrote to a queue becomes rows, and only then goes from the queue."""
+"""Store the notifications that VOD writes to a queue (SMQ), and only then delete them from the queue."""
 
 from __future__ import annotations
 
@@ -23,175 +23,199 @@ from worker.vod.smq_xml import Message
 
 log = logs.get(__name__)
 
-#: The status of a notification that could not be read as one.
+#: Value of vod_notification.status for a message that is not a notification.
 UNREADABLE = "unreadable"
 
-#: Characters that are kept of a message that nobody can read; the queue takes no more than 64 KiB.
-_KEPT = 65_536
+MAX_BODY_LENGTH = 65_536  # characters kept of a message that is not a notification; the queue accepts no more than 64 KiB
 
-#: Messages that came back, or that do not fit their digest, of which this process knows at the same time.
-_REMEMBERED = 10_000
+MAX_COUNTED_MESSAGES = 10_000
 
 
 class Queue(Protocol):
-    """Where messages wait; one that is received and not deleted comes back."""
+    """A message that was received and is not deleted is received again later."""
 
-    def receive(self, *, wait: int) -> list[Message]: ...
+    def receive(self, *, wait: int) -> list[Message]:
+        """Wait up to `wait` seconds for messages. Raises VodError."""
 
-    def delete(self, receipts: Sequence[str]) -> int: ...
+    def delete(self, receipts: Sequence[str]) -> int:
+        """Return how many messages were deleted. Raises VodError."""
 
 
 @dataclass(frozen=True, slots=True)
-class Collected:
-    """How many messages came, how many notifications among them were new, and how many messages are left to come back."""
+class PollResult:
+    """How many messages were received, how many notifications were new, and how many messages are still in the queue."""
 
     received: int = 0
     new: int = 0
     left: int = 0
-    #: Why the queue did not delete what is stored; `left` is the most that it can be then.
+    #: Why the stored messages could not be deleted. `left` is then the highest possible number.
     undeleted: VodError | None = None
 
 
 class RedeliveryCounter:
-    """How often a message came that something is wrong with, by our own count: the queue's may stand still."""
+    """Counts how often each faulty message was received, in this process: the queue's own count does not always grow."""
 
     def __init__(self) -> None:
-        self._seen: OrderedDict[str | int, int] = OrderedDict()
+        self._counts: OrderedDict[str | int, int] = OrderedDict()
 
     def count(self, message: Message) -> int:
-        """How often it was noted."""
-        return self._seen.get(_name(message), 0)
+        """Return how often the message was added."""
+        return self._counts.get(_key(message), 0)
 
-    def note(self, message: Message) -> None:
-        self._seen[_name(message)] = self.count(message) + 1
-        self._seen.move_to_end(_name(message))
-        if len(self._seen) > _REMEMBERED:
-            self._seen.popitem(last=False)
+    def add(self, message: Message) -> None:
+        """Count a message once more. Only the latest messages are remembered."""
+        self._counts[_key(message)] = self.count(message) + 1
+        self._counts.move_to_end(_key(message))
+        if len(self._counts) > MAX_COUNTED_MESSAGES:
+            self._counts.popitem(last=False)
 
 
 @dataclass(frozen=True, slots=True)
-class _Taken:
-    """A message and what is to be written down of it; `last` where it is not to come back once more."""
+class _Received:
+    """A message and the delivery to store for it. `is_last_attempt`: it must not be left in the queue again."""
 
     message: Message
     delivery: Delivery
-    last: bool
+    is_last_attempt: bool
 
 
-def collect(
+def poll_queue(
     store: Store,
     queue: Queue,
     source: str,
     *,
     wait: int,
     max_attempts: int,
-    memory: RedeliveryCounter,
+    redeliveries: RedeliveryCounter,
     now: Callable[[], datetime],
     wake_workers: Callable[[], object],
-) -> Collected:
-    """Wait up to `wait` seconds for messages, write them down, `ring`, and delete them.
+) -> PollResult:
+    """Wait up to `wait` seconds for messages, store them, wake the workers, and delete the messages.
 
-    What is no notification is written down as it is, with the status `unreadable`: at once, or where its digest says that it was
-    something else on its way, the last of `max_attempts` times. A message counts as often as the queue or `memory` says, whoever
-    says more. Raises StoreUnavailable (nothing was deleted, all of it comes back), and what the queue raises when it is asked for
-    messages.
+    A message that is not a notification is stored as it is, with the status `unreadable`. If its digest shows that it was damaged
+    on the way, that happens only at the last of `max_attempts`. The queue and we both count attempts; the higher count applies.
+
+    Raises StoreUnavailableError (nothing was deleted, every message is received again), and VodError if the queue does not answer.
     """
     messages = queue.receive(wait=wait)
     if not messages:
-        return Collected()
-    at = now()
-    taken = [each for message in messages if (each := _take(message, source, max_attempts, memory, at))]
-    written, new = _write(store, taken, memory, at)
+        return PollResult()
+    received_at = now()
+    received = [
+        parsed for message in messages if (parsed := _parse(message, source, max_attempts, redeliveries, received_at)) is not None
+    ]
+    stored, new = _store(store, received, redeliveries, received_at)
     if new:
         wake_workers()
-    receipts = [each.message.receipt for each in written if each.message.receipt]
+    receipts = [item.message.receipt for item in stored if item.message.receipt]
     deleted, undeleted = 0, None
     try:
         deleted = queue.delete(receipts) if receipts else 0
     except VodError as error:
         undeleted = error
-    collected = Collected(len(messages), new, len(messages) - deleted, undeleted)
-    log.info("queue messages taken", source=source, received=collected.received, new=new, left=collected.left)
-    return collected
+    result = PollResult(len(messages), new, len(messages) - deleted, undeleted)
+    log.info("queue messages stored", source=source, received=result.received, new=new, left=result.left)
+    return result
 
 
-def _take(message: Message, source: str, max_attempts: int, memory: RedeliveryCounter, at: datetime) -> _Taken | None:
-    known = memory.count(message)
-    last = max(message.dequeue_count, known + 1) >= max_attempts
+def _parse(
+    message: Message, source: str, max_attempts: int, redeliveries: RedeliveryCounter, received_at: datetime
+) -> _Received | None:
+    """Return what to store for a message; None if it is damaged and left in the queue for another attempt."""
+    attempts_before = redeliveries.count(message)
+    is_last_attempt = max(message.dequeue_count, attempts_before + 1) >= max_attempts
     fields = {"source": source, "message_id": message.message_id, "dequeue_count": message.dequeue_count}
     if not message.intact:
-        memory.note(message)
-        if not known:
-            log.warning("queue message does not fit its digest", **fields)
+        redeliveries.add(message)
+        if not attempts_before:
+            log.warning("queue message does not match its digest", **fields)
     try:
-        return _Taken(message, delivery(source, events.parse_queued(message.body), received_at=at), last)
+        parsed = delivery(source, events.parse_queued(message.body), received_at=received_at)
+        return _Received(message, parsed, is_last_attempt)
     except NotificationRejectedError:
-        if not message.intact and not last:
-            # Another time it may come as it was written.
-            log.warning("queue message is no notification", **fields)
+        if not message.intact and not is_last_attempt:
+            # It may be received undamaged the next time.
+            log.warning("queue message is not a notification", **fields)
             return None
-    log.error("queue message is kept unread; look at vod_notification where status is unreadable", **fields)
-    return _Taken(message, _unread(message, source, at), last)
+    log.error("queue message stored as unreadable; see vod_notification with this status", **fields)
+    return _Received(message, _unreadable(message, source, received_at), is_last_attempt)
 
 
-def _name(message: Message) -> str | int:
+def _key(message: Message) -> str | int:
     return message.message_id or hash(message.body)
 
 
-def _unread(message: Message, source: str, at: datetime) -> Delivery:
-    """A message as a person may want to read it."""
+def _unreadable(message: Message, source: str, received_at: datetime) -> Delivery:
+    """Return a delivery with the text of a message that is not a notification, for the operator."""
     digest = hashlib.sha256(b"unreadable\0" + message.body.encode("utf-8", "replace")).hexdigest()
-    body = strip_signature(storable(message.body[:_KEPT]))
-    return Delivery(source, digest, None, None, None, UNREADABLE, body, at, deletes=False)
+    return Delivery(
+        source=source,
+        event_key=digest,
+        event_type=None,
+        media_id=None,
+        event_time=None,
+        status=UNREADABLE,
+        body=strip_signature(storable(message.body[:MAX_BODY_LENGTH])),
+        received_at=received_at,
+        deletes=False,
+    )
 
 
-def _write(store: Store, taken: Sequence[_Taken], memory: RedeliveryCounter, at: datetime) -> tuple[list[_Taken], int]:
-    """Those that are committed, and how many notifications were new. Raises StoreUnavailable where none could be."""
-    if not taken:
+def _store(
+    store: Store, received: Sequence[_Received], redeliveries: RedeliveryCounter, received_at: datetime
+) -> tuple[list[_Received], int]:
+    """Return the messages that were committed, and how many notifications were new.
+
+    Raises StoreUnavailableError if none was committed.
+    """
+    if not received:
         return [], 0
     try:
-        return list(taken), receive(store, [each.delivery for each in taken], now=at)
+        return list(received), receive(store, [item.delivery for item in received], now=received_at)
     except StoreUnavailableError as error:
-        fault = error
-    # Either the database is away, or one of them is more than it takes; that one must not sink the others.
-    written, new = [], 0
-    for each in taken:
+        group_error = error
+    # Either the database is down, or it refuses one of the messages. The others are then stored one by one.
+    stored, new = [], 0
+    for item in received:
         _require_database(store)
-        count = _write_one(store, each, at)
+        count = _store_one(store, item, received_at)
         if count is not None:
-            written.append(each)
+            stored.append(item)
             new += count
-        elif each.message.intact:
-            # The others were noted when they came.
-            memory.note(each.message)
-    if not written:
-        raise fault
-    return written, new
+        elif item.message.intact:
+            # Damaged messages were counted when they were parsed.
+            redeliveries.add(item.message)
+    if not stored:
+        raise group_error
+    return stored, new
 
 
-def _write_one(store: Store, taken: _Taken, at: datetime) -> int | None:
-    fields = {"source": taken.delivery.source, "message_id": taken.message.message_id}
+def _store_one(store: Store, item: _Received, received_at: datetime) -> int | None:
+    """Return how many notifications were new (0 or 1); None if the message was not stored.
+
+    At its last attempt a message that the database refuses is stored without its other fields, and its assets are requested.
+    """
+    fields = {"source": item.delivery.source, "message_id": item.message.message_id}
     try:
-        return receive(store, [taken.delivery], now=at)
+        return receive(store, [item.delivery], now=received_at)
     except StoreUnavailableError as error:
-        if not taken.last:
+        if not item.is_last_attempt:
             log.warning("queue message was not stored", **fields, error=str(error))
             return None
     _require_database(store)
-    # The media that it names are what counts; they were checked, and are fetched all the same.
-    plain = taken.delivery.body.encode("ascii", "backslashreplace").decode()[:_KEPT]
-    stripped = msgspec.structs.replace(
-        taken.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain, deletes=False
-    )
+    # The media ids are what counts. They were validated, so the assets are fetched in any case.
+    plain = item.delivery.body.encode("ascii", "backslashreplace").decode()[:MAX_BODY_LENGTH]
+    reduced = msgspec.structs.replace(item.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain, deletes=False)
     try:
-        new = receive(store, [stripped], now=at)
+        new = receive(store, [reduced], now=received_at)
     except StoreUnavailableError as error:
         log.error("queue message cannot be stored", **fields, error=str(error))
         return None
-    log.error("queue message is kept unread; look at vod_notification where status is unreadable", **fields)
+    log.error("queue message stored as unreadable; see vod_notification with this status", **fields)
     return new
 
 
 def _require_database(store: Store) -> None:
+    """Raises StoreUnavailableError if the database cannot be reached."""
     with store.reading() as connection:
         connection.execute(select(1))

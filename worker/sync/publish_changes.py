@@ -1,4 +1,4 @@
-"""What changed is told to whoever listens: never before it is committed, at least once, and in order for each medium."""
+"""Publish committed changes to the change feed: each at least once, and in order for each asset."""
 
 from __future__ import annotations
 
@@ -10,80 +10,89 @@ from typing import Protocol
 from sqlalchemy import Connection
 
 from worker import logs
-from worker.store import Rollback, Store
+from worker.store import Store
 from worker.store.leases import Leases
 from worker.store.outbox import Change, Outbox
 
 log = logs.get(__name__)
 
-LEASE = "changes"
+LEASE_NAME = "changes"
 
-#: One process at a time hands changes over: two that did would overtake each other. One that is killed holds the others up for
-#: this long. Sending ends well before; the rest is for one call to the broker that takes as long as it may (queue/brokers).
-_LEASE, _ENOUGH = timedelta(seconds=20), timedelta(seconds=5)
+#: One process publishes at a time, as two would overtake each other. If it is killed, the others wait for this long. A call to the
+#: broker that takes as long as it may (queue/brokers) still ends within it.
+LEASE_DURATION = timedelta(seconds=20)
 
-#: Changes read at once, and looked at when old ones are dropped.
-_GROUP, _OLD = 200, 1000
+#: No further change is sent this long after the lease was claimed.
+MAX_SENDING_TIME = 5.0  # seconds
+
+GROUP_SIZE = 200  # changes per lease
+DROP_PAGE_SIZE = 1000  # changes that are checked for their age in one transaction
 
 
 class ChangePublisher(Protocol):
-    """The way to whoever listens."""
+    """The connection to the broker."""
 
     def open(self) -> None:
-        """Make sure that there is one; raises whatever says why not."""
+        """Connect if necessary. Raises any exception if the broker cannot be reached."""
 
     def send(self, change: Change) -> None:
-        """Returns once the change is in safe hands; raises where that is not certain."""
+        """Return once the broker has confirmed the change. Raises any exception if that is uncertain."""
 
 
-def announce(store: Store, line: ChangePublisher, *, holder: str, stopping: threading.Event) -> int:
-    """Send the oldest changes, one by one, and delete those that arrived; gives how many those were.
+def publish_changes(store: Store, publisher: ChangePublisher, *, holder: str, stopping: threading.Event) -> int:
+    """Send the oldest changes in order, delete those that were confirmed, and return their number.
 
-    0 where none waits, or another process is at it. Where a process dies in between, or cannot delete, they are sent again, so one
-    may come twice. What `line` raises leaves the change, and those after it, for the next time. Raises StoreUnavailable.
+    Returns 0 if there are none, or if another process has the lease (`holder` names this one). If this process dies after sending,
+    or cannot delete, the changes are sent again. Exceptions of `publisher` are passed on; the change that failed and those after
+    it stay. Raises StoreUnavailableError.
     """
     with store.reading() as connection:
         if Outbox(connection).is_empty():
             return 0
-    # Whoever cannot reach the broker takes no lease from those who can.
-    line.open()
-    began = time.monotonic()
-    group: list[Change] = store.transact(lambda connection: _take(connection, holder))
-    taken: list[int] = []
+    # Before the lease is claimed: a process that cannot reach the broker must not keep out those that can.
+    publisher.open()
+    started = time.monotonic()
+    changes = store.transact(lambda connection: _claim(connection, holder))
+    sent: list[int] = []
     try:
-        for change in group:
-            if stopping.is_set() or time.monotonic() - began > _ENOUGH.total_seconds():
+        for change in changes:
+            if stopping.is_set() or time.monotonic() - started > MAX_SENDING_TIME:
                 break
-            line.send(change)
-            taken.append(change.id)
+            publisher.send(change)
+            sent.append(change.id)
     finally:
-        if group:
-            store.transact(lambda connection: _give_back(connection, holder, taken))
-    return len(taken)
+        if changes:
+            store.transact(lambda connection: _release(connection, holder, sent))
+    return len(sent)
 
 
-def drop_old(store: Store, *, now: datetime, keep: timedelta, stopping: threading.Event) -> int:
-    """Delete changes that no broker took for `keep`, until `stopping`; gives how many those were. Raises StoreUnavailable."""
+def drop_old_changes(store: Store, *, now: datetime, keep: timedelta, stopping: threading.Event) -> int:
+    """Delete the changes that could not be published for `keep`, until `stopping` is set, and return their number.
+
+    Raises StoreUnavailableError.
+    """
     dropped = 0
     while not stopping.is_set():
-        some = store.transact(lambda connection: Outbox(connection).delete_older(before=now - keep, limit=_OLD))
-        if not some:
+        count = store.transact(lambda connection: Outbox(connection).delete_older(before=now - keep, limit=DROP_PAGE_SIZE))
+        if not count:
             break
-        dropped += some
+        dropped += count
     if dropped:
-        log.warning("changes dropped that no broker took", count=dropped, older_than_hours=keep // timedelta(hours=1))
+        log.warning("unpublished changes dropped", count=dropped, older_than_hours=keep // timedelta(hours=1))
     return dropped
 
 
-def _take(connection: Connection, holder: str) -> list[Change]:
-    if not Leases(connection).claim(LEASE, holder, _LEASE):
-        raise Rollback([])
-    group = Outbox(connection).oldest(_GROUP)
-    if not group:
-        raise Rollback([])
-    return group
+def _claim(connection: Connection, holder: str) -> list[Change]:
+    """Return the oldest changes, with the lease; nothing if there are none or another process holds it."""
+    if not Leases(connection).claim(LEASE_NAME, holder, LEASE_DURATION):
+        return []
+    changes = Outbox(connection).oldest(GROUP_SIZE)
+    if not changes:
+        # Do not keep the lease.
+        connection.rollback()
+    return changes
 
 
-def _give_back(connection: Connection, holder: str, taken: list[int]) -> None:
-    Outbox(connection).delete(taken)
-    Leases(connection).release(LEASE, holder)
+def _release(connection: Connection, holder: str, sent: list[int]) -> None:
+    Outbox(connection).delete(sent)
+    Leases(connection).release(LEASE_NAME, holder)

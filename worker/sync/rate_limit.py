@@ -1,23 +1,25 @@
-"""A turn to call VOD, in an account's shared rate."""
+"""Wait for permission to call VOD within the rate that all workers of an account share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
 
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.rate_limit import RateLimiter, Slot
 
 
 def acquire(
-    store: Store, bucket: str, operation: str, *, per_second: float, patience: timedelta, sleep: Callable[[float], object]
-) -> Slot | timedelta:
-    """Wait for a slot, whose own time may be a moment ahead; or say how long it would take where that exceeds `patience`."""
+    store: Store, bucket: str, operation: str, *, per_second: float, max_wait: timedelta, sleep: Callable[[float], object]
+) -> Slot | Wait:
+    """Return a slot, which may start a moment ahead (`Slot.wait`), or the Wait if reserving one would take longer than `max_wait`.
+
+    `sleep` takes seconds. Raises StoreUnavailableError.
+    """
     while True:
         slot = store.transact(lambda connection: RateLimiter(connection).take(bucket, operation, per_second=per_second))
-        if isinstance(slot, Slot):
+        if isinstance(slot, Slot) or slot.duration > max_wait:
             return slot
-        if slot > patience:
-            return slot
-        patience -= slot
-        sleep(slot.total_seconds())
+        max_wait -= slot.duration
+        sleep(slot.duration.total_seconds())

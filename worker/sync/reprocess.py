@@ -1,4 +1,4 @@
-"""What other programs ask for becomes sync requests, in one commit."""
+"""Turn the reprocess messages of other programs into sync requests, in one commit."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ _PRIORITIES = {"live": LIVE, "manual": MANUAL, "backfill": BACKFILL}
 
 
 def reprocess(store: Store, messages: Sequence[ReprocessRequest], *, now: datetime) -> None:
-    """Request all that these messages name, or none of it. A medium that several name is asked for once, in the best lane.
+    """Request every asset that the messages name, or none of them. An asset that is named twice has the better priority.
 
-    Raises StoreUnavailable (nothing was written, asking again is expected to work).
+    Raises StoreUnavailableError: nothing was written, and a retry is expected to succeed.
     """
     requests = [
         Request(message.source, key, message.reason, _PRIORITIES[message.priority]) for message in messages for key in message.keys
     ]
-    # Of several for one medium the last one counts.
+    # Of several requests for one asset, SyncRequests.request takes the last one.
     requests.sort(key=lambda request: -request.priority)
     store.transact(lambda connection: SyncRequests(connection).request(requests, now=now))

@@ -1,111 +1,104 @@
-"""How long, how often, how fast; and when to ask again."""
+"""Decide when a sync request is fetched again."""
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from worker.core.media import BATCH_LIMIT, Media
+from worker.core.backoff import FULL_JITTER, Backoff
+from worker.core.media import Media
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Retry, SyncRequest
 
-#: VOD is still at work on a medium in these states (vod-protocol 9.2).
-_UNFINISHED = frozenset({"Uploading", "Transcoding", "Checking"})
+#: VOD is still processing an asset in these states (vod-protocol 9.2).
+_UNFINISHED_STATES = frozenset({"Uploading", "Transcoding", "Checking"})
 
-#: Why a medium was asked for that a walk through the library came across.
-_WALKS = frozenset({"backfill", "reconcile"})
+#: Reasons of requests for assets that a listing of the library contained.
+_LISTING_REASONS = frozenset({"backfill", "reconcile"})
+
+#: Pauses after calls that VOD did not answer.
+_BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=5), jitter=FULL_JITTER)
+
+#: Pauses between fetches while VOD processes an asset.
+_FOLLOW_UP = Backoff(first=timedelta(minutes=1), longest=timedelta(hours=6))
 
 
 @dataclass(frozen=True, slots=True)
-class Policy:
-    """How a source is asked. `jitter` gives a number between 0 and 1."""
+class RetryPolicy:
+    """How often and after which pauses a request is retried. Every method returns None if the request is not to be retried."""
 
-    #: The source whose quota is drawn from: one account and region has one, under however many names. "" is the source's own.
-    bucket: str = ""
-    limit: int = BATCH_LIMIT
-    linger: timedelta = timedelta(milliseconds=250)
-    lease: timedelta = timedelta(seconds=60)
-    calls_per_second: float = 20
+    #: Failed attempts before a dead letter.
     max_attempts: int = 10
-    #: Whether the single-video operation is asked too.
-    video_info: bool = False
-    #: First and longest pause after a call that VOD did not answer.
-    backoff: tuple[timedelta, timedelta] = (timedelta(seconds=1), timedelta(minutes=5))
-    #: Nobody calls the source for this long after a throttled call, or one that its credentials do not allow.
+    #: Pauses after calls that VOD did not answer.
+    backoff: Backoff = _BACKOFF
+    #: No worker calls the source for this long after a throttled call, unless VOD names another time.
     throttle_pause: timedelta = timedelta(seconds=1)
+    #: The same after a call that VOD refused because of the credentials.
     credentials_pause: timedelta = timedelta(minutes=1)
-    #: A notification can be faster than the data it speaks of (vod-protocol 2.5): "there is nothing" counts after these pauses.
-    patience: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
-    #: First and longest pause while VOD works on a medium, and the age of the request at which we stop asking.
-    follow_up: tuple[timedelta, timedelta] = (timedelta(minutes=1), timedelta(hours=6))
-    give_up: timedelta = timedelta(days=3)
-    #: Whether changes are written down for the change feed.
-    announce: bool = False
-    jitter: Callable[[], float] = random.random
+    #: A notification can arrive before the data it is about (vod-protocol 2.5). After these pauses "not found" is final.
+    not_found_delays: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
+    #: Pauses between fetches while VOD processes an asset.
+    follow_up: Backoff = _FOLLOW_UP
+    #: Age of a request at which the follow-up fetches end.
+    follow_up_limit: timedelta = timedelta(days=3)
 
-    def after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Retry | None:
-        """When to ask again for what VOD did not answer; None where it was asked often enough."""
+    def retry_after_failure(self, request: SyncRequest, error: str, *, now: datetime) -> Retry | None:
+        """Return the retry of a request that VOD did not answer; None after `max_attempts`."""
         if request.attempts + 1 >= self.max_attempts:
             return None
-        return Retry(request.media_id, now + self.pause(request.attempts), error, failed=True)
+        return Retry(request.media_id, now + self.backoff.delay(request.attempts + 1), error, failed=True)
 
-    def pause(self, attempts: int) -> timedelta:
-        """How long to leave alone what failed so often before."""
-        first, longest = self.backoff
-        # Full jitter: workers that failed together do not come back together.
-        pause: timedelta = min(longest, first * 2 ** min(attempts, 30)) * self.jitter()
-        return pause
+    def retry_not_found(self, request: SyncRequest, error: str, *, now: datetime, stored: bool = False) -> Retry | None:
+        """Return the retry of a request for something that VOD does not show (yet); None if its absence is final.
 
-    def after_nothing(self, request: SyncRequest, error: str, *, now: datetime, known: bool = False) -> Retry | None:
-        """When to ask again for what a notification spoke of and VOD does not show; None where that is the truth by now.
-
-        `known`: we have it from an earlier answer, so that one answer without it is not believed, whoever asked.
+        `stored`: an earlier answer showed the asset. One answer without it is then not enough, whatever the request's priority.
         """
-        if known and request.priority == BACKFILL and self.patience:
-            # What it waited for in this lane was something else.
-            return Retry(request.media_id, now + self.patience[0], error, waited=True, resets_waits=True, priority=MANUAL)
-        if (request.priority != LIVE and not known) or request.waits >= len(self.patience):
+        if stored and request.priority == BACKFILL and self.not_found_delays:
+            # The waits counted so far were for another condition (follow-up fetches), so the count starts again.
+            return Retry(request.media_id, now + self.not_found_delays[0], error, waited=True, resets_waits=True, priority=MANUAL)
+        if (request.priority != LIVE and not stored) or request.waits >= len(self.not_found_delays):
             return None
-        return Retry(request.media_id, now + self.patience[request.waits], error, waited=True)
+        return Retry(request.media_id, now + self.not_found_delays[request.waits], error, waited=True)
 
-    def after_answer(
+    def retry_incomplete(
         self,
         request: SyncRequest,
         media: Media,
         *,
         now: datetime,
-        failed: bool = False,
+        stored: bool = False,
         deleted: bool = False,
-        known: bool = False,
+        analysis_failed: bool = False,
     ) -> Retry | None:
-        """When to ask again for a medium that VOD showed; None where nothing more is to come.
+        """Return the retry of a request for an asset that VOD showed; None if nothing more is expected.
 
-        `failed`: its analysis did. `deleted`: VOD told us so. `known`: we have it from an earlier answer.
+        `stored`: an earlier answer showed the asset. `deleted`: VOD announced its deletion, and no answer has confirmed it.
+        `analysis_failed`: VOD announced that it could not analyse the file.
         """
         if not media.described:
-            later = self.after_nothing(request, "VOD says nothing of this medium (yet)", now=now, known=known)
-            if later:
-                return later
+            retry = self.retry_not_found(request, "VOD returned no details of this asset (yet)", now=now, stored=stored)
+            if retry:
+                return retry
         if deleted:
-            # Left at that, a deletion that is faster than VOD's own data would never be noticed.
-            later = self.after_nothing(request, "VOD told that this is deleted, and shows it (still)", now=now)
-            if later:
-                return later
-        if not media.analysed and not media.source_deleted and not failed:
-            later = self.after_nothing(request, "VOD has not looked into the file yet", now=now)
-            if later:
-                return later
-        status = media.status if media.status in _UNFINISHED else media.mezzanine.status if media.mezzanine else None
-        if status not in _UNFINISHED or now - request.requested_at >= self.give_up:
+            # Without a retry, a deletion that is announced before VOD's own data show it would never be noticed.
+            retry = self.retry_not_found(request, "VOD announced the deletion of this asset, but still returns it", now=now)
+            if retry:
+                return retry
+        if not media.analysed and not media.source_deleted and not analysis_failed:
+            retry = self.retry_not_found(request, "VOD has not analysed the file yet", now=now)
+            if retry:
+                return retry
+        return self._retry_unfinished(request, media, now=now)
+
+    def _retry_unfinished(self, request: SyncRequest, media: Media, *, now: datetime) -> Retry | None:
+        """Return the follow-up fetch of an asset that VOD is still processing."""
+        status = media.status if media.status in _UNFINISHED_STATES else media.mezzanine.status if media.mezzanine else None
+        if status not in _UNFINISHED_STATES or now - request.requested_at >= self.follow_up_limit:
             return None
-        first, longest = self.follow_up
-        pause: timedelta = first * 2 ** min(request.waits, 30)
-        if request.reason in _WALKS and media.modified_at is not None:
-            # Nobody told of it; what has rested for a month will hardly be done in a minute.
-            pause = max(pause, (now - media.modified_at) / 10)
-        pause = min(longest, pause)
-        return Retry(request.media_id, now + pause, f"VOD is still at work: {status}", waited=True, priority=BACKFILL)
+        pause = self.follow_up.delay(request.waits + 1)
+        if request.reason in _LISTING_REASONS and media.modified_at is not None:
+            # No notification announced it. An asset unchanged for a month is unlikely to be finished within a minute.
+            pause = min(self.follow_up.longest, max(pause, (now - media.modified_at) / 10))
+        return Retry(request.media_id, now + pause, f"VOD is still processing this asset: {status}", waited=True, priority=BACKFILL)
 
 
-STANDARD = Policy()
+DEFAULT_RETRY_POLICY = RetryPolicy()

@@ -1,12 +1,12 @@
-"""How VOD says no: a code, a status, and the body that every error has (vod-protocol 4.4)."""
+"""Errors of the API: a code, a status, and the body that all errors have (vod-protocol 4.4)."""
 
 from __future__ import annotations
 
-from typing import Any
+from worker.emulator.library.json_types import JsonObject
 
 
 class ApiError(Exception):
-    """The call ends with an error of VOD's; `code` is the word that clients act upon."""
+    """The call is answered with an error. Clients decide by `code`; `status` is the HTTP status."""
 
     def __init__(self, code: str, status: int, message: str) -> None:
         super().__init__(message)
@@ -14,7 +14,8 @@ class ApiError(Exception):
         self.status = status
         self.message = message
 
-    def body(self, *, request_id: str, host: str) -> dict[str, Any]:
+    def body(self, *, request_id: str, host: str) -> JsonObject:
+        """Return the JSON body; `host` is the Host header of the request."""
         return {
             "RequestId": request_id,
             "HostId": host,
@@ -25,18 +26,22 @@ class ApiError(Exception):
 
 
 def missing_parameter(name: str) -> ApiError:
+    """Return the error of a call without a required parameter."""
     message = f'The input parameter "{name}" that is mandatory for processing this request is not supplied.'
     return ApiError("MissingParameter", 400, message)
 
 
 def not_permitted(code: str) -> ApiError:
-    """The refusal of a key or an account that may not call, with the status that fits `code`."""
+    """Return the error of a key or an account that may not call, with the status that belongs to `code`."""
     if code.startswith(("Forbidden", "OperationDenied")):
         return ApiError(code, 403, "The call is not permitted.")
     return ApiError(code, 404 if code.endswith(".NotFound") else 400, "The call is not permitted.")
 
 
 def throttled() -> ApiError:
-    # 400, not 429, and without a hint when to come back: that is what makes VOD's flow control easy to mistake for a
-    # refusal (vod-protocol 4.4, 8.2).
+    """Return the error of a call beyond the rate limit.
+
+    The status is 400, not 429, and there is no Retry-After header. A client can easily mistake this answer for a permanent error
+    (vod-protocol 4.4, 8.2).
+    """
     return ApiError("Throttling.User", 400, "Request was denied due to user flow control.")

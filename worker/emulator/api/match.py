@@ -1,4 +1,4 @@
-"""A Match expression of SearchMedia in, conditions out (vod-protocol 6.1).
+"""Parse the Match expressions of SearchMedia into conditions (vod-protocol 6.1).
 
 Status in ('Normal','Blocked') and CreationTime = ['2025-11-24T00:00:00Z','2025-11-25T00:00:00Z'] and (CateId='1' or Tags='x')
 """
@@ -14,213 +14,218 @@ from typing import NoReturn, Protocol
 
 from worker.emulator.api.api_errors import ApiError
 
-#: Values that one `in` may name.
-LONGEST_IN = 100
+#: Values in one `in (…)`.
+MAX_IN_VALUES = 100
 
-#: Names of the id; one of these finds its media without looking at any other.
-IDS = frozenset(("MediaId", "VideoId", "AudioId"))
-TIMES = frozenset(("CreationTime", "ModificationTime"))
-RANGES = TIMES | {"Size", "Duration"}
-#: Compared by what they contain, also inside `in`.
-FUZZY = frozenset(("Title", "Description", "Tags"))
-EXACT = frozenset(
+#: Names of the media id. A condition on one of them finds its assets without reading any other.
+ID_FIELDS = frozenset(("MediaId", "VideoId", "AudioId"))
+TIME_FIELDS = frozenset(("CreationTime", "ModificationTime"))
+RANGE_FIELDS = TIME_FIELDS | {"Size", "Duration"}
+#: Fields that match if they contain the value, also inside `in (…)`; the case is ignored.
+FUZZY_FIELDS = frozenset(("Title", "Description", "Tags"))
+EXACT_FIELDS = frozenset(
     ("Status", "CateId", "CateName", "AppId", "ReferenceId", "StorageLocation", "StorageClass", "DownloadSwitch", "TemplateGroupId")
 )
 
 _TOKEN = re.compile(r"\s*(?:(?P<text>'[^']*')|(?P<word>[A-Za-z0-9_.\-]+)|(?P<sign>[=,()\[\]])|(?P<end>$))")
-_CLOSING = {"(": ")", "[": "]"}
+_CLOSING_SIGNS = {"(": ")", "[": "]"}
 
 
-class Facts(Protocol):
-    """What can be asked of one medium."""
+class SearchableAsset(Protocol):
+    """The fields of one asset that a condition can read."""
 
-    def text(self, name: str) -> str | None: ...
+    def text(self, name: str) -> str | None:
+        """Return a field as text, or None if the asset does not have it."""
+        ...
 
     def number(self, name: str) -> float | None:
-        """A field of RANGES, times in unix seconds."""
+        """Return one of RANGE_FIELDS, times in unix seconds, or None if the asset does not have it."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """The field is one of `values`, or contains one of them where it is fuzzy."""
+class ValueCondition:
+    """The field is one of `values`; a fuzzy field contains one of them."""
 
     name: str
     values: frozenset[str]
 
-    def holds(self, facts: Facts) -> bool:
-        found = facts.text(self.name)
-        if found is None:
+    def matches(self, asset: SearchableAsset) -> bool:
+        value = asset.text(self.name)
+        if value is None:
             return False
-        if self.name in FUZZY:
-            folded = found.casefold()
-            return any(value.casefold() in folded for value in self.values)
-        return found in self.values
+        if self.name in FUZZY_FIELDS:
+            folded = value.casefold()
+            return any(wanted.casefold() in folded for wanted in self.values)
+        return value in self.values
 
 
 @dataclass(frozen=True, slots=True)
-class Within:
-    """The field lies between two bounds, of which one may be missing; `closed` includes the bounds."""
+class RangeCondition:
+    """The field is between two bounds, of which one may be missing. A closed range includes its bounds."""
 
     name: str
     low: float | None
     high: float | None
-    closed: bool
+    is_closed: bool
 
-    def holds(self, facts: Facts) -> bool:
-        found = facts.number(self.name)
-        if found is None:
+    def matches(self, asset: SearchableAsset) -> bool:
+        value = asset.number(self.name)
+        if value is None:
             return False
-        if self.closed:
-            return (self.low is None or self.low <= found) and (self.high is None or found <= self.high)
-        return (self.low is None or self.low < found) and (self.high is None or found < self.high)
+        if self.is_closed:
+            return (self.low is None or self.low <= value) and (self.high is None or value <= self.high)
+        return (self.low is None or self.low < value) and (self.high is None or value < self.high)
 
 
 @dataclass(frozen=True, slots=True)
-class Group:
-    """What stands in parentheses, joined by one word."""
+class ConditionGroup:
+    """Conditions in parentheses that are joined by the same word."""
 
     conditions: tuple[Condition, ...]
     #: True for `or`, False for `and`.
-    alternative: bool
+    is_or: bool
 
-    def holds(self, facts: Facts) -> bool:
-        joined = any if self.alternative else all
-        return joined(condition.holds(facts) for condition in self.conditions)
+    def matches(self, asset: SearchableAsset) -> bool:
+        combine = any if self.is_or else all
+        return combine(condition.matches(asset) for condition in self.conditions)
 
 
-Condition = Named | Within | Group
+Condition = ValueCondition | RangeCondition | ConditionGroup
 
 
 def parse(expression: str) -> tuple[Condition, ...]:
-    """The conditions that all have to hold; none for an empty expression. Raises Refusal with ErrorMatchSyntax."""
+    """Return the conditions that an asset must meet; none for an empty expression. Raises ApiError with ErrorMatchSyntax."""
     if not expression.strip():
         return ()
-    return _Parser(expression).whole()
+    return _Parser(expression).parse()
 
 
 class _Parser:
+    """A recursive descent parser with one token of lookahead."""
+
     def __init__(self, expression: str) -> None:
         self._expression = expression
-        self._at = 0
+        self._position = 0
         self._kind = self._token = ""
         self._advance()
 
-    def whole(self) -> tuple[Condition, ...]:
-        joint = self._joint()
+    def parse(self) -> tuple[Condition, ...]:
+        group = self._parse_group()
         if self._kind != "end":
-            self._refuse()
-        if not joint.alternative:
-            return joint.conditions
-        raise _syntax("an or has to stand in parentheses")
+            self._raise_unexpected()
+        if not group.is_or:
+            return group.conditions
+        raise _syntax_error("put the conditions that are joined by or into parentheses")
 
-    def _joint(self) -> Group:
-        conditions = [self._condition()]
+    def _parse_group(self) -> ConditionGroup:
+        conditions = [self._parse_condition()]
         words = set()
         while self._token.lower() in ("and", "or"):
             words.add(self._advance().lower())
-            conditions.append(self._condition())
+            conditions.append(self._parse_condition())
         if len(words) > 1:
-            raise _syntax("and is mixed with an or that stands outside of parentheses")
-        return Group(tuple(conditions), words == {"or"})
+            raise _syntax_error("and is mixed with or; put the conditions that are joined by or into parentheses")
+        return ConditionGroup(tuple(conditions), words == {"or"})
 
-    def _condition(self) -> Condition:
-        if self._token == "(":  # noqa: S105
+    def _parse_condition(self) -> Condition:
+        if self._token == "(":  # noqa: S105 - a token of the expression, not a password
             self._advance()
-            group = self._joint()
+            group = self._parse_group()
             self._expect(")")
             return group
         if self._kind != "word":
-            self._refuse()
+            self._raise_unexpected()
         name = self._advance()
-        if name not in IDS | RANGES | FUZZY | EXACT:
-            raise _syntax(f"{name} is not a field that can be matched")
+        if name not in ID_FIELDS | RANGE_FIELDS | FUZZY_FIELDS | EXACT_FIELDS:
+            raise _syntax_error(f"{name} is not a field that can be matched")
         if self._token.lower() == "in":
             self._advance()
-            return self._listed(name)
+            return self._parse_in(name)
         self._expect("=")
-        return self._ranged(name) if self._token in ("(", "[") else self._same(name, [self._value()])
+        return self._parse_range(name) if self._token in ("(", "[") else self._make_condition(name, [self._parse_value()])
 
-    def _listed(self, name: str) -> Condition:
+    def _parse_in(self, name: str) -> Condition:
         self._expect("(")
-        values = [self._value()]
-        while self._token == ",":  # noqa: S105
+        values = [self._parse_value()]
+        while self._token == ",":  # noqa: S105 - a token of the expression, not a password
             self._advance()
-            values.append(self._value())
+            values.append(self._parse_value())
         self._expect(")")
-        if len(values) > LONGEST_IN:
-            raise _syntax(f"in names {len(values)} values, {LONGEST_IN} are allowed")
-        return self._same(name, values)
+        if len(values) > MAX_IN_VALUES:
+            raise _syntax_error(f"in contains {len(values)} values, {MAX_IN_VALUES} are allowed")
+        return self._make_condition(name, values)
 
-    def _same(self, name: str, values: list[str]) -> Condition:
-        if name not in RANGES:
-            return Named(name, frozenset(values))
-        read = _reader(name)
-        exactly = tuple(Within(name, read(value), read(value), closed=True) for value in values)
-        return exactly[0] if len(exactly) == 1 else Group(exactly, alternative=True)
+    def _make_condition(self, name: str, values: list[str]) -> Condition:
+        """Return the condition that the field has one of `values`."""
+        if name not in RANGE_FIELDS:
+            return ValueCondition(name, frozenset(values))
+        convert = _converter(name)
+        conditions = tuple(RangeCondition(name, convert(value), convert(value), is_closed=True) for value in values)
+        return conditions[0] if len(conditions) == 1 else ConditionGroup(conditions, is_or=True)
 
-    def _ranged(self, name: str) -> Condition:
-        if name not in RANGES:
-            raise _syntax(f"{name} has no range")
-        read = _reader(name)
+    def _parse_range(self, name: str) -> Condition:
+        if name not in RANGE_FIELDS:
+            raise _syntax_error(f"{name} does not support ranges")
+        convert = _converter(name)
         opening = self._advance()
-        low = None if self._token == "," else read(self._value())  # noqa: S105
+        low = None if self._token == "," else convert(self._parse_value())  # noqa: S105 - a token of the expression, not a password
         self._expect(",")
-        high = None if self._token in _CLOSING.values() else read(self._value())
-        # Half-open ranges are nowhere documented, so that nobody should rely on them.
-        self._expect(_CLOSING[opening])
+        high = None if self._token in _CLOSING_SIGNS.values() else convert(self._parse_value())
+        # VOD does not document half-open ranges, so clients should not use them.
+        self._expect(_CLOSING_SIGNS[opening])
         if low is None and high is None:
-            raise _syntax(f"the range of {name} has no bounds")
-        return Within(name, low, high, closed=opening == "[")
+            raise _syntax_error(f"the range of {name} has no bounds")
+        return RangeCondition(name, low, high, is_closed=opening == "[")
 
-    def _value(self) -> str:
+    def _parse_value(self) -> str:
         if self._kind not in ("text", "word"):
-            self._refuse()
-        quoted = self._kind == "text"
+            self._raise_unexpected()
+        is_quoted = self._kind == "text"
         value = self._advance()
-        if quoted:
+        if is_quoted:
             return value[1:-1]
         if re.fullmatch(r"-?\d+(?:\.\d+)?", value) is None:
-            raise _syntax(f"{value} has to stand in single quotes")
+            raise _syntax_error(f"put {value} into single quotes")
         return value
 
     def _expect(self, sign: str) -> None:
         if self._kind != "sign" or self._token != sign:
-            self._refuse()
+            self._raise_unexpected()
         self._advance()
 
     def _advance(self) -> str:
-        """Step on to the next token; the one that was left behind."""
-        left = self._token
-        found = _TOKEN.match(self._expression, self._at)
-        if found is None:
-            raise _syntax(f"cannot be read from character {self._at + 1} on")
-        self._kind = str(found.lastgroup)
-        self._token = found[self._kind]
-        self._at = found.end()
-        return left
+        """Read the next token and return the current one."""
+        current = self._token
+        match = _TOKEN.match(self._expression, self._position)
+        if match is None:
+            raise _syntax_error(f"cannot be read from character {self._position + 1} on")
+        self._kind = str(match.lastgroup)
+        self._token = match[self._kind]
+        self._position = match.end()
+        return current
 
-    def _refuse(self) -> NoReturn:
-        raise _syntax(f"{self._token or 'the end'} is not expected at character {self._at}")
-
-
-def _reader(name: str) -> Callable[[str], float]:
-    return _second if name in TIMES else _number
+    def _raise_unexpected(self) -> NoReturn:
+        raise _syntax_error(f"{self._token or 'the end'} is not expected at character {self._position}")
 
 
-def _second(text: str) -> float:
+def _converter(name: str) -> Callable[[str], float]:
+    return _to_unix_seconds if name in TIME_FIELDS else _to_number
+
+
+def _to_unix_seconds(text: str) -> float:
     try:
         return timegm(strptime(text, "%Y-%m-%dT%H:%M:%SZ"))
     except ValueError:
-        raise _syntax(f"{text} is not a time like 2025-11-24T00:00:00Z") from None
+        raise _syntax_error(f"{text} is not a time like 2025-11-24T00:00:00Z") from None
 
 
-def _number(text: str) -> float:
+def _to_number(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise _syntax(f"{text} is not a number") from None
+        raise _syntax_error(f"{text} is not a number") from None
 
 
-def _syntax(reason: str) -> ApiError:
+def _syntax_error(reason: str) -> ApiError:
     return ApiError("ErrorMatchSyntax", 400, f"The syntax of Match is wrong: {reason}.")

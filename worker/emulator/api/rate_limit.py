@@ -1,4 +1,4 @@
-"""How often the account may call: a window of one second that slides."""
+"""Limit the calls of an account to a number per second."""
 
 from __future__ import annotations
 
@@ -6,19 +6,19 @@ from collections import deque
 
 
 class RateLimiter:
-    """At most `per_second` calls of one operation within any second; 0 sets no limit. Refused calls do not count."""
+    """At most `per_second` calls within any second (sliding window); 0 sets no limit. Refused calls do not count."""
 
     def __init__(self, per_second: int) -> None:
         self.per_second = per_second
-        self._taken: deque[float] = deque()
+        self._accepted: deque[float] = deque()
 
-    def take(self, now: float) -> bool:
-        """True where the call may go on. `now` is in seconds, on any clock that does not jump."""
+    def acquire(self, now: float) -> bool:
+        """Return True and count the call if it is within the limit; `now` is in seconds, from any monotonic clock."""
         if not self.per_second:
             return True
-        while self._taken and self._taken[0] <= now - 1:
-            self._taken.popleft()
-        if len(self._taken) >= self.per_second:
+        while self._accepted and self._accepted[0] <= now - 1:
+            self._accepted.popleft()
+        if len(self._accepted) >= self.per_second:
             return False
-        self._taken.append(now)
+        self._accepted.append(now)
         return True

@@ -1,7 +1,7 @@
-"""Which media the account has, and what can be seen of them at a given moment.
+"""The media assets of one account, and what the API shows of them at a given time.
 
-Index 0 to `existing` - 1 is the library that was always there; uploads follow. What is kept is one record per upload request and
-one per medium that somebody changed by hand: everything else is invented anew when it is asked for.
+Indices from 0 to `existing` - 1 are the library that exists before the first upload; uploads follow. The library stores one record
+per upload request and one per asset that was changed manually. Everything else is made again when it is needed.
 """
 
 from __future__ import annotations
@@ -9,21 +9,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from typing import Any
 
 from worker.emulator.library import lifecycle, quirks
-from worker.emulator.library.clock import iso
-from worker.emulator.library.links import unsigned
-from worker.emulator.library.media_factory import Outline, Sketch, outline, shoot, sketch
+from worker.emulator.library.json_types import JsonObject
+from worker.emulator.library.media_factory import (
+    Outline,
+    UntranscodedAsset,
+    add_transcoded_streams,
+    make_outline,
+    make_untranscoded,
+)
 from worker.emulator.library.media_ids import MediaIds
-from worker.emulator.library.seeded_random import SeededRandom, roll
+from worker.emulator.library.seeded_random import SeededRandom, draw
+from worker.emulator.library.signed_urls import keep_unsigned
 from worker.emulator.library.timeline import LIBRARY_LIFE, Timeline, Upload
+from worker.emulator.library.timestamps import format_utc
 
-#: Finished elements that are kept at hand, about 20 KB each.
-_AT_HAND = 2_000
+#: Finished elements in each of the two caches, about 20 KB each.
+_MAX_CACHED_ELEMENTS = 2_000
 
-#: Fields of MediaInfo that may be changed by hand.
-CHANGEABLE = frozenset(
+#: Fields of MediaInfo that a manual change may set.
+CHANGEABLE_FIELDS = frozenset(
     (
         "Title",
         "Description",
@@ -43,189 +49,200 @@ CHANGEABLE = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """What was done to one medium by hand up to a moment, and how it stood before the last deed."""
+    """All manual changes of one asset up to `modified_at` (unix seconds)."""
 
     modified_at: float = 0.0
-    fields: Mapping[str, Any] = field(default_factory=dict)
-    deleted: bool = False
-    source_deleted: bool = False
-    dropped_jobs: frozenset[str] = frozenset()
-    before: Change | None = None
+    #: New values of fields of MediaInfo.
+    fields: Mapping[str, object] = field(default_factory=dict)
+    is_deleted: bool = False
+    is_file_deleted: bool = False
+    deleted_job_ids: frozenset[str] = frozenset()
+    #: The same without the last change.
+    previous: Change | None = None
 
-    def seen_at(self, moment: float) -> Change | None:
-        """What had been done by `moment`."""
+    def as_of(self, moment: float) -> Change | None:
+        """Return the changes up to `moment`, or None if there were none yet."""
         change: Change | None = self
         while change is not None and change.modified_at > moment:
-            change = change.before
+            change = change.previous
         return change
 
 
 class Library:
-    """All media of one seed."""
+    """All media assets of one seed. Times are unix seconds."""
 
     def __init__(self, *, seed: int, existing: int, quirks: bool) -> None:
-        self.identities = MediaIds(seed)
+        self.ids = MediaIds(seed)
         self.timeline = Timeline(seed=seed, existing=existing)
-        #: Grows with everything that is done by hand.
+        #: Increases with every upload, change and deletion.
         self.version = 0
         self.seed = seed
-        self._quirks = quirks
+        self._has_quirks = quirks
         self._changes: dict[int, Change] = {}
-        self._documented = lru_cache(maxsize=_AT_HAND)(self._invent)
-        self._finished = lru_cache(maxsize=_AT_HAND)(self._invent_worded)
+        self._documented = lru_cache(maxsize=_MAX_CACHED_ELEMENTS)(self._make_documented)
+        self._finished = lru_cache(maxsize=_MAX_CACHED_ELEMENTS)(self._make_finished)
 
     def add(self, count: int, *, now: float, life_seconds: float, damaged: bool = False) -> Upload:
-        """Announce `count` uploads that begin their lives at `now` (unix seconds)."""
+        """Add `count` uploads that are announced at `now` and finished `life_seconds` later."""
         self.version += 1
         return self.timeline.add(count, now=now, life_seconds=life_seconds, damaged=damaged)
 
     @property
     def total(self) -> int:
+        """Return the number of assets, including deleted ones."""
         return self.timeline.total
 
     def index(self, media_id: str) -> int | None:
-        """The index of a medium that exists or was deleted; None where there never was one."""
-        index = self.identities.index(media_id)
+        """Return the index of an asset that exists or was deleted, or None for an unknown id."""
+        index = self.ids.index(media_id)
         return index if index is not None and index < self.total else None
 
-    def index_of_reference(self, reference_id: str) -> int | None:
-        index = self.identities.index_of_reference(reference_id)
+    def index_of_reference_id(self, reference_id: str) -> int | None:
+        """Return the index of an asset by the customer's own id, or None for an unknown id."""
+        index = self.ids.index_of_reference_id(reference_id)
         return index if index is not None and index < self.total else None
 
-    def deleted(self, index: int) -> bool:
+    def is_deleted(self, index: int) -> bool:
+        """Return True if the asset was deleted manually."""
         change = self._changes.get(index)
-        return change is not None and change.deleted
+        return change is not None and change.is_deleted
 
-    def changed(self) -> Iterable[tuple[int, Change]]:
-        """Every index that somebody laid hands on."""
+    def changes(self) -> Iterable[tuple[int, Change]]:
+        """Return every index with a manual change, and its changes."""
         return self._changes.items()
 
-    def changed_by(self, index: int, moment: float) -> Change | None:
-        """What had been done to this medium by hand at `moment`."""
+    def change_at(self, index: int, moment: float) -> Change | None:
+        """Return the manual changes of an asset up to `moment`, or None if there were none yet."""
         change = self._changes.get(index)
-        return None if change is None else change.seen_at(moment)
+        return None if change is None else change.as_of(moment)
 
     def upload(self, index: int) -> Upload | None:
-        """The request that brought this medium; None where it was always there."""
+        """Return the request that uploaded this asset, or None if the asset existed from the start."""
         return self.timeline.upload(index)
 
     def outline(self, index: int) -> Outline:
-        return outline(self.seed, index)
+        """Return the kind of an asset and the number of its streams."""
+        return make_outline(self.seed, index)
 
-    def documented(self, index: int) -> dict[str, Any]:
-        """The finished element before any quirk; treat it as read-only."""
+    def documented_element(self, index: int) -> JsonObject:
+        """Return the finished element before any quirk. It is cached: do not change it."""
         return self._documented(index)
 
     def steps(self, index: int) -> tuple[lifecycle.Step, ...]:
-        """What happens, or happened, to an upload."""
+        """Return the steps in the life of an upload, past and future."""
         upload = self.upload(index)
-        return lifecycle.steps(self.outline(index), upload is not None and upload.damaged)
+        return lifecycle.life_steps(self.outline(index), upload is not None and upload.damaged)
 
-    def element(self, index: int, now: float, sign: Callable[[str], str] = unsigned) -> dict[str, Any]:
-        """The element of MediaInfos that the API would send at `now` (unix seconds), with its URLs passed through `sign`."""
-        element, _ = self._seen(self._finished(index), index, now)
-        self._sign(element, sign)
+    def element(self, index: int, now: float, sign: Callable[[str], str] = keep_unsigned) -> JsonObject:
+        """Return the element of MediaInfos that the API sends at `now`, with its URLs passed through `sign`."""
+        element, _ = self._visible(self._finished(index), index, now)
+        self._sign_urls(element, sign)
         return element
 
-    def video(self, index: int, now: float, sign: Callable[[str], str] = unsigned) -> dict[str, Any]:
-        """The Video object that GetVideoInfo would send (vod-protocol 9.7), in its older or newer edition."""
-        element, standing = self._seen(self.documented(index), index, now)
+    def video(self, index: int, now: float, sign: Callable[[str], str] = keep_unsigned) -> JsonObject:
+        """Return the Video object of GetVideoInfo at `now`, in its older or newer form (vod-protocol 9.7)."""
+        element, state = self._visible(self.documented_element(index), index, now)
         info, mezzanine = element["MediaInfo"], element.get("MezzanineInfo", {})
         media_id = info.pop("MediaId")
-        dice = SeededRandom(self.seed, index, "video")
+        rng = SeededRandom(self.seed, index, "video")
         if info.get("CoverURL"):
             info["CoverURL"] = sign(info["CoverURL"])
         urls = [sign(url) for url in info.get("Snapshots", [])]
-        blocked = info["Status"] == "Blocked"
+        is_blocked = info["Status"] == "Blocked"
         video = {
             "VideoId": media_id,
             **info,
             "Snapshots": {"Snapshot": urls},
-            "RegionId": dice.pick(("cn-shanghai", "cn-shanghai", "cn-beijing")),
-            "AuditStatus": "Blocked" if blocked else "Normal" if standing == lifecycle.FINISHED else "Init",
+            "RegionId": rng.pick(("cn-shanghai", "cn-shanghai", "cn-beijing")),
+            "AuditStatus": "Blocked" if is_blocked else "Normal" if state == lifecycle.FINISHED else "Init",
         }
         if "Size" in mezzanine:
             video["Size"] = mezzanine["Size"]
         if "Duration" in mezzanine:
             video["Duration"] = float(mezzanine["Duration"])
-        if self._quirks:
-            quirks.reword_video(video, media_id, urls, dice)
+        if self._has_quirks:
+            quirks.apply_to_video(video, media_id, urls, rng)
         return video
 
-    def change(self, index: int, fields: dict[str, Any], now: float) -> dict[str, Any]:
-        """Set fields of MediaInfo (see CHANGEABLE); the former values of those that had one."""
-        before = self.element(index, now)["MediaInfo"]
-        former = self._changes.get(index)
-        change = former or Change()
-        self._record(index, replace(change, modified_at=now, fields={**change.fields, **fields}, before=former))
-        return {name: before[name] for name in fields if before.get(name) is not None}
+    def change(self, index: int, fields: JsonObject, now: float) -> JsonObject:
+        """Set fields of MediaInfo (see CHANGEABLE_FIELDS) and return the old values of those that had one."""
+        old_values = self.element(index, now)["MediaInfo"]
+        previous = self._changes.get(index)
+        change = previous or Change()
+        self._record(index, replace(change, modified_at=now, fields={**change.fields, **fields}, previous=previous))
+        return {name: old_values[name] for name in fields if old_values.get(name) is not None}
 
-    def delete(self, index: int, now: float, *, source: bool = False, jobs: tuple[str, ...] = ()) -> None:
-        """Delete the whole medium, or only its source file, or only the streams of `jobs`."""
-        former = self._changes.get(index)
-        change = replace(former or Change(), modified_at=now, before=former)
-        if jobs:
-            self._record(index, replace(change, dropped_jobs=change.dropped_jobs.union(jobs)))
-        elif source:
-            self._record(index, replace(change, source_deleted=True))
+    def delete(self, index: int, now: float, *, file_only: bool = False, job_ids: tuple[str, ...] = ()) -> None:
+        """Delete the whole asset, or only its source file, or only the transcoded streams of `job_ids`."""
+        previous = self._changes.get(index)
+        change = replace(previous or Change(), modified_at=now, previous=previous)
+        if job_ids:
+            self._record(index, replace(change, deleted_job_ids=change.deleted_job_ids.union(job_ids)))
+        elif file_only:
+            self._record(index, replace(change, is_file_deleted=True))
         else:
-            self._record(index, replace(change, deleted=True))
+            self._record(index, replace(change, is_deleted=True))
 
-    def sketch(self, index: int) -> Sketch:
-        """The finished medium but for its transcoded streams, before any quirk: a third of the work."""
+    def untranscoded(self, index: int) -> UntranscodedAsset:
+        """Return the finished asset without its transcoded streams and before any quirk: a third of the work."""
         created_at, life_seconds = self._life(index)
-        return sketch(
+        return make_untranscoded(
             self.seed,
             index,
-            media_id=self.identities.media_id(index),
-            reference_id=self.identities.reference_id(index),
+            media_id=self.ids.media_id(index),
+            reference_id=self.ids.reference_id(index),
             created_at=created_at,
             life_seconds=life_seconds,
         )
 
-    def standing(self, index: int, now: float) -> tuple[lifecycle.Standing, float | None]:
-        """How far a medium has come by `now`, and since when (unix seconds); None where it was always there."""
+    def state(self, index: int, now: float) -> tuple[lifecycle.AssetState, float | None]:
+        """Return the state of an asset at `now` and when it was reached; None for an asset that existed from the start."""
         upload = self.upload(index)
         if upload is None:
-            return lifecycle.RESTING_PLACES[roll(len(lifecycle.RESTING_PLACES), self.seed, index, "rest")], None
-        standing, after = lifecycle.standing_after(self.steps(index), now - upload.started_at, upload.life_seconds)
-        return standing, upload.started_at + after
+            return lifecycle.LIBRARY_STATES[draw(len(lifecycle.LIBRARY_STATES), self.seed, index, "rest")], None
+        state, after = lifecycle.state_after(self.steps(index), now - upload.started_at, upload.life_seconds)
+        return state, upload.started_at + after
 
     def _record(self, index: int, change: Change) -> None:
         self._changes[index] = change
         self.version += 1
 
-    def _seen(self, finished: dict[str, Any], index: int, now: float) -> tuple[dict[str, Any], lifecycle.Standing]:
-        """What is there to be seen of a finished element at `now`, in fresh outer dicts, and why."""
-        standing, modified_at = self.standing(index, now)
-        element = lifecycle.visible(finished, standing, terse=self._quirks and quirks.terse(finished["MediaId"]))
+    def _visible(self, finished: JsonObject, index: int, now: float) -> tuple[JsonObject, lifecycle.AssetState]:
+        """Return what the API shows of a finished element at `now`, and the state of the asset.
+
+        The element and its MediaInfo are new dicts; deeper ones are shared with `finished`.
+        """
+        state, modified_at = self.state(index, now)
+        omit_empty_lists = self._has_quirks and quirks.omits_empty_lists(finished["MediaId"])
+        element = lifecycle.visible_element(finished, state, omit_empty_lists=omit_empty_lists)
         if modified_at is not None:
-            element["MediaInfo"]["ModificationTime"] = iso(modified_at)
+            element["MediaInfo"]["ModificationTime"] = format_utc(modified_at)
         if (change := self._changes.get(index)) is not None:
             _apply(change, element)
-        return element, standing
+        return element, state
 
     def _life(self, index: int) -> tuple[float, float]:
+        """Return when the asset was created and how many seconds later it was finished."""
         upload = self.upload(index)
         return self.timeline.created_at(index), LIBRARY_LIFE if upload is None else upload.life_seconds
 
-    def _invent(self, index: int) -> dict[str, Any]:
+    def _make_documented(self, index: int) -> JsonObject:
         created_at, life_seconds = self._life(index)
-        return shoot(self.sketch(index), created_at=created_at, life_seconds=life_seconds)
+        return add_transcoded_streams(self.untranscoded(index), created_at=created_at, life_seconds=life_seconds)
 
-    def _invent_worded(self, index: int) -> dict[str, Any]:
-        element = self._invent(index)
-        if self._quirks:
-            quirks.reword(element, SeededRandom(self.seed, index, "quirks"))
+    def _make_finished(self, index: int) -> JsonObject:
+        element = self._make_documented(index)
+        if self._has_quirks:
+            quirks.apply_to_element(element, SeededRandom(self.seed, index, "quirks"))
         return element
 
-    def _sign(self, element: dict[str, Any], sign: Callable[[str], str]) -> None:
+    def _sign_urls(self, element: JsonObject, sign: Callable[[str], str]) -> None:
         info = element["MediaInfo"]
         if info.get("CoverURL"):
             info["CoverURL"] = sign(info["CoverURL"])
         if "Snapshots" in info:
             urls = [sign(url) for url in info["Snapshots"]]
-            info["Snapshots"] = quirks.snapshot_list(element["MediaId"], urls) if self._quirks else urls
+            info["Snapshots"] = quirks.snapshot_list(element["MediaId"], urls) if self._has_quirks else urls
         mezzanine = element.get("MezzanineInfo")
         if mezzanine is not None and "FileURL" in mezzanine:
             element["MezzanineInfo"] = {**mezzanine, "FileURL": sign(mezzanine["FileURL"])}
@@ -233,10 +250,10 @@ class Library:
             element["PlayInfoList"] = [{**stream, "PlayURL": sign(stream["PlayURL"])} for stream in element["PlayInfoList"]]
 
 
-def _apply(change: Change, element: dict[str, Any]) -> None:
+def _apply(change: Change, element: JsonObject) -> None:
     element["MediaInfo"] |= change.fields
-    element["MediaInfo"]["ModificationTime"] = iso(change.modified_at)
-    if change.source_deleted and "MezzanineInfo" in element:
+    element["MediaInfo"]["ModificationTime"] = format_utc(change.modified_at)
+    if change.is_file_deleted and "MezzanineInfo" in element:
         element["MezzanineInfo"] = {"MediaId": element["MediaId"], "Status": "Deleted"}
-    if change.dropped_jobs and "PlayInfoList" in element:
-        element["PlayInfoList"] = [stream for stream in element["PlayInfoList"] if stream["JobId"] not in change.dropped_jobs]
+    if change.deleted_job_ids and "PlayInfoList" in element:
+        element["PlayInfoList"] = [stream for stream in element["PlayInfoList"] if stream["JobId"] not in change.deleted_job_ids]

@@ -1,7 +1,7 @@
-"""What one medium looks like when it is finished, invented from a seed and an index.
+"""Make one finished media asset from a seed and an index.
 
-The result is an element of MediaInfos typed as vod-protocol 9.2 to 9.6 document it, with bare URLs. The same origin always gives
-the same element, so nothing has to be kept.
+The result is an element of MediaInfos with bare URLs and the types that vod-protocol 9.2 to 9.6 document. The same seed and index
+always make the same element, so nothing needs to be stored.
 """
 
 from __future__ import annotations
@@ -9,13 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
-from worker.emulator.library.clock import iso
-from worker.emulator.library.links import BUCKET, CDN, OPEN
-from worker.emulator.library.renditions import play_infos
-from worker.emulator.library.seeded_random import SCALE, SeededRandom, roll
-from worker.emulator.library.streams import Source, audio_source, video_source
+from worker.emulator.library.json_types import JsonObject
+from worker.emulator.library.renditions import make_play_infos
+from worker.emulator.library.seeded_random import PROBABILITY_STEPS, SeededRandom, draw
+from worker.emulator.library.signed_urls import BUCKET_HOST, CDN_HOST, OPEN_HOST
+from worker.emulator.library.source_files import SourceFile, make_audio_file, make_video_file
+from worker.emulator.library.timestamps import format_utc
+
+# A value that is listed several times is that much more likely.
 
 _TITLES = (
     "Product launch",
@@ -30,7 +32,7 @@ _TITLES = (
     "An interview that goes on for so long that its title needs all of the 128 characters that the title of a video may have ✓",
 )
 _DESCRIPTIONS = ("", "", "Recorded in one take.", "第一行\n第二行 😀", "Rights: internal use only")
-#: One of them does not fit into 32 bits (vod-protocol 7.25).
+#: Id and name; one of the ids does not fit into 32 bits (vod-protocol 7.25).
 _CATEGORIES = ((0, ""), (12, "News"), (1000093721, "教育"), (9_876_543_210, "Archive 🗄"))
 _TAGS = ("news", "sport, live", "教育,在线", "a, b,, c", "🎬", "")
 _USER_DATA = (
@@ -38,132 +40,143 @@ _USER_DATA = (
     '{"Extend":"{\\"localId\\":\\"42\\"}"}',
     '{"Extend":{"🔑":"值"}}',
 )
-_STORAGE = ("Standard",) * 8 + ("IA", "Archive", "ColdArchive", "SourceIA", "SourceArchive", "Changing")
-_FILES = (("mp4", "video"), ("mp4", "video"), ("mov", "video"), ("mkv", "video"), ("flv", "video"))
+_STORAGE_CLASSES = ("Standard",) * 8 + ("IA", "Archive", "ColdArchive", "SourceIA", "SourceArchive", "Changing")
+#: File extension and folder.
+_VIDEO_FILES = (("mp4", "video"), ("mp4", "video"), ("mov", "video"), ("mkv", "video"), ("flv", "video"))
 _AUDIO_FILES = (("mp3", "audio"), ("m4a", "audio"), ("wav", "audio"))
-_VIDEO_STREAM_COUNTS = (1, 1, 2, 2, 3, 3, 4, 5, 8)
-_AUDIO_STREAM_COUNTS = (0, 1, 1, 2, 3)
-#: The share of media that can be seen; the others are only heard.
-_VIDEOS = 0.86
+#: Transcoded streams of a finished asset.
+_VIDEO_RENDITION_COUNTS = (1, 1, 2, 2, 3, 3, 4, 5, 8)
+_AUDIO_RENDITION_COUNTS = (0, 1, 1, 2, 3)
+#: The probability that an asset is a video; all others are audio.
+_VIDEO_PROBABILITY = 0.86
 
 
 @dataclass(frozen=True, slots=True)
 class Outline:
-    """What can be said of a medium without making all of it."""
+    """What is known about an asset before it is made."""
 
-    video: bool
-    #: Transcoded streams it ends with.
-    streams: int
-    #: Whether one more stream was ordered that could not be made.
-    failed_stream: bool
+    is_video: bool
+    #: Transcoded streams of the finished asset.
+    stream_count: int
+    #: One more transcoding job was started and failed.
+    has_failed_stream: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Sketch:
-    """A finished medium but for its transcoded streams, and what those need to be made."""
+class UntranscodedAsset:
+    """A finished asset without its transcoded streams, and what is needed to make those."""
 
-    media_info: dict[str, Any]
-    mezzanine: dict[str, Any]
-    plan: Outline
-    source: Source
-    dice: SeededRandom
+    media_info: JsonObject
+    mezzanine: JsonObject
+    outline: Outline
+    file: SourceFile
+    #: Already used for the fields above; the transcoded streams continue its draws.
+    rng: SeededRandom
+    #: The URLs have the host that needs no signature.
     open_domain: bool
 
 
 def is_video(seed: int, index: int) -> bool:
-    """False where the medium is only heard."""
-    return roll(SCALE, seed, index, "outline") < _VIDEOS * SCALE
+    """Return True for a video, False for an audio."""
+    return draw(PROBABILITY_STEPS, seed, index, "outline") < _VIDEO_PROBABILITY * PROBABILITY_STEPS
 
 
 def videos_among(seed: int, indices: Iterable[int]) -> list[int]:
-    """Those of `indices` that are videos, in their order; a million take a few seconds."""
-    # The bytes that roll() reads, compared without turning them into numbers.
-    below = (-((-int(_VIDEOS * SCALE) << 32) // SCALE)).to_bytes(4, "big")
+    """Return those of `indices` that are videos, in their order; a million take a few seconds."""
+    # The same decision as is_video, made on the bytes that draw() reads, without converting them to numbers.
+    threshold = (-((-int(_VIDEO_PROBABILITY * PROBABILITY_STEPS) << 32) // PROBABILITY_STEPS)).to_bytes(4, "big")
     shake, origin = hashlib.shake_128, b"0:%d:%%d:outline" % seed
-    return [index for index in indices if shake(origin % index).digest(4) < below]
+    return [index for index in indices if shake(origin % index).digest(4) < threshold]
 
 
-def outline(seed: int, index: int) -> Outline:
-    dice = SeededRandom(seed, index, "outline")
-    video = dice.chance(_VIDEOS)
-    streams = dice.pick(_VIDEO_STREAM_COUNTS if video else _AUDIO_STREAM_COUNTS)
-    return Outline(video, streams, video and dice.chance(0.05))
+def make_outline(seed: int, index: int) -> Outline:
+    """Return the kind of an asset and the number of its transcoded streams."""
+    rng = SeededRandom(seed, index, "outline")
+    video = rng.chance(_VIDEO_PROBABILITY)
+    stream_count = rng.pick(_VIDEO_RENDITION_COUNTS if video else _AUDIO_RENDITION_COUNTS)
+    return Outline(video, stream_count, video and rng.chance(0.05))
 
 
-def sketch(seed: int, index: int, *, media_id: str, reference_id: str | None, created_at: float, life_seconds: float) -> Sketch:
-    """All but the transcoded streams, which are most of the work; `created_at` is unix seconds."""
-    plan = outline(seed, index)
-    dice = SeededRandom(seed, index, "footage")
-    source, facts, videos, audios = video_source(dice) if plan.video else audio_source(dice)
-    title = f"{dice.pick(_TITLES)} {index}"
-    open_domain = dice.chance(0.2)
-    media_info = _media_info(dice, plan, media_id, title, open_domain, created_at)
-    media_info["ModificationTime"] = iso(created_at + life_seconds)
+def make_untranscoded(
+    seed: int, index: int, *, media_id: str, reference_id: str | None, created_at: float, life_seconds: float
+) -> UntranscodedAsset:
+    """Return an asset without its transcoded streams, in a third of the time that the whole asset takes.
+
+    `created_at` is unix seconds; the last modification is `life_seconds` later.
+    """
+    outline = make_outline(seed, index)
+    rng = SeededRandom(seed, index, "footage")
+    analysed = make_video_file(rng) if outline.is_video else make_audio_file(rng)
+    title = f"{rng.pick(_TITLES)} {index}"
+    open_domain = rng.chance(0.2)
+    media_info = _media_info(rng, outline, media_id, title, open_domain, created_at)
+    media_info["ModificationTime"] = format_utc(created_at + life_seconds)
     if reference_id is not None:
         media_info["ReferenceId"] = reference_id
-    extension, folder = dice.pick(_FILES if plan.video else _AUDIO_FILES)
+    extension, folder = rng.pick(_VIDEO_FILES if outline.is_video else _AUDIO_FILES)
     mezzanine = {
         "MediaId": media_id,
         "Status": "Normal",
         "FileName": f"{title[:40].replace('/', '_')}.{extension}",
-        "FileURL": f"https://{BUCKET}/{folder}/{media_id[:8]}.{extension}",
-        "FileMD5": dice.pick(("", "", dice.hex(32))),
-        "CreationTime": iso(created_at),
-        **facts,
-        "VideoStreamList": videos,
-        "AudioStreamList": audios,
+        "FileURL": f"https://{BUCKET_HOST}/{folder}/{media_id[:8]}.{extension}",
+        "FileMD5": rng.pick(("", "", rng.hex(32))),
+        "CreationTime": format_utc(created_at),
+        **analysed.fields,
+        "VideoStreamList": analysed.video_streams,
+        "AudioStreamList": analysed.audio_streams,
     }
-    return Sketch(media_info, mezzanine, plan, source, dice, open_domain)
+    return UntranscodedAsset(media_info, mezzanine, outline, analysed.file, rng, open_domain)
 
 
-def shoot(drawn: Sketch, *, created_at: float, life_seconds: float) -> dict[str, Any]:
-    """The finished element, once for each sketch; transcoding spreads over `life_seconds` from `created_at` (unix seconds) on."""
-    media_id = drawn.media_info["MediaId"]
-    streams = play_infos(
-        drawn.dice,
-        drawn.source,
+def add_transcoded_streams(asset: UntranscodedAsset, *, created_at: float, life_seconds: float) -> JsonObject:
+    """Return the finished element of MediaInfos. Call it once for each asset: it continues the draws of `asset.rng`.
+
+    The streams finish one after the other within `life_seconds` after `created_at` (unix seconds).
+    """
+    media_id = asset.media_info["MediaId"]
+    streams = make_play_infos(
+        asset.rng,
+        asset.file,
         media_id=media_id,
-        template_group=drawn.media_info.get("TemplateGroupId", ""),
-        finished_at=[created_at + life_seconds * share for share in stream_shares(drawn.plan.streams)],
-        open_domain=drawn.open_domain,
+        template_group=asset.media_info.get("TemplateGroupId", ""),
+        finished_at=[created_at + life_seconds * share for share in stream_shares(asset.outline.stream_count)],
+        open_domain=asset.open_domain,
     )
-    return {"MediaId": media_id, "MediaInfo": drawn.media_info, "MezzanineInfo": drawn.mezzanine, "PlayInfoList": streams}
+    return {"MediaId": media_id, "MediaInfo": asset.media_info, "MezzanineInfo": asset.mezzanine, "PlayInfoList": streams}
 
 
-def stream_shares(streams: int) -> list[float]:
-    """The part of a life that is over when each transcoded stream is finished."""
-    return [0.5 + 0.45 * (number + 1) / streams for number in range(streams)]
+def stream_shares(stream_count: int) -> list[float]:
+    """Return when each transcoded stream is finished, as a share of the asset's life."""
+    return [0.5 + 0.45 * (number + 1) / stream_count for number in range(stream_count)]
 
 
-def _media_info(
-    dice: SeededRandom, plan: Outline, media_id: str, title: str, open_domain: bool, created_at: float
-) -> dict[str, Any]:
-    host = f"http://{OPEN if open_domain else CDN}"
-    category, category_name = dice.pick(_CATEGORIES)
-    info: dict[str, Any] = {
+def _media_info(rng: SeededRandom, outline: Outline, media_id: str, title: str, open_domain: bool, created_at: float) -> JsonObject:
+    host = f"http://{OPEN_HOST if open_domain else CDN_HOST}"
+    category_id, category_name = rng.pick(_CATEGORIES)
+    info: JsonObject = {
         "MediaId": media_id,
         "Title": title,
-        "Description": dice.pick(_DESCRIPTIONS),
+        "Description": rng.pick(_DESCRIPTIONS),
         "Status": "Normal",
-        "CateId": category,
+        "CateId": category_id,
         "CateName": category_name,
-        "Tags": dice.pick(_TAGS),
-        "CoverURL": f"{host}/{media_id}/snapshots/cover.jpg" if plan.video else "",
-        "Snapshots": [f"{host}/{media_id}/snapshots/{number:05d}.jpg" for number in range(1, 1 + dice.pick((0, 1, 2, 3)))]
-        if plan.video
+        "Tags": rng.pick(_TAGS),
+        "CoverURL": f"{host}/{media_id}/snapshots/cover.jpg" if outline.is_video else "",
+        "Snapshots": [f"{host}/{media_id}/snapshots/{number:05d}.jpg" for number in range(1, 1 + rng.pick((0, 1, 2, 3)))]
+        if outline.is_video
         else [],
-        "CreationTime": iso(created_at),
-        "ModificationTime": iso(created_at),
-        "StorageLocation": BUCKET,
-        "StorageClass": dice.pick(_STORAGE),
-        "DownloadSwitch": dice.pick(("on", "off")),
-        "TemplateGroupId": dice.hex(32),
-        "AppId": dice.pick(("app-1000000", "app-1000000", "app-1000007")),
+        "CreationTime": format_utc(created_at),
+        "ModificationTime": format_utc(created_at),
+        "StorageLocation": BUCKET_HOST,
+        "StorageClass": rng.pick(_STORAGE_CLASSES),
+        "DownloadSwitch": rng.pick(("on", "off")),
+        "TemplateGroupId": rng.hex(32),
+        "AppId": rng.pick(("app-1000000", "app-1000000", "app-1000007")),
     }
     if info["StorageClass"].endswith("Archive"):
-        info["RestoreStatus"] = dice.pick(("Processing", "Success", "Failed"))
+        info["RestoreStatus"] = rng.pick(("Processing", "Success", "Failed"))
         if info["RestoreStatus"] == "Success":
-            info["RestoreExpiration"] = iso(created_at + 30 * 86_400)
-    if dice.chance(0.3):
-        info["UserData"] = dice.pick(_USER_DATA)
+            info["RestoreExpiration"] = format_utc(created_at + 30 * 86_400)
+    if rng.chance(0.3):
+        info["UserData"] = rng.pick(_USER_DATA)
     return info

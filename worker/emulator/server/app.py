@@ -10,23 +10,21 @@ from contextlib import asynccontextmanager, suppress
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from worker.emulator.api.gateway import Gateway
-from worker.emulator.library.account import Account
+from worker.emulator.server.account import Account
 from worker.emulator.server.config import EmulatorConfig
-from worker.emulator.server.control import Control, ControlError, explain
-from worker.emulator.smq.api import Smq
+from worker.emulator.server.control import Control, ControlError, control_error_response
 
 
 def make_app(config: EmulatorConfig) -> Starlette:
-    """The API at /, the queue at /queues, the control API at /emulator, and notifications while the lifespan lasts.
+    """Return the application: the API at `/`, the queue below `/queues`, the control API below `/emulator`.
 
-    `app.state.account` is the rest.
+    Notifications are sent as long as the lifespan of the application lasts. The account is in `app.state.account`.
     """
     account = Account(config)
 
     @asynccontextmanager
-    async def notifying(app: Starlette) -> AsyncIterator[None]:
-        # What stands here now stays: a full collection would show in when calls seem to arrive.
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        # Exclude all present objects from garbage collection: a full collection delays calls, and the call counters would show it.
         gc.collect()
         gc.freeze()
         notifier = asyncio.create_task(account.notifier.run())
@@ -38,10 +36,10 @@ def make_app(config: EmulatorConfig) -> Starlette:
                 await notifier
 
     routes = [
-        Route("/", Gateway(account), methods=["GET", "POST"]),
-        Route("/queues/{queue}/messages", Smq(config, account.mailbox, account.mischief), methods=["GET", "POST", "PUT", "DELETE"]),
+        Route("/", account.gateway, methods=["GET", "POST"]),
+        Route("/queues/{queue}/messages", account.smq_api, methods=["GET", "POST", "PUT", "DELETE"]),
         *Control(account).routes(),
     ]
-    app = Starlette(routes=routes, lifespan=notifying, exception_handlers={ControlError: explain})
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={ControlError: control_error_response})
     app.state.account = account
     return app

@@ -1,4 +1,4 @@
-"""The emulator as a running server, in this process or in a thread of it."""
+"""Run the emulator as an HTTP server, in the foreground or in a thread."""
 
 from __future__ import annotations
 
@@ -14,15 +14,18 @@ import uvloop
 from starlette.requests import ClientDisconnect
 from starlette.types import Receive, Scope, Send
 
+from worker.emulator.api.broken_connections import BreakableProtocol
 from worker.emulator.server.app import make_app
-from worker.emulator.server.broken_connections import BreakableProtocol
 from worker.emulator.server.config import EmulatorConfig
+
+_LISTEN_BACKLOG = 2048  # connections
+_KEEP_ALIVE = 75  # seconds
 
 
 def serve(config: EmulatorConfig, *, on_listening: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until SIGTERM or SIGINT, then return at once. `on_listening` gets the URL as soon as calls are answered.
+    """Serve until SIGTERM or SIGINT, then return at once.
 
-    Raises OSError where the address cannot be had.
+    `on_listening` is called with the URL when the server answers calls. Raises OSError if the address cannot be used.
     """
     listener = _listen(config)
     server = _Server(config, lambda: on_listening(_url(listener)))
@@ -39,7 +42,10 @@ def serve(config: EmulatorConfig, *, on_listening: Callable[[str], None] = lambd
 
 @contextmanager
 def running(config: EmulatorConfig) -> Iterator[str]:
-    """The URL of an emulator that runs in a thread for as long as the block does."""
+    """Run an emulator in a thread until the block ends, and yield its URL.
+
+    Raises OSError if the address cannot be used, RuntimeError if the server fails to start.
+    """
     listener = _listen(config)
     ready = threading.Event()
     server = _Server(config, ready.set)
@@ -53,7 +59,7 @@ def running(config: EmulatorConfig) -> Iterator[str]:
     thread.start()
     ready.wait()
     if not server.started:
-        raise RuntimeError("the emulator did not start; its log says why")
+        raise RuntimeError("the emulator did not start; read its log for the reason")
     try:
         yield _url(listener)
     finally:
@@ -62,19 +68,19 @@ def running(config: EmulatorConfig) -> Iterator[str]:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn that says when it is ready, leaves signals to us, and drops what is under way when it stops."""
+    """uvicorn with a callback when it is ready, without its own signal handlers, and with a stop that aborts running requests."""
 
     def __init__(self, config: EmulatorConfig, on_ready: Callable[[], None]) -> None:
         app = make_app(config)
 
-        async def quiet(scope: Scope, receive: Receive, send: Send) -> None:
-            # A stop cancels the calls under way, and who calls may be killed; that is no error to report.
+        async def without_disconnect_errors(scope: Scope, receive: Receive, send: Send) -> None:
+            # A stop cancels the running requests, and a client may be killed. Neither is an error to log.
             with suppress(asyncio.CancelledError, ClientDisconnect):
                 await app(scope, receive, send)
 
         super().__init__(
             uvicorn.Config(
-                quiet,
+                without_disconnect_errors,
                 loop="uvloop",
                 http=BreakableProtocol,
                 ws="none",
@@ -82,14 +88,16 @@ class _Server(uvicorn.Server):
                 log_config=None,
                 access_log=False,
                 server_header=False,
-                timeout_keep_alive=75,
+                timeout_keep_alive=_KEEP_ALIVE,
             )
         )
         self._on_ready = on_ready
 
     def stop(self) -> None:
+        """Let `serve` return soon."""
         self.should_exit = True
 
+    # uvicorn declares the narrower type that the decorator contextmanager returns.
     def capture_signals(self) -> AbstractContextManager[None]:  # type: ignore[override]
         return nullcontext()
 
@@ -112,8 +120,8 @@ def _listen(config: EmulatorConfig) -> socket.socket:
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((config.host, config.port))
-        # Listening from now on, so that a client that comes before the server is ready waits in place of failing.
-        listener.listen(2048)
+        # Listen before the server starts: an early client waits for it and does not fail.
+        listener.listen(_LISTEN_BACKLOG)
     except OSError:
         listener.close()
         raise

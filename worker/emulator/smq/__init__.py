@@ -1,1 +1,4 @@
-"""The emulated message queue (SMQ)."""
+"""The emulated message queue (SMQ, formerly MNS).
+
+Modules belong here if they store messages or answer calls to `/queues`: the queue itself, the signature of its calls, and XML.
+"""

@@ -1,4 +1,4 @@
-"""Whose call to the queue is this? The check of its signature, written from vod-protocol 3.3."""
+"""Verify the signature of calls to the queue, written from vod-protocol 3.3."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from email.utils import parsedate_to_datetime
 
 from worker.emulator.api.api_errors import ApiError
 
-#: How far a call's clock may be off, in seconds.
-TOLERANCE = 15 * 60
+#: How far the clock of a client may differ.
+CLOCK_TOLERANCE = 15 * 60  # seconds
 
 _AUTHORIZATION = re.compile(r"MNS ([^:\s]+):(\S+)")
 
 
 def signature(secret: str, method: str, resource: str, headers: Mapping[str, str]) -> str:
-    """`resource` is path and query as they came; names of headers are lower case."""
+    """Return the signature in Base64. `resource` is path and query as they were sent; `headers` have lower-case names."""
     lines = [method]
     for name in ("content-md5", "content-type", "date"):
         lines.append(headers.get(name, ""))
@@ -32,40 +32,42 @@ def signature(secret: str, method: str, resource: str, headers: Mapping[str, str
 
 
 class SmqSignatureVerifier:
-    """Lets calls of one access key pass."""
+    """Accepts correctly signed calls of one access key."""
 
     def __init__(self, access_key_id: str, access_key_secret: str, security_token: str = "") -> None:
-        self._id = access_key_id
-        self._secret = access_key_secret
-        self._token = security_token
+        """Calls must carry `security_token`; without it they must carry none."""
+        self._access_key_id = access_key_id
+        self._access_key_secret = access_key_secret
+        self._security_token = security_token
 
-    def admit(self, *, method: str, resource: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
-        """Return where the call is signed properly; `now` is unix seconds. Raises Refusal with the code that SMQ would give."""
+    def verify(self, *, method: str, resource: str, headers: Mapping[str, str], body: bytes, now: float) -> None:
+        """Return if the signature is valid at `now` (unix seconds). Raises ApiError with the code of SMQ if not."""
         match = _AUTHORIZATION.fullmatch(headers.get("authorization", "").strip())
         if match is None:
             raise ApiError("InvalidAuthorizationHeader", 400, "The Authorization header is not 'MNS AccessKeyId:Signature'.")
         if not headers.get("x-mns-version"):
             raise ApiError("InvalidArgument", 400, "The header x-mns-version is missing.")
         self._check_date(headers.get("date", ""), now)
-        key_id, sent = match.groups()
-        if key_id != self._id:
+        access_key_id, received = match.groups()
+        if access_key_id != self._access_key_id:
             raise ApiError("InvalidAccessKeyId", 403, "The access key id you provided does not exist.")
-        if headers.get("security-token", "") != self._token:
+        if headers.get("security-token", "") != self._security_token:
             raise ApiError("AccessDenied", 403, "The security token is not the one of this access key.")
-        expected = signature(self._secret, method, resource, headers)
-        if not hmac.compare_digest(sent.encode(), expected.encode()):
+        expected = signature(self._access_key_secret, method, resource, headers)
+        if not hmac.compare_digest(received.encode(), expected.encode()):
             raise ApiError(
                 "SignatureDoesNotMatch", 403, "The request signature we calculated does not match the signature you provided."
             )
         digest = headers.get("content-md5", "")
         if digest and digest != base64.b64encode(hashlib.md5(body, usedforsecurity=False).digest()).decode():
+            # SMQ spells the code this way (vod-protocol 3.2).
             raise ApiError("InvalidDegist", 400, "The value of the Content-MD5 header does not match the body.")
 
     def _check_date(self, text: str, now: float) -> None:
         try:
-            sent = parsedate_to_datetime(text)
+            sent_at = parsedate_to_datetime(text)
         except ValueError:
             raise ApiError("InvalidDateHeader", 400, "The Date header is not like Mon, 24 Nov 2025 16:00:00 GMT.") from None
-        sent = sent.replace(tzinfo=UTC) if sent.tzinfo is None else sent
-        if abs(now - sent.timestamp()) > TOLERANCE:
+        sent_at = sent_at.replace(tzinfo=UTC) if sent_at.tzinfo is None else sent_at
+        if abs(now - sent_at.timestamp()) > CLOCK_TOLERANCE:
             raise ApiError("InvalidDateHeader", 400, "The Date header is more than 15 minutes off.")

@@ -18,7 +18,7 @@ from worker.core.errors import BrokerMismatchError, StoreUnavailableError
 from worker.queue.brokers import ANSWER, CONNECT, declare_exchange
 from worker.queue.celery_app import app
 from worker.store.outbox import Change
-from worker.sync.publish_changes import announce, drop_old
+from worker.sync.publish_changes import drop_old_changes, publish_changes
 
 log = logs.get(__name__)
 
@@ -72,7 +72,7 @@ class ChangeRelay(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def _announce(self) -> int:
         try:
-            sent = announce(runtime.current().store, self._line, holder=self._holder, stopping=self._stopped)
+            sent = publish_changes(runtime.current().store, self._line, holder=self._holder, stopping=self._stopped)
         except StoreUnavailableError as error:
             log.warning("announcing postponed", error=str(error))
             return 0
@@ -95,7 +95,7 @@ class ChangeRelay(bootsteps.StartStopStep):  # type: ignore[misc]
         here = runtime.current()
         try:
             keep = timedelta(hours=here.settings.changes_keep_hours)
-            drop_old(here.store, now=runtime.now(), keep=keep, stopping=self._stopped)
+            drop_old_changes(here.store, now=runtime.now(), keep=keep, stopping=self._stopped)
         except StoreUnavailableError as error:
             log.warning("old changes stay", error=str(error))
         except Exception as error:

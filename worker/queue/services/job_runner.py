@@ -38,7 +38,7 @@ class JobRunner(bootsteps.StartStopStep):  # type: ignore[misc]
 
     def start(self, parent: Any) -> None:
         here = runtime.current()
-        self._pruner = Pruner(here.store, here.keep)
+        self._pruner = Pruner(here.store, here.retention)
         for source in here.source_contexts:
             # One for each source: none waits for another one's VOD.
             thread = threading.Thread(target=self._run, args=(source,), name=f"runner {source}", daemon=True)
@@ -79,7 +79,7 @@ class JobRunner(bootsteps.StartStopStep):  # type: ignore[misc]
         every = timedelta(hours=here.settings.reconcile_hours)
         full_every = timedelta(days=here.settings.reconcile_full_days)
         start_due(here.store, source, now=runtime.now(), every=every, full_every=full_every)
-        self._pruner.look(now=runtime.now(), stopping=self._stopped)
+        self._pruner.prune_if_due(now=runtime.now(), stopping=self._stopped)
 
 
 app.steps["worker"].add(JobRunner)

@@ -15,7 +15,7 @@ from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodEr
 from worker.queue.celery_app import app
 from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
-from worker.sync.poll_smq import RedeliveryCounter, collect
+from worker.sync.poll_smq import RedeliveryCounter, poll_queue
 
 if TYPE_CHECKING:
     from worker.vod.smq import Queue
@@ -79,13 +79,13 @@ class QueuePoller:
             if self._away:
                 # What is received now would come back only when its time is over.
                 self._require_database()
-            collected = collect(
+            collected = poll_queue(
                 self._here.store,
                 self._queue,
                 self._source,
                 wait=_WAIT,
                 max_attempts=self._here.settings.max_attempts,
-                memory=self._memory,
+                redeliveries=self._memory,
                 now=runtime.now,
                 wake_workers=wakeup_sender().send,
             )

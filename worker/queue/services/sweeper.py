@@ -48,7 +48,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         self._start("heart", self._live)
         for source, source_context in here.source_contexts.items():
             self._start(f"sweeper {source}", partial(self._sweep, source))
-            if source_context.policy.video_info:
+            if source_context.settings.video_info:
                 self._start(f"look-ups {source}", partial(self._look_up, source))
 
     def stop(self, parent: Any) -> None:
@@ -56,7 +56,7 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
         here.stopping.set()
         self._stopped.set()
         for source_context in here.source_contexts.values():
-            source_context.owing.set()
+            source_context.video_info_due.set()
         deadline = time.monotonic() + _GRACE
         for thread in self._threads:
             thread.join(timeout=max(0, deadline - time.monotonic()))
@@ -90,11 +90,11 @@ class Sweeper(bootsteps.StartStopStep):  # type: ignore[misc]
                 log.exception("sweep failed", source=source)
 
     def _look_up(self, source: str) -> None:
-        owing = runtime.current().source_contexts[source].owing
+        video_info_due = runtime.current().source_contexts[source].video_info_due
         while not self._stopped.is_set():
             # A batch of this process says at once that there is something to ask; what others left behind is found by the clock.
-            owing.wait(_pause())
-            owing.clear()
+            video_info_due.wait(_pause())
+            video_info_due.clear()
             try:
                 tasks.look_up(source)
             except Exception:

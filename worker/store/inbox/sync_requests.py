@@ -11,6 +11,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Integer, and_, bindparam, case, delete, func, literal_column, null, update
 
+from worker.core.wait import Wait
 from worker.store.asset_rows import asset_key, asset_keys, is_any_asset, is_asset
 from worker.store.dialects import Upsert
 from worker.store.inbox.due_rows import lock_due, select_due, update_claimed
@@ -111,11 +112,10 @@ class SyncRequests:
             # Every process takes row locks in the same order, so that two receivers cannot deadlock.
             _REQUEST.execute(self._connection, [rows[key] for key in sorted(rows)])
 
-    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | timedelta | None:
+    def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | Wait | None:
         """Claim up to `limit` due requests of one source: the first priority first, then the longest due.
 
-        Return None if nothing is due. Return how long to wait if a batch may still fill: requests are less than `linger` old. The
-        caller should roll back then.
+        Return None if nothing is due. Return a Wait if a batch may still fill, because its requests are less than `linger` old.
         """
         due = lock_due(self._connection, _DUE, source, priorities=PRIORITIES, limit=limit, now=now)
         if not due:
@@ -126,7 +126,7 @@ class SyncRequests:
         if len(ready) < limit:
             ready_at: datetime = min(row.available_at for row in due) + linger
             if ready_at > now:
-                return ready_at - now if len(due) < limit else min(ready_at - now, settling)
+                return Wait(ready_at - now if len(due) < limit else min(ready_at - now, settling))
         claim = Claim(
             source=source,
             token=secrets.token_hex(16),

@@ -1,1 +1,1 @@
-"""Long runs: job rows with their checkpoints, the inventory of a library, and which assets a run has seen."""
+"""Rows of long runs: jobs with their checkpoints, when scheduled ones are due, and what a run has listed or suspects to be gone."""

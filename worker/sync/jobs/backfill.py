@@ -1,106 +1,144 @@
-"""Everything that the library holds and we do not: listed page by page, and requested behind whatever is more urgent."""
+"""Backfill: list the library page by page, and request the media that are not stored or have changed."""
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
+import msgspec
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
+from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job
 from worker.store.jobs.seen_media import SeenMedia
-from worker.sync.jobs.listing import TYPES, Listing
-from worker.sync.jobs.paging import Cursor, PageResult, begin
-from worker.sync.jobs.run import Step
+from worker.sync.jobs.listing import BACKLOG_PAUSE, MEDIA_TYPES, Listing
+from worker.sync.jobs.paging import Cursor, PageResult, begin, time_range
+from worker.sync.jobs.pending_fetches import POLL_INTERVAL, PendingFetches
+from worker.sync.jobs.step import Progress, Step, from_json
 
 KIND = "backfill"
 
-#: Between two looks at what is still to be fetched.
-_LOOK = timedelta(seconds=0.25)
+
+class Parameters(msgspec.Struct, frozen=True, kw_only=True):
+    """What is listed: media created from `since` to `until`, of these statuses and types. Empty means all."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    statuses: tuple[str, ...] = msgspec.field(name="status", default=())
+    media_types: tuple[str, ...] = msgspec.field(name="type", default=())
+    #: Only list and count.
+    dry_run: bool = False
+
+
+class CountTotal(msgspec.Struct, frozen=True, kw_only=True, tag_field="phase", tag="total"):
+    """Count the media at VOD, one type per step, so that an operator sees how much is left."""
+
+    media_types: tuple[str, ...] = msgspec.field(name="types")
+    totals: dict[str, int] = {}
+
+
+class ListMedia(msgspec.Struct, frozen=True, kw_only=True, tag_field="phase", tag="list"):
+    """List one page per step, one type after the other, and request what is not stored or has changed."""
+
+    media_types: tuple[str, ...] = msgspec.field(name="types")
+    media_type: str = msgspec.field(name="type")
+    cursor: Cursor = msgspec.field(name="position")
+
+
+class AwaitFetches(msgspec.Struct, frozen=True, kw_only=True, tag_field="phase", tag="fetch"):
+    """Wait until all requested media are fetched."""
+
+
+Checkpoint = CountTotal | ListMedia | AwaitFetches
 
 
 class Backfill:
-    """Parameters: `since` and `until` (times of creation), `status` and `type` (lists), `dry_run`.
+    """The phases are CountTotal, ListMedia, AwaitFetches.
 
-    Counters: media `total` by VOD's count, `listed`, `known` (as VOD has them), `requested`, `fetched`, `dead` (dead letters).
+    Counters: media in `total` by VOD's count, `listed`, `known` (stored and unchanged), `requested`, `fetched`, `dead` (became dead
+    letters).
     """
 
     def __init__(self, listing: Listing) -> None:
         self._listing = listing
 
     def step(self, job: Job, *, now: datetime) -> Step:
-        checkpoint = job.checkpoint or {"phase": "total", "types": job.parameters.get("type") or list(TYPES)}
-        return {"total": self._total, "list": self._list, "fetch": self._fetch}[checkpoint["phase"]](job, checkpoint, now)
+        parameters: Parameters = from_json(job.parameters, Parameters, job)
+        checkpoint: Checkpoint = _first(parameters) if job.checkpoint is None else from_json(job.checkpoint, Checkpoint, job)
+        match checkpoint:
+            case CountTotal():
+                return self._count_total(job, parameters, checkpoint)
+            case ListMedia():
+                return self._list(job, parameters, checkpoint, now)
+            case AwaitFetches():
+                return self._await_fetches(job, parameters, checkpoint)
 
-    def _total(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """For who watches."""
-        total = self._listing.total(checkpoint, checkpoint["types"], _start(job), statuses=_statuses(job))
-        if isinstance(total, Step):
-            return total
-        return Step(_of_type(job, checkpoint), store=lambda _connection: {"total": total})
+    def _count_total(self, job: Job, parameters: Parameters, checkpoint: CountTotal) -> Step:
+        window = time_range(parameters.since, parameters.until)
+        totals = self._listing.count(checkpoint.media_types, window, so_far=checkpoint.totals, statuses=parameters.statuses)
+        if isinstance(totals, Wait):
+            return Step.to(checkpoint, wait=totals.duration)
+        if len(totals) < len(checkpoint.media_types):
+            return Step.to(replace(checkpoint, totals=totals))
+        first_page = _first_page(job, parameters, checkpoint.media_types, checkpoint.media_types[0])
+        return Step.to(first_page, {"total": sum(totals.values())})
 
-    def _list(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        if resting := self._listing.rest(checkpoint, KIND):
-            resting.store = lambda connection: self._fetched(job, connection)
-            return resting
-        seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), statuses=_statuses(job))
-        if isinstance(seen, timedelta):
-            return Step(checkpoint, wait=seen)
-        after = checkpoint | {"position": seen.position.as_json()}
-        if seen.position.over:
-            after = _of_type(job, checkpoint, after=checkpoint["type"])
-        return Step(after, store=lambda connection: self._write(job, connection, seen, now=now))
+    def _list(self, job: Job, parameters: Parameters, checkpoint: ListMedia, now: datetime) -> Step:
+        if self._listing.has_backlog(KIND):
+            return Step(lambda connection: Progress(checkpoint, _fetched(connection, job)), wait=BACKLOG_PAUSE)
+        page = self._listing.page(checkpoint.media_type, checkpoint.cursor, statuses=parameters.statuses)
+        if isinstance(page, Wait):
+            return Step.to(checkpoint, wait=page.duration)
+        following = _after_page(job, parameters, checkpoint, page)
 
-    def _write(self, job: Job, connection: Connection, seen: PageResult, *, now: datetime) -> dict[str, int]:
-        library = Inventory(connection, self._listing.source)
-        rows = SeenMedia(connection).add(job.id, seen.rows)
-        new, changed = library.compare(rows)
-        wanted = [*new, *changed]
-        counted = {"listed": len(rows), "known": len(rows) - len(wanted), "requested": len(wanted)}
-        if job.parameters.get("dry_run"):
-            return counted
-        library.request(wanted, KIND, now=now)
-        return counted | self._fetched(job, connection, more=len(wanted))
+        def write(connection: Connection) -> Progress:
+            return Progress(following, self._store_page(connection, job, page, dry_run=parameters.dry_run, now=now))
 
-    def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """All is listed; the job ends when all is fetched."""
-        if job.parameters.get("dry_run"):
-            return Step(checkpoint, done=True)
+        return Step(write)
+
+    def _store_page(self, connection: Connection, job: Job, page: PageResult, *, dry_run: bool, now: datetime) -> dict[str, int]:
+        """Request what is not stored or has changed. Return what the page adds to the counters."""
+        inventory = Inventory(connection, self._listing.source)
+        rows = SeenMedia(connection).add(job.id, page.rows)
+        new, changed = inventory.compare(rows)
+        requests = [*new, *changed]
+        counters = {"listed": len(rows), "known": len(rows) - len(requests), "requested": len(requests)}
+        if dry_run:
+            return counters
+        inventory.request(requests, KIND, now=now)
+        return counters | _fetched(connection, job, newly_requested=len(requests))
+
+    def _await_fetches(self, job: Job, parameters: Parameters, checkpoint: AwaitFetches) -> Step:
+        if parameters.dry_run:
+            return Step.to(checkpoint, is_last=True)
         with self._listing.store.reading() as connection:
-            library = Inventory(connection, self._listing.source)
-            left = library.unfetched(KIND)
-            dead = library.dead(KIND, since=job.created_at)
-
-        def write(connection: Connection) -> dict[str, int]:
-            ended = {"dead": dead} if dead and not left else {}
-            return ended | self._fetched(job, connection)
-
-        return Step(checkpoint, write, done=not left, wait=_LOOK if left else timedelta(0))
-
-    def _fetched(self, job: Job, connection: Connection, *, more: int = 0) -> dict[str, int]:
-        """What was fetched since the last step, of all that was requested and `more`."""
-        library = Inventory(connection, self._listing.source)
-        left = library.unfetched(KIND) + library.dead(KIND, since=job.created_at)
-        return {"fetched": max(0, job.counters.get("requested", 0) + more - left - job.counters.get("fetched", 0))}
+            pending = PendingFetches.count(connection, job, requested=job.counters.get("requested", 0))
+        counters = {"fetched": pending.newly_fetched}
+        if pending.left:
+            return Step.to(checkpoint, counters, wait=POLL_INTERVAL)
+        dead = {"dead": pending.dead} if pending.dead else {}
+        return Step.to(checkpoint, counters | dead, is_last=True)
 
 
-def _start(job: Job) -> Cursor:
-    since, until = (_time(job.parameters.get(name)) for name in ("since", "until"))
-    return begin(since, until, now=job.created_at)
+def _first(parameters: Parameters) -> CountTotal:
+    return CountTotal(media_types=parameters.media_types or MEDIA_TYPES)
 
 
-def _of_type(job: Job, checkpoint: dict[str, Any], after: str | None = None) -> dict[str, Any]:
-    """The checkpoint before the first page of the first type, or of the one behind `after`."""
-    types = checkpoint["types"] if after is None else checkpoint["types"][checkpoint["types"].index(after) + 1 :]
-    if not types:
-        return {"phase": "fetch"}
-    return {"phase": "list", "types": checkpoint["types"], "type": types[0], "position": _start(job).as_json()}
+def _first_page(job: Job, parameters: Parameters, media_types: tuple[str, ...], media_type: str) -> ListMedia:
+    cursor = begin(parameters.since, parameters.until, now=job.created_at)
+    return ListMedia(media_types=media_types, media_type=media_type, cursor=cursor)
 
 
-def _statuses(job: Job) -> list[str]:
-    return job.parameters.get("status") or []
+def _after_page(job: Job, parameters: Parameters, checkpoint: ListMedia, page: PageResult) -> Checkpoint:
+    """Return the next page of the same type, the first page of the next type, or the phase after the last page."""
+    if not page.cursor.over:
+        return replace(checkpoint, cursor=page.cursor)
+    types = checkpoint.media_types
+    later_types = types[types.index(checkpoint.media_type) + 1 :]
+    return _first_page(job, parameters, types, later_types[0]) if later_types else AwaitFetches()
 
 
-def _time(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def _fetched(connection: Connection, job: Job, *, newly_requested: int = 0) -> dict[str, int]:
+    requested = job.counters.get("requested", 0) + newly_requested
+    return {"fetched": PendingFetches.count(connection, job, requested=requested).newly_fetched}

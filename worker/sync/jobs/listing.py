@@ -1,43 +1,47 @@
-"""The library's listing as a job walks through it: one page a step, in the account's own rate for searches."""
+"""List the library of a source with SearchMedia: one page or one count per step of a job, within the rate limit of the account."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
 from worker import logs
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnreadableError
 from worker.core.listing import Page, read_page
+from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.jobs.inventory import Inventory
-from worker.store.rate_limit import RateLimiter, Slot
+from worker.store.rate_limit import RateLimiter
 from worker.sync.fetch import back_off
 from worker.sync.jobs.paging import Cursor, PageResult, PagingError, match, next_cursor, restart
-from worker.sync.jobs.run import JobRefusedError, Step
+from worker.sync.jobs.step import JobRefusedError
 from worker.sync.rate_limit import acquire
-from worker.sync.retry_policy import STANDARD
+from worker.sync.retry_policy import DEFAULT_RETRY_POLICY
 from worker.vod import Vod
 
 log = logs.get(__name__)
 
-#: Kinds of media that can be listed, and whose rows we store.
-TYPES = ("video", "audio")
+#: Types of media that are listed, because assets of these types are stored.
+MEDIA_TYPES = ("video", "audio")
+
+#: A job stops listing while this many of the media that it requested are not fetched, so that a million are never due at once.
+MAX_UNFETCHED = 5_000
+
+#: How long a job waits before it looks again whether fewer are left.
+BACKLOG_PAUSE = timedelta(milliseconds=500)
+
+#: A step waits this long at most for a call within the rate limit. Otherwise the job is released and waits.
+MAX_SLOT_WAIT = timedelta(seconds=2)
 
 _OPERATION = "SearchMedia"
-
-#: A walk rests while so many media that it found wait to be fetched, so that a million of them are never due at once.
-_ENOUGH = 5_000
-
-#: A wait for the next slot up to this long is sat out within a step.
-_PATIENCE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """One source's listing."""
+    """The library of one source at VOD. `bucket` names the rate limit of its account, `per_second` is the limit of searches."""
 
     store: Store
     vod: Vod
@@ -47,59 +51,61 @@ class Listing:
     sleep: Callable[[float], object] = field(default=time.sleep)
 
     def page(
-        self, search_type: str, position: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()
-    ) -> PageResult | timedelta:
-        """The rows at `position` and where to go on, or how long to wait first. Raises VodError and JobRefused."""
-        found, order = match(position, by_modification=by_modification, statuses=statuses)
-        try:
-            page = self._call(lambda: self.vod.search_media(search_type, found, order, position.page, position.token))
-            return page if isinstance(page, timedelta) else next_cursor(position, page, by_modification=by_modification)
-        except PagingError as error:
-            raise JobRefusedError(str(error)) from error
-        except VodRefusedError as error:
-            if position.token is None or not error.code.startswith("InvalidScrollToken"):
-                raise
-            log.warning("listing begun again", source=self.source, type=search_type, code=error.code)
-        try:
-            return PageResult((), restart(position))
-        except PagingError as error:
-            raise JobRefusedError(str(error)) from error
+        self, media_type: str, cursor: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()
+    ) -> PageResult | Wait:
+        """Return the rows at `cursor` and the next cursor, or a Wait if the rate limit allows no call now.
 
-    def total(self, checkpoint: dict[str, Any], types: Sequence[str], start: Cursor, *, statuses: Sequence[str] = ()) -> int | Step:
-        """VOD's count of media of all `types` between the times of a walk that begins at `start`, or the step that comes before.
-
-        One type a step; the checkpoint holds the counts so far.
+        Raises VodError, and JobRefusedError if the listing cannot be continued.
         """
-        so_far = checkpoint.get("totals", {})
-        kind = next(kind for kind in types if kind not in so_far)
-        high = start.later[-1][1] if start.later else start.high
-        found, order = match(replace(start, high=high), statuses=statuses)
-        page = self._call(lambda: self.vod.search_media(kind, found, order, 1))
-        if isinstance(page, timedelta):
-            return Step(checkpoint, wait=page)
-        totals = {**so_far, kind: page.total or 0}
-        return sum(totals.values()) if len(totals) == len(types) else Step(checkpoint | {"totals": totals})
+        expression, order = match(cursor, by_modification=by_modification, statuses=statuses)
+        try:
+            page = self._call(lambda: self.vod.search_media(media_type, expression, order, cursor.page, cursor.token))
+            return page if isinstance(page, Wait) else next_cursor(cursor, page, by_modification=by_modification)
+        except VodRefusedError as error:
+            if cursor.token is None or not error.code.startswith("InvalidScrollToken"):
+                raise
+            log.warning("listing restarted", source=self.source, type=media_type, code=error.code)
+            return self._restarted(cursor)
+        except PagingError as error:
+            raise JobRefusedError(str(error)) from error
 
-    def rest(self, checkpoint: dict[str, Any], reason: str) -> Step | None:
-        """A pause, where enough media are waiting to be fetched."""
+    def count(
+        self, media_types: Sequence[str], window: Cursor, *, so_far: Mapping[str, int], statuses: Sequence[str] = ()
+    ) -> dict[str, int] | Wait:
+        """Return `so_far` and VOD's total of the next of `media_types` within `window`: one call per step.
+
+        Returns a Wait if the rate limit allows no call now. Raises VodError.
+        """
+        media_type = next(media_type for media_type in media_types if media_type not in so_far)
+        expression, order = match(window, statuses=statuses)
+        page = self._call(lambda: self.vod.search_media(media_type, expression, order, 1))
+        return page if isinstance(page, Wait) else {**so_far, media_type: page.total or 0}
+
+    def has_backlog(self, reason: str) -> bool:
+        """Return whether the job must pause, because MAX_UNFETCHED media requested for `reason` are not fetched yet."""
         with self.store.reading() as connection:
-            enough = Inventory(connection, self.source).unfetched(reason, limit=_ENOUGH) >= _ENOUGH
-        return Step(checkpoint, wait=timedelta(milliseconds=500)) if enough else None
+            return Inventory(connection, self.source).count_unfetched(reason, limit=MAX_UNFETCHED) >= MAX_UNFETCHED
 
-    def _call(self, ask: Callable[[], dict[str, Any]]) -> Page | timedelta:
-        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, patience=_PATIENCE, sleep=self.sleep)
-        if not isinstance(slot, Slot):
+    def _restarted(self, cursor: Cursor) -> PageResult:
+        try:
+            return PageResult((), restart(cursor))
+        except PagingError as error:
+            raise JobRefusedError(str(error)) from error
+
+    def _call(self, search: Callable[[], dict[str, Any]]) -> Page | Wait:  # Any: VOD's JSON body as it came
+        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, max_wait=MAX_SLOT_WAIT, sleep=self.sleep)
+        if isinstance(slot, Wait):
             return slot
         self.sleep(slot.wait.total_seconds())
         try:
-            answer = ask()
+            response = search()
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self.store, self.bucket, _OPERATION, error, STANDARD)
+            back_off(self.store, self.bucket, _OPERATION, error, DEFAULT_RETRY_POLICY)
             raise
         if slot.probing:
             self.store.transact(lambda connection: RateLimiter(connection).release(self.bucket, _OPERATION))
-        page = read_page(answer)
-        # Something before VOD may answer in its place, with an object of its own; that is not an empty page.
-        if page.total is None and not isinstance(answer.get("MediaList"), list):
+        page = read_page(response)
+        # A proxy between us and VOD may answer with a JSON object of its own, which is not an empty page.
+        if page.total is None and not isinstance(response.get("MediaList"), list):
             raise VodUnreadableError("SearchMedia answered without a MediaList and a Total")
         return page

@@ -1,255 +1,257 @@
-"""What drifted apart: media that we miss, that changed behind our back, and that are gone."""
+"""Reconcile a source with VOD: request media that are missing or have changed, and mark those that are gone as deleted."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
+from msgspec.structs import replace
 from sqlalchemy import Connection
 
-from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
-from worker.core.media import BATCH_LIMIT, Answer
+from worker.core.wait import Wait
 from worker.store.jobs.inventory import Inventory
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.jobs.seen_media import SeenMedia
-from worker.store.rate_limit import RateLimiter, Slot
-from worker.sync.fetch import OPERATION, back_off, call, departing
-from worker.sync.jobs.listing import TYPES, Listing
-from worker.sync.jobs.paging import Cursor, PageResult, begin
-from worker.sync.jobs.run import JobRefusedError, Step
-from worker.sync.rate_limit import acquire
-from worker.sync.retry_policy import Policy
+from worker.store.jobs.suspects import Suspects
+from worker.sync.jobs.listing import BACKLOG_PAUSE, MEDIA_TYPES, Listing
+from worker.sync.jobs.paging import INDEX_DELAY, PageResult, begin, time_range
+from worker.sync.jobs.pending_fetches import POLL_INTERVAL, PendingFetches
+from worker.sync.jobs.reconcile_phases import (
+    AwaitFetches,
+    AwaitLastFetches,
+    Checkpoint,
+    CompareCounts,
+    CountTotal,
+    Examples,
+    FindSuspects,
+    ListMedia,
+    MarkDeleted,
+    Parameters,
+    VerifySuspects,
+)
+from worker.sync.jobs.step import JobRefusedError, Progress, Step, from_json
+from worker.sync.jobs.suspect_calls import SuspectCalls, SuspectResult
+from worker.sync.source_context import SyncSettings
 
 KIND = "reconcile"
 
-#: A search index is behind by an unknown time (vod-protocol 6.1), so that each run looks this far back behind the one before.
-_OVERLAP = timedelta(minutes=15)
+#: Stored assets that are compared with the listing in one transaction.
+COMPARED_PER_STEP = 1_000
 
-#: Ids named for each count; rows marked, and compared, in one transaction; between two looks at what is still to be fetched.
-_EXAMPLES, _GROUP, _PAGE, _LOOK = 5, 200, 1_000, timedelta(seconds=0.25)
+#: Assets that are marked as deleted in one transaction.
+MARKED_PER_STEP = 200
 
-_PATIENCE = timedelta(seconds=2)
+_WHOLE_LIBRARY = time_range(None, None)
 
-#: A call for suspects that fails for so long is made with fewer of them; one that stands alone is left to the next run.
-_OUTAGE, _LONG_OUTAGE = timedelta(seconds=10), timedelta(minutes=2)
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What every step of a job needs beside its checkpoint."""
+
+    job: Job
+    parameters: Parameters
+    now: datetime
+
+    @property
+    def failing_for(self) -> timedelta:
+        """How long no step of the job has worked; zero if the last one did."""
+        return timedelta(0) if self.job.last_error is None else self.now - self.job.updated_at
 
 
 class Reconcile:
-    """Parameters: `full`, `allow_mass_delete`, `dry_run`.
+    """The phases of a full run and of an incremental one, which lists what changed since the last run began:
 
-    Incremental runs list what changed since the last one began, and count; where VOD has fewer media than we hold, or no run has
-    ended well yet, everything is listed. Media that a full listing does not show are suspects: each is asked for before it is
-    marked, and too many of them are marked only by request.
+    full:        CountTotal, ListMedia, FindSuspects, VerifySuspects, MarkDeleted, AwaitLastFetches
+    incremental: ListMedia, AwaitFetches, CompareCounts, then AwaitLastFetches; or a full run if VOD has fewer media than are stored
 
-    Counters: media `total` by VOD's count (of a full listing), `listed`, `missed`, `changed`, `fetched`, `suspected`, `gone`,
-    `deleted`. The checkpoint holds `examples`.
+    Until one run is done, every run is a full one. `most_deleted_percent` limits how many assets one run marks as deleted.
+
+    Counters: media in `total` by VOD's count (of a full listing), `listed`, `missed` (not stored), `changed`, `fetched`,
+    `suspected`, `gone`, `deleted`, `dead` (dead letters). The checkpoint has `examples` of them.
     """
 
-    def __init__(self, listing: Listing, policy: Policy, *, most_deleted_percent: float) -> None:
+    def __init__(self, listing: Listing, settings: SyncSettings, *, most_deleted_percent: float) -> None:
         self._listing = listing
-        self._policy = policy
-        self._most_deleted = most_deleted_percent
+        self._settings = settings
+        self._most_deleted_percent = most_deleted_percent
+        self._suspect_calls = SuspectCalls(listing, settings)
 
     def step(self, job: Job, *, now: datetime) -> Step:
-        checkpoint = job.checkpoint or self._begin(job)
-        phases = {
-            "total": self._total,
-            "list": self._list,
-            "settle": self._fetch,
-            "count": self._count,
-            "compare": self._compare,
-            "ask": self._ask,
-            "mark": self._mark,
-            "fetch": self._fetch,
-        }
-        return phases[checkpoint["phase"]](job, checkpoint, now)
+        run = _Run(job, from_json(job.parameters, Parameters, job), now)
+        checkpoint: Checkpoint = self._first(run) if job.checkpoint is None else from_json(job.checkpoint, Checkpoint, job)
+        match checkpoint:
+            case CountTotal():
+                return self._count_total(run, checkpoint)
+            case ListMedia():
+                return self._list(run, checkpoint)
+            case AwaitFetches():
+                return self._await_fetches(run, checkpoint)
+            case CompareCounts():
+                return self._compare_counts(run, checkpoint)
+            case FindSuspects():
+                return self._find_suspects(run, checkpoint)
+            case VerifySuspects():
+                return self._verify_suspects(run, checkpoint)
+            case MarkDeleted():
+                return self._mark_deleted(run, checkpoint)
+            case AwaitLastFetches():
+                return self._await_last_fetches(run, checkpoint)
 
-    def _begin(self, job: Job) -> dict[str, Any]:
-        if not job.parameters.get("full"):
-            with self._listing.store.reading() as connection:
-                last = Jobs(connection).last_done(self._listing.source, KIND, dry_run=False)
-            if last:
-                return _of_type(job, {"since": (last.created_at - _OVERLAP).isoformat(), "examples": {}}, TYPES[0])
-        return _full({})
-
-    def _total(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """For who watches."""
-        total = self._listing.total(checkpoint, TYPES, begin(None, None, now=now))
-        if isinstance(total, Step):
-            return total
-        return Step(_of_type(job, checkpoint, TYPES[0]), store=lambda _connection: {"total": total})
-
-    def _list(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        if resting := self._listing.rest(checkpoint, KIND):
-            return resting
-        full = checkpoint["since"] is None
-        seen = self._listing.page(checkpoint["type"], Cursor.from_json(checkpoint["position"]), by_modification=not full)
-        if isinstance(seen, timedelta):
-            return Step(checkpoint, wait=seen)
-        after = checkpoint | {"position": seen.position.as_json()}
-        if seen.position.over:
-            rest = TYPES[TYPES.index(checkpoint["type"]) + 1 :]
-            after |= _of_type(job, checkpoint, rest[0]) if rest else {"phase": "compare" if full else "settle"}
-        return Step(after, store=lambda connection: self._write(job, connection, seen, checkpoint, after, now))
-
-    def _write(
-        self, job: Job, connection: Connection, seen: PageResult, checkpoint: dict[str, Any], after: dict[str, Any], now: datetime
-    ) -> Mapping[str, int]:
-        library = Inventory(connection, self._listing.source)
-        full = checkpoint["since"] is None
-        rows = SeenMedia(connection).add(job.id, seen.rows)
-        new, changed = library.compare(rows, forbidden=full, modified=not full)
-        if not job.parameters.get("dry_run"):
-            library.request([*new, *changed], KIND, now=now)
-        after["examples"] = _named(checkpoint["examples"], missed=new, changed=changed)
-        return {"listed": len(rows), "missed": len(new), "changed": len(changed)}
-
-    def _count(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """What is deleted stands in no list of changes, but is missing from the count."""
-        total = self._listing.total(checkpoint, TYPES, begin(None, None, now=now))
-        if isinstance(total, Step):
-            return total
+    def _first(self, run: _Run) -> Checkpoint:
+        if run.parameters.full:
+            return CountTotal()
         with self._listing.store.reading() as connection:
-            held = Inventory(connection, self._listing.source).held()
-        if job.parameters.get("dry_run"):
-            held += job.counters.get("missed", 0)
-        return Step(_full(checkpoint["examples"]) if held > total else checkpoint | {"phase": "fetch"})
+            last_run = Jobs(connection).last_done(self._listing.source, KIND, dry_run=False)
+        if last_run is None:
+            return CountTotal()
+        return _first_page(run, MEDIA_TYPES[0], since=last_run.created_at - INDEX_DELAY, examples=Examples())
 
-    def _compare(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """What we hold, and no page of the listing showed, in whatever order it came."""
-        after = checkpoint.get("compared", "")
+    def _count_total(self, run: _Run, checkpoint: CountTotal) -> Step:
+        totals = self._listing.count(MEDIA_TYPES, _WHOLE_LIBRARY, so_far=checkpoint.totals)
+        if isinstance(totals, Wait):
+            return Step.to(checkpoint, wait=totals.duration)
+        if len(totals) < len(MEDIA_TYPES):
+            return Step.to(replace(checkpoint, totals=totals))
+        first_page = _first_page(run, MEDIA_TYPES[0], since=None, examples=checkpoint.examples)
+        return Step.to(first_page, {"total": sum(totals.values())})
+
+    def _list(self, run: _Run, checkpoint: ListMedia) -> Step:
+        if self._listing.has_backlog(KIND):
+            return Step.to(checkpoint, wait=BACKLOG_PAUSE)
+        by_modification = checkpoint.since is not None
+        page = self._listing.page(checkpoint.media_type, checkpoint.cursor, by_modification=by_modification)
+        if isinstance(page, Wait):
+            return Step.to(checkpoint, wait=page.duration)
+        return Step(lambda connection: self._store_page(connection, run, checkpoint, page))
+
+    def _store_page(self, connection: Connection, run: _Run, checkpoint: ListMedia, page: PageResult) -> Progress:
+        inventory = Inventory(connection, self._listing.source)
+        is_full = checkpoint.since is None
+        rows = SeenMedia(connection).add(run.job.id, page.rows)
+        new, changed = inventory.compare(rows, include_forbidden=is_full, by_modification=not is_full)
+        if not run.parameters.dry_run:
+            inventory.request([*new, *changed], KIND, now=run.now)
+        examples = checkpoint.examples.add(missed=new, changed=changed)
+        counters = {"listed": len(rows), "missed": len(new), "changed": len(changed)}
+        return Progress(_after_page(run, checkpoint, page, examples), counters)
+
+    def _await_fetches(self, run: _Run, checkpoint: AwaitFetches) -> Step:
+        if run.parameters.dry_run:
+            return Step.to(CompareCounts(examples=checkpoint.examples))
+        pending = self._pending(run)
+        counters = {"fetched": pending.newly_fetched}
+        if pending.left:
+            return Step.to(checkpoint, counters, wait=POLL_INTERVAL)
+        return Step.to(CompareCounts(examples=checkpoint.examples), counters)
+
+    def _compare_counts(self, run: _Run, checkpoint: CompareCounts) -> Step:
+        totals = self._listing.count(MEDIA_TYPES, _WHOLE_LIBRARY, so_far=checkpoint.totals)
+        if isinstance(totals, Wait):
+            return Step.to(checkpoint, wait=totals.duration)
+        if len(totals) < len(MEDIA_TYPES):
+            return Step.to(replace(checkpoint, totals=totals))
         with self._listing.store.reading() as connection:
-            last = Inventory(connection, self._listing.source).last_held(after, _PAGE)
-        following = checkpoint | ({"phase": "ask"} if last is None else {"compared": last})
+            present = Inventory(connection, self._listing.source).count_present()
+        if run.parameters.dry_run:
+            # A dry run has not stored what it missed.
+            present += run.job.counters.get("missed", 0)
+        if present > sum(totals.values()):
+            return Step.to(CountTotal(examples=checkpoint.examples))
+        return Step.to(AwaitLastFetches(examples=checkpoint.examples))
 
-        def write(connection: Connection) -> Mapping[str, int]:
-            library = Inventory(connection, self._listing.source)
-            if not after:
-                library.clear()
-            return {"suspected": library.suspect(job.id, after, last, before=job.created_at)}
+    def _find_suspects(self, run: _Run, checkpoint: FindSuspects) -> Step:
+        with self._listing.store.reading() as connection:
+            last = Suspects(connection, self._listing.source).page_end(checkpoint.after, COMPARED_PER_STEP)
+        following = VerifySuspects(examples=checkpoint.examples) if last is None else replace(checkpoint, after=last)
 
-        return Step(following, write)
+        def write(connection: Connection) -> Progress:
+            suspects = Suspects(connection, self._listing.source)
+            if not checkpoint.after:
+                suspects.clear()
+            added = suspects.add(run.job.id, checkpoint.after, last, created_before=run.job.created_at)
+            return Progress(following, {"suspected": added})
 
-    def _ask(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """Ask for suspects one by one: a listing that passes over a medium does not prove it gone."""
-        listing = self._listing
-        limit = checkpoint.get("limit", BATCH_LIMIT)
-        with listing.store.reading() as connection:
-            media_ids = Inventory(connection, listing.source).unasked(limit)
+        return Step(write)
+
+    def _verify_suspects(self, run: _Run, checkpoint: VerifySuspects) -> Step:
+        with self._listing.store.reading() as connection:
+            media_ids = Suspects(connection, self._listing.source).unverified(checkpoint.limit)
         if not media_ids:
-            return Step(checkpoint | {"phase": "mark"})
-        bucket, rate = self._policy.bucket or listing.source, self._policy.calls_per_second
-        slot = acquire(listing.store, bucket, OPERATION, per_second=rate, patience=_PATIENCE, sleep=listing.sleep)
-        if not isinstance(slot, Slot):
-            return Step(checkpoint, wait=slot)
-        listing.sleep(slot.wait.total_seconds())
-        late: dict[datetime, datetime] = {}
-        try:
-            with departing(listing.vod, slot, late):
-                answer = call(listing.vod, media_ids, [])
-        except (VodThrottledError, VodCredentialsError) as error:
-            back_off(listing.store, bucket, OPERATION, error, self._policy)
-            raise
-        except VodRefusedError as error:
-            if error.code == "InvalidVideo.NotFound":
-                answer = Answer(request_id=error.request_id, missing=frozenset(media_ids))
-            elif len(media_ids) > 1:
-                return Step(checkpoint | {"limit": len(media_ids) // 2})
-            else:
-                # Not known to be gone; what is wrong with it is found out as with any other medium.
-                answer = Answer(request_id=error.request_id)
-        except VodUnavailableError as error:
-            # An outage, or one of these: the smaller the batch, the longer it is taken for an outage.
-            if job.last_error is None or now - job.updated_at < (_OUTAGE if len(media_ids) > 1 else _LONG_OUTAGE):
-                raise
-            if len(media_ids) > 1:
-                return Step(checkpoint | {"limit": len(media_ids) // 2})
-            answer = Answer(request_id=error.request_id)
-        after = checkpoint | {"asked_at": checkpoint.get("asked_at") or slot.at.isoformat(), "limit": BATCH_LIMIT}
+            return Step.to(MarkDeleted(examples=checkpoint.examples, first_call_at=checkpoint.first_call_at))
+        result = self._suspect_calls.fetch(media_ids, failing_for=run.failing_for)
+        if isinstance(result, Wait):
+            return Step.to(checkpoint, wait=result.duration)
+        if result is None:
+            return Step.to(replace(checkpoint, limit=len(media_ids) // 2))
+        return Step(lambda connection: self._store_verified(connection, run, checkpoint, result))
 
-        def hear(connection: Connection) -> Mapping[str, int]:
-            if slot.probing:
-                RateLimiter(connection).release(bucket, OPERATION)
-            RateLimiter(connection).adjust_started(bucket, OPERATION, late)
-            return self._hear(job, connection, answer, media_ids, checkpoint, after, now)
+    def _store_verified(self, connection: Connection, run: _Run, checkpoint: VerifySuspects, result: SuspectResult) -> Progress:
+        self._suspect_calls.store_rate(connection, result)
+        suspects = Suspects(connection, self._listing.source)
+        suspects.confirm_gone(result.gone)
+        suspects.confirm_present(result.present)
+        if not run.parameters.dry_run:
+            Inventory(connection, self._listing.source).request(result.present, KIND, now=run.now)
+        # The limit is the usual one again.
+        following = VerifySuspects(
+            examples=checkpoint.examples.add(gone=sorted(result.gone)),
+            first_call_at=checkpoint.first_call_at or result.slot.at,
+        )
+        return Progress(following, {"gone": len(result.gone)})
 
-        return Step(after, hear)
-
-    def _hear(
-        self,
-        job: Job,
-        connection: Connection,
-        answer: Answer,
-        media_ids: list[str],
-        checkpoint: dict[str, Any],
-        after: dict[str, Any],
-        now: datetime,
-    ) -> Mapping[str, int]:
-        library = Inventory(connection, self._listing.source)
-        gone = answer.missing & set(media_ids)
-        library.confirm(gone)
-        there = set(media_ids) - gone
-        library.clear(there)
-        if not job.parameters.get("dry_run"):
-            library.request(there, KIND, now=now)
-        after["examples"] = _named(checkpoint["examples"], gone=sorted(gone))
-        return {"gone": len(gone)}
-
-    def _mark(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
+    def _mark_deleted(self, run: _Run, checkpoint: MarkDeleted) -> Step:
         with self._listing.store.reading() as connection:
-            library = Inventory(connection, self._listing.source)
-            gone, held = library.gone(), library.held()
-        if not gone or job.parameters.get("dry_run"):
-            return Step(checkpoint | {"phase": "fetch"})
-        marked = job.counters.get("deleted", 0)
-        if (gone + marked) * 100 > self._most_deleted * (held + marked) and not job.parameters.get("allow_mass_delete"):
-            such_as = ", ".join(checkpoint["examples"].get("gone", []))
-            raise JobRefusedError(
-                f"{gone} of {held} media are gone at VOD, more than {self._most_deleted:g} % (VODSYNC_MOST_DELETED_PERCENT), such "
-                f"as {such_as}; none was marked as deleted. If that is right: vodsync reconcile --full --allow-mass-delete"
-            )
-        asked_at = datetime.fromisoformat(checkpoint["asked_at"])
-        return Step(checkpoint, store=lambda connection: self._mark_deleted(connection, asked_at))
+            gone = Suspects(connection, self._listing.source).count_gone()
+            present = Inventory(connection, self._listing.source).count_present()
+        first_call_at = checkpoint.first_call_at
+        if not gone or first_call_at is None or run.parameters.dry_run:
+            return Step.to(AwaitLastFetches(examples=checkpoint.examples))
+        self._refuse_mass_delete(run, checkpoint.examples, gone=gone, present=present)
 
-    def _mark_deleted(self, connection: Connection, asked_at: datetime) -> Mapping[str, int]:
-        library = Inventory(connection, self._listing.source, announce=self._policy.announce)
-        return {"deleted": len(library.mark_deleted(_GROUP, observed_at=asked_at))}
+        def write(connection: Connection) -> Progress:
+            suspects = Suspects(connection, self._listing.source, announce=self._settings.announce)
+            return Progress(checkpoint, {"deleted": len(suspects.mark_deleted(MARKED_PER_STEP, observed_at=first_call_at))})
 
-    def _fetch(self, job: Job, checkpoint: dict[str, Any], now: datetime) -> Step:
-        """Wait until what was missed or changed is there; before the count, because media on their way would hide deleted ones."""
+        return Step(write)
+
+    def _refuse_mass_delete(self, run: _Run, examples: Examples, *, gone: int, present: int) -> None:
+        """Raise JobRefusedError if the share of assets that are gone, marked ones included, is above the limit."""
+        marked = run.job.counters.get("deleted", 0)
+        is_allowed = (gone + marked) * 100 <= self._most_deleted_percent * (present + marked)
+        if is_allowed or run.parameters.allow_mass_delete:
+            return
+        raise JobRefusedError(
+            f"{gone} of {present} media are gone at VOD, more than {self._most_deleted_percent:g} % "
+            f"(VODSYNC_MOST_DELETED_PERCENT), such as {', '.join(examples.gone)}; none was marked as deleted. If that is right: "
+            "vodsync reconcile --full --allow-mass-delete"
+        )
+
+    def _await_last_fetches(self, run: _Run, checkpoint: AwaitLastFetches) -> Step:
+        if run.parameters.dry_run:
+            return Step.to(checkpoint, is_last=True)
+        pending = self._pending(run)
+        counters = {"fetched": pending.newly_fetched}
+        if pending.left:
+            return Step.to(checkpoint, counters, wait=POLL_INTERVAL)
+        dead = {"dead": pending.dead} if pending.dead else {}
+        return Step.to(checkpoint, counters | dead, is_last=True)
+
+    def _pending(self, run: _Run) -> PendingFetches:
+        requested = run.job.counters.get("missed", 0) + run.job.counters.get("changed", 0)
         with self._listing.store.reading() as connection:
-            library = Inventory(connection, self._listing.source)
-            left = 0 if job.parameters.get("dry_run") else library.unfetched(KIND)
-            dead = library.dead(KIND, since=job.created_at)
-        wanted = job.counters.get("missed", 0) + job.counters.get("changed", 0)
-        fetched = max(0, wanted - left - dead - job.counters.get("fetched", 0))
-
-        def write(connection: Connection) -> Mapping[str, int]:
-            if job.parameters.get("dry_run"):
-                return {}
-            return {"fetched": fetched} | ({"dead": dead} if dead and not left and checkpoint["phase"] == "fetch" else {})
-
-        if not left and checkpoint["phase"] == "settle":
-            return Step({"phase": "count", "examples": checkpoint["examples"]}, write)
-        return Step(checkpoint, write, done=not left, wait=_LOOK if left else timedelta(0))
+            return PendingFetches.count(connection, run.job, requested=requested)
 
 
-def _full(examples: dict[str, Any]) -> dict[str, Any]:
-    return {"phase": "total", "since": None, "examples": examples}
+def _first_page(run: _Run, media_type: str, *, since: datetime | None, examples: Examples) -> ListMedia:
+    cursor = begin(since, None, now=run.job.created_at)
+    return ListMedia(since=since, media_type=media_type, cursor=cursor, examples=examples)
 
 
-def _of_type(job: Job, checkpoint: dict[str, Any], kind: str) -> dict[str, Any]:
-    """The checkpoint before the first page of a type."""
-    since = checkpoint["since"]
-    position = begin(None if since is None else datetime.fromisoformat(since), None, now=job.created_at)
-    examples = checkpoint["examples"]
-    return {"phase": "list", "since": since, "type": kind, "position": position.as_json(), "examples": examples}
-
-
-def _named(examples: Mapping[str, list[str]], **found: list[str]) -> dict[str, list[str]]:
-    named = dict(examples)
-    for name, media_ids in found.items():
-        if media_ids:
-            named[name] = [*named.get(name, []), *media_ids][:_EXAMPLES]
-    return named
+def _after_page(run: _Run, checkpoint: ListMedia, page: PageResult, examples: Examples) -> Checkpoint:
+    """Return the next page of the same type, the first page of the next type, or the phase after the last page."""
+    if not page.cursor.over:
+        return replace(checkpoint, cursor=page.cursor, examples=examples)
+    later_types = MEDIA_TYPES[MEDIA_TYPES.index(checkpoint.media_type) + 1 :]
+    if later_types:
+        return _first_page(run, later_types[0], since=checkpoint.since, examples=examples)
+    return FindSuspects(examples=examples) if checkpoint.since is None else AwaitFetches(examples=examples)

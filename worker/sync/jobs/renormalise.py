@@ -1,10 +1,11 @@
-"""All that VOD told us, read again by today's parser: the typed columns follow, and nobody is asked."""
+"""Renormalise: derive the typed columns again from VOD's stored responses, without a call to VOD."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+import msgspec
 from sqlalchemy import Connection
 
 from worker import logs
@@ -12,18 +13,24 @@ from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store.catalogue.rederive import Comparison, Rederivation, count_answers
 from worker.store.jobs.job_rows import Job
-from worker.sync.jobs.run import Step
+from worker.sync.jobs.step import Progress, Step, from_json
 
 log = logs.get(__name__)
 
 KIND = "renormalise"
 
-#: Media compared in one step.
-_BATCH = 500
+#: Assets compared in one step.
+ASSETS_PER_STEP = 500
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """The last asset that was compared; the next step continues after it. This kind has one phase and no parameters."""
+
+    media_id: str = ""
 
 
 class Renormalise:
-    """A kind of job; it goes on after the medium that is its checkpoint."""
+    """Counters: assets in `total`, `read`, and those `changed`."""
 
     def __init__(self, store: Store, source: str, *, announce: bool = False) -> None:
         self._store = store
@@ -31,19 +38,21 @@ class Renormalise:
         self._announce = announce
 
     def step(self, job: Job, *, now: datetime) -> Step:
-        """Compare the next media, outside of any transaction; only those that differ are locked, and compared again if need be."""
-        after = job.checkpoint["media_id"] if job.checkpoint else ""
-        compared = _compare(self._store, self._source, after)
+        """Compare the next assets outside of any transaction. Those that differ are locked, and compared again if fetched since."""
+        checkpoint: Checkpoint = from_json(job.checkpoint or {}, Checkpoint, job)
+        comparison = _compare(self._store, self._source, checkpoint.media_id)
         total = self._total() if job.checkpoint is None else {}
+        following = Checkpoint(comparison.last or checkpoint.media_id)
 
-        def write(connection: Connection) -> Mapping[str, int]:
-            changed = Rederivation(connection, self._source, announce=self._announce).repair(compared.differences, now=now)
-            return {"read": compared.read, "changed": changed} | total
+        def write(connection: Connection) -> Progress:
+            rederivation = Rederivation(connection, self._source, announce=self._announce)
+            changed = rederivation.repair(comparison.differences, now=now)
+            return Progress(following, {"read": comparison.read, "changed": changed, **total})
 
-        return Step({"media_id": compared.last or after}, write, done=compared.read < _BATCH)
+        return Step(write, is_last=comparison.read < ASSETS_PER_STEP)
 
-    def _total(self) -> dict[str, int]:
-        """For who watches; a database that takes too long to count is not worth to wait for."""
+    def _total(self) -> Mapping[str, int]:
+        """Return the number of stored responses, so that an operator sees how much is left. Empty if counting takes too long."""
         try:
             with self._store.reading() as connection:
                 return {"total": count_answers(connection, self._source)}
@@ -52,17 +61,17 @@ class Renormalise:
 
 
 def preview(store: Store, source: str) -> Iterator[dict[str, int]]:
-    """What a job would count, batch by batch. Writes nothing. Raises StoreUnavailable."""
+    """Yield what each step of a job would count. Writes nothing. Raises StoreUnavailableError."""
     after: str | None = ""
     while after is not None:
-        compared = _compare(store, source, after)
-        yield {"read": compared.read, "changed": sum(difference.is_visible for difference in compared.differences)}
-        after = compared.last if compared.read == _BATCH else None
+        comparison = _compare(store, source, after)
+        yield {"read": comparison.read, "changed": sum(difference.is_visible for difference in comparison.differences)}
+        after = comparison.last if comparison.read == ASSETS_PER_STEP else None
 
 
 def _compare(store: Store, source: str, after: str) -> Comparison:
     with store.reading() as connection:
-        compared = Rederivation(connection, source).compare(after, limit=_BATCH)
-    for media_id in compared.unknown:
-        log.warning("stored answer is no medium", source=source, media_id=media_id)
-    return compared
+        comparison = Rederivation(connection, source).compare(after, limit=ASSETS_PER_STEP)
+    for media_id in comparison.unknown:
+        log.warning("stored response is not a media asset", source=source, media_id=media_id)
+    return comparison

@@ -1,61 +1,95 @@
-"""Long runs, one step at a time: each step's result and the checkpoint after it are one commit."""
+"""Run jobs step by step: what a step found and the checkpoint of the next one are stored in one transaction."""
 
 from __future__ import annotations
 
-import random
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from threading import Event
-from typing import Any, Protocol
 
 from sqlalchemy import Connection
 
 from worker import logs
+from worker.core.backoff import HALF_JITTER, Backoff
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
-from worker.store import Rollback, Store
-from worker.store.jobs.job_rows import DONE, FAILED, Job, Jobs
+from worker.store import Store
+from worker.store.jobs.job_rows import Job, Jobs, JobState
+from worker.sync.jobs.step import JobFormatError, JobRefusedError, Kinds, Step, to_json
 
 log = logs.get(__name__)
 
-#: A job that fails is tried again after such a pause, and after twice as long each time.
-_BACKOFF = (timedelta(seconds=1), timedelta(minutes=1))
+#: Pauses after a failed step.
+_BACKOFF = Backoff(first=timedelta(seconds=1), longest=timedelta(minutes=1), jitter=HALF_JITTER)
 
+#: The pause is this share of the time since the last step that worked.
+_PAUSE_SHARE = 0.5
 
-#: Counters of media that were requested.
-_REQUESTED = ("requested", "missed", "changed")
+#: Pause after a throttled call if VOD does not say when to try again.
+_THROTTLE_PAUSE = timedelta(seconds=1)
 
-
-def _nothing(_connection: Connection) -> Mapping[str, int]:
-    return {}
+#: Counters of media for which a sync request was stored.
+_REQUEST_COUNTERS = ("requested", "missed", "changed")
 
 
 @dataclass(slots=True)
-class Step:
-    """What one step found. `store` writes it, in the transaction that moves the job to `checkpoint`, and gives what to count."""
+class _ClaimedJob:
+    """A job that this worker has claimed, and its changes in the database. `job` is the row after the last step."""
 
-    checkpoint: dict[str, Any]
-    store: Callable[[Connection], Mapping[str, int]] = _nothing
-    #: That was the last.
-    done: bool = False
-    #: Nothing can be done before that.
-    wait: timedelta = field(default=timedelta(0))
+    store: Store
+    job: Job
+    token: str
 
+    def take(self, step: Step, *, now: datetime, lease: timedelta) -> bool:
+        """Store what the step found, its counters and the next checkpoint. If the claim is over, store nothing and return False."""
 
-class JobRefusedError(Exception):
-    """The job cannot go on; somebody has to change something, and the sentence says what."""
+        def write(connection: Connection) -> Job | None:
+            progress = step.write(connection)
+            counters = dict(self.job.counters)
+            for name, count in progress.counters.items():
+                counters[name] = counters.get(name, 0) + count
+            checkpoint = to_json(progress.checkpoint)
+            if not Jobs(connection).advance(self.job.id, self.token, checkpoint, counters, now=now, until=now + lease):
+                connection.rollback()
+                return None
+            return replace(self.job, checkpoint=checkpoint, counters=counters)
 
+        advanced = self.store.transact(write)
+        if advanced is None:
+            log.info("job claimed by another worker, paused or cancelled", **self._log_fields())
+            return False
+        self.job = advanced
+        return True
 
-class Kind(Protocol):
-    """One kind of job, for one source."""
+    def finish(self, state: JobState, *, now: datetime, error: str | None = None) -> None:
+        self.store.transact(lambda connection: Jobs(connection).finish(self.job.id, self.token, state=state, now=now, error=error))
+        write_log = log.info if state == JobState.DONE else log.error
+        write_log(f"job {state}", error=error, **self._log_fields(), **self.job.counters)
 
-    def step(self, job: Job, *, now: datetime) -> Step:
-        """The next step after `job.checkpoint`; outside of any transaction. Raises VodError and JobRefused."""
+    def postpone(self, error: Exception, *, now: datetime) -> None:
+        """Release the job after a failed step. The step is repeated after a pause."""
+        pause = self._pause_after(error, now)
+        message = str(error) if isinstance(error, VodError | JobFormatError) else f"{type(error).__name__}: {error}"
+        self.release(at=now + pause, error=message)
+        fields = self._log_fields() | {"seconds": pause.total_seconds()}
+        if isinstance(error, VodError | JobFormatError):
+            log.warning("job postponed", error=message, **fields)
+        else:
+            log.exception("job postponed", **fields)
 
+    def release(self, *, at: datetime, error: str | None = None) -> None:
+        self.store.transact(lambda connection: Jobs(connection).release(self.job.id, self.token, at=at, error=error))
 
-#: Kinds by source and name.
-Kinds = Mapping[tuple[str, str], Kind]
+    def _pause_after(self, error: Exception, now: datetime) -> timedelta:
+        if isinstance(error, VodThrottledError):
+            return timedelta(seconds=error.retry_after) if error.retry_after else _THROTTLE_PAUSE
+        if isinstance(error, VodCredentialsError):
+            return _BACKOFF.longest
+        pause = (now - self.job.updated_at) * _PAUSE_SHARE
+        return _BACKOFF.jittered(max(_BACKOFF.first, min(_BACKOFF.longest, pause)))
+
+    def _log_fields(self) -> dict[str, object]:
+        return {"job": self.job.id, "kind": self.job.kind, "source": self.job.source}
 
 
 def run_jobs(
@@ -68,79 +102,45 @@ def run_jobs(
     longest: timedelta = timedelta(seconds=5),
     wake_workers: Callable[[], object] = lambda: None,
 ) -> bool:
-    """Take a job that is due and work on it for a while; False where none was. Raises StoreUnavailable.
+    """Claim a job that is due and run its steps for up to `longest`. Return False if no job was due.
 
-    `ring` has those look who fetch media; it is called where a step requested some.
+    `wake_workers` is called after a step that requested media, so that they are fetched at once. Raises StoreUnavailableError.
     """
-    names = {source for source, _ in kinds}, {kind for _, kind in kinds}
-    with store.reading() as connection:
-        if not Jobs(connection).any_due(*names, now=now()):
-            return False
-    claimed = store.transact(lambda connection: Jobs(connection).claim(*names, now=now(), lease=lease))
+    claimed = _claim(store, kinds, now=now(), lease=lease)
     if claimed is None:
         return False
-    job, token = claimed
+    kind = kinds[claimed.job.source, claimed.job.kind]
     deadline = time.monotonic() + longest.total_seconds()
     while True:
+        requested_before = _requested(claimed.job)
         try:
-            step = kinds[job.source, job.kind].step(job, now=now())
-            moved = _take(store, job, token, step, now(), lease)
+            step = kind.step(claimed.job, now=now())
+            if not claimed.take(step, now=now(), lease=lease):
+                return True
         except (VodRefusedError, JobRefusedError) as error:
-            _end(store, job, token, FAILED, now(), str(error))
+            claimed.finish(JobState.FAILED, now=now(), error=str(error))
             return True
         except Exception as error:
-            _postpone(store, job, token, now(), error)
+            claimed.postpone(error, now=now())
             return True
-        if moved is None:
-            log.info("job was taken away", job=job.id, kind=job.kind, source=job.source)
-            return True
-        if any(moved.counters.get(name) != job.counters.get(name) for name in _REQUESTED):
+        if _requested(claimed.job) != requested_before:
             wake_workers()
-        job = moved
-        if step.done:
-            _end(store, job, token, DONE, now(), None)
+        if step.is_last:
+            claimed.finish(JobState.DONE, now=now())
             return True
         if step.wait or stopping.is_set() or time.monotonic() >= deadline:
-            break
-    at = now() + step.wait
-    store.transact(lambda connection: Jobs(connection).give_back(job.id, token, at=at))
-    return True
+            claimed.release(at=now() + step.wait)
+            return True
 
 
-def _take(store: Store, job: Job, token: str, step: Step, now: datetime, lease: timedelta) -> Job | None:
-    """The job after the step; None where it is no longer ours, and nothing was written."""
-
-    def write(connection: Connection) -> Job | None:
-        counters = dict(job.counters)
-        for name, count in step.store(connection).items():
-            counters[name] = counters.get(name, 0) + count
-        jobs = Jobs(connection)
-        if not jobs.move(job.id, token, step.checkpoint, counters, now=now, until=now + lease):
-            raise Rollback
-        return replace(job, checkpoint=step.checkpoint, counters=counters)
-
-    return store.transact(write)
+def _claim(store: Store, kinds: Kinds, *, now: datetime, lease: timedelta) -> _ClaimedJob | None:
+    sources, names = {source for source, _ in kinds}, {name for _, name in kinds}
+    with store.reading() as connection:
+        if not Jobs(connection).any_due(sources, names, now=now):
+            return None
+    claimed = store.transact(lambda connection: Jobs(connection).claim(sources, names, now=now, lease=lease))
+    return None if claimed is None else _ClaimedJob(store, *claimed)
 
 
-def _end(store: Store, job: Job, token: str, state: str, now: datetime, error: str | None) -> None:
-    store.transact(lambda connection: Jobs(connection).finish(job.id, token, state=state, now=now, error=error))
-    say = log.info if state == DONE else log.error
-    say(f"job {state}", job=job.id, kind=job.kind, source=job.source, error=error, **job.counters)
-
-
-def _postpone(store: Store, job: Job, token: str, now: datetime, error: Exception) -> None:
-    first, longest = _BACKOFF
-    if isinstance(error, VodThrottledError):
-        pause = timedelta(seconds=error.retry_after or 1)
-    elif isinstance(error, VodCredentialsError):
-        pause = longest
-    else:
-        # The longer nothing has moved, the longer the pause; workers that failed together do not come back together.
-        still = max(first, min(longest, (now - job.updated_at) / 2))
-        pause = still * (0.5 + random.random() / 2)  # noqa: S311
-    sentence = str(error) if isinstance(error, VodError) else f"{type(error).__name__}: {error}"
-    store.transact(lambda connection: Jobs(connection).give_back(job.id, token, at=now + pause, error=sentence))
-    if isinstance(error, VodError):
-        log.warning("job postponed", job=job.id, kind=job.kind, source=job.source, seconds=pause.total_seconds(), error=sentence)
-    else:
-        log.exception("job postponed", job=job.id, kind=job.kind, source=job.source, seconds=pause.total_seconds())
+def _requested(job: Job) -> list[int | None]:
+    return [job.counters.get(name) for name in _REQUEST_COUNTERS]

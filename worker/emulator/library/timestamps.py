@@ -1,4 +1,4 @@
-"""Times as VOD writes them."""
+"""Format times as VOD does."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ from functools import lru_cache
 
 
 @lru_cache(maxsize=1024)
-def iso(unix_seconds: float) -> str:
-    """UTC to the second, for instance 2025-11-24T16:00:05Z (vod-protocol 2.1)."""
+def format_utc(unix_seconds: float) -> str:
+    """Return UTC to the second, for instance 2025-11-24T16:00:05Z (vod-protocol 2.1)."""
     return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(unix_seconds))
