@@ -80,7 +80,7 @@ def _wait(installation: runtime.Runtime, job: Job, *, as_json: bool) -> None:
         raise typer.Exit(print_error(f"{job.kind} {job.id} failed: {job.last_error}", Exit.FAILED))
     print_info(f"{job.kind} {job.id} {job.state}: {counters_text(job.counters.items())}")
     for counter, media_ids in (job.checkpoint or {}).get("examples", {}).items():
-        print_info(f"  {counter}, for example: {', '.join(map(printable, media_ids))}")
+        print_info(f"  {counter}, such as: {', '.join(map(printable, media_ids))}")
     if job.counters.get("dead"):
         message = f"{job.counters['dead']} media became dead letters; list them with: vodsync failures list"
         raise typer.Exit(print_error(message, Exit.FAILED))
@@ -168,6 +168,6 @@ def _print_line(job: Job, rate: float | None = None) -> None:
 
 def _print_hint(installation: runtime.Runtime, job: Job) -> None:
     if job.last_error:
-        print_info(f"vodsync: {job.last_error}; a worker retries it")
+        print_info(f"vodsync: {job.last_error}; it is tried again")
     elif problem := first_problem(installation):
         print_info(f"vodsync: {problem}")
