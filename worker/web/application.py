@@ -67,7 +67,7 @@ def create() -> Starlette:
         here.spool,
         sources=here.sources,
         database_fault=lambda: forwarder.fault if forwarder else None,
-        broker_fault=lambda: bell.fault,
+        broker_fault=lambda: bell.error,
         refusals=lambda: receiver.problems,
         now=runtime.now,
         feed=here.settings.changes == "on",
