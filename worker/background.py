@@ -48,6 +48,11 @@ class BackgroundLoop:
     def is_alive(self) -> bool:
         return self._thread.is_alive()
 
+    @property
+    def is_stopping(self) -> bool:
+        """True once `stop` was called."""
+        return self._stopped.is_set()
+
     def start(self) -> None:
         self._thread.start()
 
