@@ -117,14 +117,16 @@ def test_a_bad_configuration_fails_the_start_with_one_sentence(capsys: pytest.Ca
     assert capsys.readouterr().err == "vodsync: set VODSYNC_CALLBACK_URL\n"
 
 
-def test_a_bad_configuration_ends_a_server_without_lifespan(capsys: pytest.CaptureFixture[str]) -> None:
-    server = Server(LazyApplication(Creator(ConfigurationError("set VODSYNC_CALLBACK_URL"))))
+def test_without_lifespan_a_bad_configuration_is_printed_once_and_answered_with_503(capsys: pytest.CaptureFixture[str]) -> None:
+    creator = Creator(ConfigurationError("set VODSYNC_CALLBACK_URL"))
+    server = Server(LazyApplication(creator))
 
-    with pytest.raises(SystemExit) as ended:
-        asyncio.run(server.get("/"))
+    async def scenario() -> list[int]:
+        return [await server.get("/"), await server.get("/")]
 
-    assert ended.value.code == 3
+    assert asyncio.run(scenario()) == [503, 503]
     assert capsys.readouterr().err == "vodsync: set VODSYNC_CALLBACK_URL\n"
+    assert creator.count == 2
 
 
 def test_a_fault_of_ours_fails_the_start_too() -> None:

@@ -62,7 +62,7 @@ def test_a_service_starts_its_threads_and_stops_all_of_them_within_its_grace_per
     service.stop(parent)
     stopped_with_threads_running = current.stopping.is_set() and not finished
     release.set()
-    service.grace_period = 10.0
+    Slow.grace_period = 10.0
     service.terminate(parent)
 
     assert {"slow 0", "slow 1"} <= names

@@ -76,7 +76,8 @@ def test_a_wake_up_that_is_requested_right_before_the_end_is_sent(app: FakeApp) 
 
 
 def test_none_is_sent_while_enough_are_waiting(app: FakeApp) -> None:
-    from worker.queue.wakeups import MAX_WAKEUPS, WakeupSender
+    from worker.queue.brokers import MAX_WAKEUPS
+    from worker.queue.wakeups import WakeupSender
 
     app.waiting = MAX_WAKEUPS
     sender = WakeupSender()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
+from worker import runtime
 from worker.asgi import LazyApplication
 
 
 def _create() -> ASGIApp:
-    # Imported here because it imports the Celery app, which reads the settings.
+    # Raises ConfigurationError if a setting is invalid. The import below would end the process, because it creates the Celery app.
+    runtime.current()
     from worker.web.application import create
 
     return create()

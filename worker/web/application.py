@@ -31,7 +31,7 @@ THREAD_SWITCH_INTERVAL = 0.0003  # seconds
 
 
 class Application(Starlette):
-    """Passes POST /callbacks directly to the receiver. Starlette's middleware and routing would cost as much time as the receiver."""
+    """Passes POST /callbacks directly to the receiver. Starlette's middleware and routing would cost as much as the receiver."""
 
     def __init__(self, receiver: ASGIApp, **options: Any) -> None:
         super().__init__(**options)
