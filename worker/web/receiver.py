@@ -128,7 +128,7 @@ class Receiver:
 
 
 def _error_response(source: str, error: Exception) -> Response:
-    """Log `error`, and return the response that tells the sender whether to try again."""
+    """Log `error`, and return the response. Its status decides whether the sender tries again."""
     match error:
         case UnknownSourceError():
             return responses.error(404, "no source has this name; sources are defined in vodsync.toml as [sources.NAME]", "source")

@@ -42,5 +42,5 @@ class Service(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has no t
             loop.stop()
         join_all(self._loops, within=self.grace_period)
 
-    #: Celery calls this instead of `stop` when it is told to stop at once.
+    #: Celery calls this instead of `stop` for an immediate shutdown.
     terminate = stop
