@@ -35,7 +35,7 @@ class Sweeper(Service):
                 retry_delay=INTERVAL,
             )
             if context.settings.video_info:
-                # This worker's batches set `video_info_due` when they leave look-ups to do. The interval finds those of other workers.
+                # Set when a batch of this worker leaves look-ups to do. The interval finds those of other workers.
                 yield BackgroundLoop(
                     f"look-ups {source}",
                     partial(_look_up, source),
