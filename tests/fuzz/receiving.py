@@ -87,7 +87,7 @@ class Receiving:
         self._down = False
         self._memory: int | None = None
         self._plain = GroupCommit[Delivery](self._commit)
-        self._spooling = GroupCommit[Delivery](self._commit, lanes=2, standby=_Standby(self._spool))
+        self._spooling = GroupCommit[Delivery](self._commit, writers=2, fallback=_Standby(self._spool))
         self._applications = {name: _application(group) for name, group in (("plain", self._plain), ("spooling", self._spooling))}
 
     def close(self) -> None:
@@ -205,7 +205,7 @@ def read_back(row: Any) -> tuple[Any, ...]:
 
 
 class _Standby:
-    away = False
+    database_is_down = False
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool
