@@ -13,7 +13,7 @@ help:
 	@echo "make chaos   random faults under load for MINUTES (1) on each pair of database and broker, from SEED"
 	@echo "make lint    style and types"
 	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
-	@echo "make mutation  change one place of a core module at a time, and list what no test notices; MODULES, SAMPLES (40), SEED"
+	@echo "make mutation  change one place of a core module at a time, and list what no test notices; MODULES, SAMPLES (20), SEED"
 	@echo "make bench   the measurements of the README, as a table"
 	@echo "make lock    pin the newest dependencies that fit pyproject.toml"
 

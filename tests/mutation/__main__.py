@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 
 def main(
     modules: Annotated[list[str] | None, typer.Argument(help="Files to mutate, as listed in tests/mutation/modules.py.")] = None,
-    samples: Annotated[int, typer.Option(min=0, help="Mutants for each module; 0 means all.")] = 40,
+    samples: Annotated[int, typer.Option(min=0, help="Mutants for each module; 0 means all.")] = 20,
     seed: Annotated[int, typer.Option(help="Chooses the mutants: the same seed chooses the same ones.")] = 1,
     jobs: Annotated[int, typer.Option(min=1, help="Test runs at a time.")] = 2,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per module instead of the table.")] = False,

@@ -33,6 +33,8 @@ _RUN_PYTEST = (
     "sys.exit(pytest.main(sys.argv[1:]))"
 )
 
+_PLUGINS = ("-p", "xdist", "-p", "hypothesispytest")
+
 _PASSED = 0
 _NO_TESTS = 5
 
@@ -143,9 +145,14 @@ def _check_unchanged(copies: queue.SimpleQueue[Path], module: str, tests: Sequen
 
 def _run_tests(copied: Path, tests: Sequence[str], *, timeout: float) -> int | None:
     """Return pytest's exit status, or None if it took longer than `timeout` seconds."""
-    arguments = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", "--hypothesis-seed=0", *tests]
-    # Python compares the time of a source file in whole seconds with its cached byte code, and mutants follow quickly.
-    environment = os.environ | {"PYTHONPATH": str(copied), "PYTHONDONTWRITEBYTECODE": "1"}
+    arguments = ["-x", "-q", "--no-header", "--tb=no", "-p", "no:cacheprovider", *_PLUGINS, "--hypothesis-seed=0", *tests]
+    environment = os.environ | {
+        "PYTHONPATH": str(copied),
+        # Python compares the time of a source file in whole seconds with its cached byte code, and mutants follow quickly.
+        "PYTHONDONTWRITEBYTECODE": "1",
+        # Most of a short run is the import of plugins that these tests do not use.
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+    }
     process = subprocess.Popen(
         [sys.executable, "-c", _RUN_PYTEST, *arguments],
         cwd=copied,
