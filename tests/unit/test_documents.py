@@ -113,7 +113,7 @@ def test_every_log_phrase_of_a_failure_is_written_by_the_code() -> None:
 
 def test_the_finders_find() -> None:
     row = "| a | log: `work postponed`; `/statusz` | log as an error: `it is kept`, `x` | `tests/system/test_a.py`, `test_b.py` |"
-    text = "[a](no-such-file.md), `worker/no_such_file.py`, [b](glossary.md#x), `GroupCommit.no_method`, `NoClass`, `GroupCommit.submit`"
+    text = "[a](no-such-file.md), [b](glossary.md#x), `worker/no_such_file.py`, `GroupCommit.no_method`, `NoClass`"
 
     assert cited_tests(row) == ["tests/system/test_a.py", "test_b.py"]
     assert log_phrases(row) == ["work postponed", "it is kept"]
