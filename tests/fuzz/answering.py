@@ -24,7 +24,7 @@ from tests.fuzz.notifications import SLOW, deep, well_formed
 from worker.core.errors import VodUnreadableError
 from worker.core.media import Answer, Media
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
-from worker.core.urls import MAX_LEVELS
+from worker.core.urls import MAX_DEPTH
 from worker.store import tables
 from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import LIVE, Inbox, Request
@@ -194,7 +194,7 @@ def _complaints(body: bytes, said: dict[str, Any], answer: Answer) -> Iterator[s
         reread = read_media(stored)
         if reread != media or reread is None or content_hash(reread) != digest:
             yield "reading the stored answer again gives something else"
-        if not msgspec.json.encode(media.raw) or _levels(media.raw) > MAX_LEVELS:
+        if not msgspec.json.encode(media.raw) or _levels(media.raw) > MAX_DEPTH:
             yield "the raw answer is too deep"
         yield from _misfits(tables.media, media)
         for table, values in (

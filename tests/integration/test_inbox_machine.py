@@ -245,7 +245,7 @@ class InboxMachine(RuleBasedStateMachine):
         for media_id in {media_id for each in new.values() for media_id in each.media_ids}:
             self.asked[media_id] += 1
         for each in new.values():
-            if each.deletes and each.event_time:
+            if each.is_deletion and each.event_time:
                 self.deletions |= dict.fromkeys(each.media_ids, (each.event_time, self.now))
 
     def claim(self, number: int) -> None:

@@ -17,7 +17,7 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.core.ids import split
+from worker.core.ids import split_keys
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
@@ -85,7 +85,7 @@ class Fetch:
             # This process stood still; others used the rate meanwhile, and what all of its threads held must not go out at once.
             slot = self._next_slot() or slot
             self._sleep(slot.wait.total_seconds())
-        media_ids, reference_ids = split(keys)
+        media_ids, reference_ids = split_keys(keys)
         self._fetched.calls += 1
         try:
             with departing(self._vod, slot, self._fetched.late):

@@ -31,7 +31,7 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.core.listing import PAGE_ROWS, only_of
+from worker.core.listing import PAGE_ROWS, keep_application
 from worker.core.urls import storable
 from worker.settings import Source
 
@@ -137,7 +137,7 @@ class Client:
         }
         answer = self._call("SearchMedia", {name: value for name, value in (query | {"ScrollToken": token}).items() if value})
         # Whether a search can be limited to an application is not documented.
-        return only_of(self._app_id, answer) if self._app_id else answer
+        return keep_application(self._app_id, answer) if self._app_id else answer
 
     def get_message_callback(self) -> dict[str, Any]:
         """What is configured at VOD (vod-protocol 1.4); the answer may hold the authentication key."""

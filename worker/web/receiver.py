@@ -109,9 +109,9 @@ class Receiver:
             self._refused.pop(source, None)
             body = await self._reading.read(receive, headers.get(b"content-length"))
             notification = events.parse(body)
-            if notification.dropped:
+            if notification.dropped_ids:
                 taken = len(notification.media_ids)
-                log.warning("notification names too many media", source=source, taken=taken, dropped=notification.dropped)
+                log.warning("notification names too many media", source=source, taken=taken, dropped=notification.dropped_ids)
             await self._group.submit(delivery(source, notification, received_at=now), len(body))
         except NotificationRejectedError as error:
             log.info("notification rejected", source=source, reason=error.reason)

@@ -12,19 +12,19 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core import normalise
+from worker.core import field_parsers, field_tables
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.core.media import AudioStream, Media, Mezzanine, PlayInfo, VideoStream
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
-from worker.core.urls import MAX_LEVELS
+from worker.core.urls import MAX_DEPTH
 
 FIELDS = {
-    Media: normalise._MEDIA,
-    Mezzanine: normalise._MEZZANINE,
-    AudioStream: normalise._AUDIO_STREAM,
-    VideoStream: normalise._VIDEO_STREAM,
-    PlayInfo: normalise._PLAY_INFO,
+    Media: field_tables.MEDIA,
+    Mezzanine: field_tables.MEZZANINE,
+    AudioStream: field_tables.AUDIO_STREAM.fields,
+    VideoStream: field_tables.VIDEO_STREAM.fields,
+    PlayInfo: field_tables.PLAY_INFO.fields,
 }
 
 # Arbitrary JSON, with a liking for the names and texts that mean something to us.
@@ -120,8 +120,8 @@ def test_a_notification_is_read_or_refused_as_malformed(body):
     else:
         reason = ""
         assert len(notification.event_key) == 64
-        assert notification.wants_fetch <= bool(notification.media_ids)
-        assert notification.deletes <= notification.wants_fetch
+        assert notification.needs_fetch <= bool(notification.media_ids)
+        assert notification.is_deletion <= notification.needs_fetch
 
     assert reason in {"", "malformed"}
 
@@ -197,7 +197,7 @@ def assert_storable(value: Any, level: int = 1) -> None:
     elif isinstance(value, int):
         assert -(2**63) <= value < 2**64
     # Media holds raw one level down.
-    assert level <= MAX_LEVELS + 2
+    assert level <= MAX_DEPTH + 2
 
 
 # What is typed is what was sent: make typed values, write them as VOD would in any of its ways, and read them.
@@ -243,18 +243,18 @@ def as_tags(value: tuple[str, ...]) -> st.SearchStrategy[Any]:
 
 
 READERS = {
-    normalise.text: (plain_texts.map(str.strip), blank),
-    normalise.text_or_object: (plain_texts.map(str.strip), blank),
-    normalise.integer32: (st.integers(-(2**31), 2**31 - 1), as_integer),
-    normalise.integer64: (st.integers(-(2**63), 2**63 - 1), as_integer),
-    normalise.decimal: (
+    field_parsers.text: (plain_texts.map(str.strip), blank),
+    field_parsers.text_or_object: (plain_texts.map(str.strip), blank),
+    field_parsers.integer32: (st.integers(-(2**31), 2**31 - 1), as_integer),
+    field_parsers.integer64: (st.integers(-(2**63), 2**63 - 1), as_integer),
+    field_parsers.decimal: (
         st.decimals("-999999999999.999999", "999999999999.999999", places=6).map(lambda value: value + 0),
         as_decimal,
     ),
-    normalise.rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
-    normalise.instant: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
-    normalise.flag: (st.booleans(), as_flag),
-    normalise.tags: (
+    field_parsers.frame_rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
+    field_parsers.utc_time: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
+    field_parsers.boolean: (st.booleans(), as_flag),
+    field_parsers.tags: (
         st.lists(plain_texts.map(lambda text: text.replace(",", " ").strip()).filter(bool), min_size=1, max_size=4).map(tuple),
         as_tags,
     ),

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from worker.core.errors import NotificationRejectedError
-from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse, parse_queued
+from worker.core.events import MAX_MEDIA_IDS, Notification, parse, parse_queued
 
 #: The fixtures of vod-protocol 2, one a line.
 SAMPLES = [json.loads(line) for line in (Path(__file__).parent / "data" / "notifications.jsonl").read_text().splitlines()]
@@ -33,8 +33,8 @@ def test_every_sample_of_the_protocol_is_understood(sample):
     assert notification.event_type == sample["EventType"]
     assert notification.media_ids == ((named,) if named else ())
     assert notification.status == sample["Status"]
-    assert notification.wants_fetch is (named is not None)
-    assert notification.deletes is (sample.get("DeleteType") == "all")
+    assert notification.needs_fetch is (named is not None)
+    assert notification.is_deletion is (sample.get("DeleteType") == "all")
     assert notification.event_time is not None
     assert notification.event_time.date().isoformat() == sample["EventTime"][:10]
 
@@ -63,7 +63,7 @@ def test_an_id_that_vod_cannot_mean_is_no_id(bad):
     notification = said(EventType="VideoAnalysisComplete", VideoId=bad)
 
     assert notification.media_ids == ()
-    assert not notification.wants_fetch
+    assert not notification.needs_fetch
 
 
 @pytest.mark.parametrize("good", ["a", "a" * 64, "A-b_9", "xyz"])
@@ -80,7 +80,7 @@ def test_several_ids_are_taken_once_each(media_ids):
 def test_a_forged_list_of_ids_is_cut():
     found = said(MediaIds=[f"id-{n}" for n in range(5000)])
 
-    assert (len(found.media_ids), found.dropped) == (MEDIA_IDS_LIMIT, 5000 - MEDIA_IDS_LIMIT)
+    assert (len(found.media_ids), found.dropped_ids) == (MAX_MEDIA_IDS, 5000 - MAX_MEDIA_IDS)
 
 
 @pytest.mark.parametrize("task_input", [{"Media": ID}, json.dumps({"Media": ID})])
@@ -88,7 +88,7 @@ def test_a_workflow_names_its_media_in_its_input(task_input):
     notification = said(EventType="WorkflowTaskComplete", Status="Succeed", TaskInput=task_input)
 
     assert notification.media_ids == (ID,)
-    assert notification.wants_fetch
+    assert notification.needs_fetch
     assert notification.status == "success"
 
 
@@ -121,8 +121,8 @@ def test_a_workflow_without_a_usable_input_names_no_media(task_input):
 def test_what_is_neither_audio_nor_video_is_not_fetched(fields):
     notification = said(Status="success", **fields)
 
-    assert not notification.wants_fetch
-    assert not notification.deletes
+    assert not notification.needs_fetch
+    assert not notification.is_deletion
 
 
 @pytest.mark.parametrize(
@@ -139,7 +139,7 @@ def test_what_is_neither_audio_nor_video_is_not_fetched(fields):
     ],
 )
 def test_every_other_type_with_an_id_is_fetched(fields):
-    assert said(**fields).wants_fetch
+    assert said(**fields).needs_fetch
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def test_every_other_type_with_an_id_is_fetched(fields):
 def test_only_a_successful_delete_of_the_whole_media_deletes(changed, deletes):
     whole = {"EventType": "DeleteMediaComplete", "Status": "success", "MediaType": "video", "DeleteType": "all", "MediaId": ID}
 
-    assert said(**(whole | changed)).deletes is deletes
+    assert said(**(whole | changed)).is_deletion is deletes
 
 
 @pytest.mark.parametrize(
@@ -215,7 +215,7 @@ def test_an_event_without_anything_is_still_a_notification():
     notification = parse(b"{}")
 
     assert (notification.event_type, notification.media_ids, notification.status) == ("", (), None)
-    assert not notification.wants_fetch
+    assert not notification.needs_fetch
 
 
 def test_the_event_type_is_stripped_storable_and_cut():

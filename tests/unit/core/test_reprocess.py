@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.errors import MessageRejectedError
-from worker.core.reprocess import LONGEST, MOST, ReprocessRequest, read
+from worker.core.reprocess import MAX_KEYS, MAX_MESSAGE_SIZE, ReprocessRequest, read_message
 
 SOURCES = ("default", "singapore")
 
 
 def asked(body: bytes | dict[str, Any]) -> ReprocessRequest:
-    return read(body if isinstance(body, bytes) else json.dumps(body).encode(), sources=SOURCES, default="default")
+    return read_message(body if isinstance(body, bytes) else json.dumps(body).encode(), sources=SOURCES, default="default")
 
 
 def refusal(body: bytes | dict[str, Any]) -> str:
@@ -66,9 +66,9 @@ def test_a_reason_fits_into_its_column_and_on_one_line(given: str, stored: str) 
 
 
 def test_as_many_media_as_fit_into_a_message_are_read() -> None:
-    ids = [str(number) for number in range(MOST)]
+    ids = [str(number) for number in range(MAX_KEYS)]
 
-    assert len(asked({"media_ids": ids + ids}).keys) == MOST
+    assert len(asked({"media_ids": ids + ids}).keys) == MAX_KEYS
     assert refusal({"media_ids": ids, "reference_ids": ["one-more"]}) == (
         "the message names 10,001 media; at most 10,000 fit into one, so send several"
     )
@@ -89,7 +89,7 @@ def test_as_many_media_as_fit_into_a_message_are_read() -> None:
         (b'["a"]', "Expected `object`, got `array`"),
         (b'"a"', "Expected `object`, got `str`"),
         (b"null", "Expected `object`, got `null`"),
-        (b"{}", "names no media; give media_ids, reference_ids or both"),
+        (b"{}", "names no media; add media_ids, reference_ids or both"),
         (b'{"media_ids": []}', "names no media"),
         (b'{"media_ids": "a"}', "got `str` - at `$.media_ids`"),
         (b'{"media_ids": {"a": 1}}', "got `object` - at `$.media_ids`"),
@@ -102,7 +102,7 @@ def test_as_many_media_as_fit_into_a_message_are_read() -> None:
         (b'{"media_ids": ["a"], "refrence_ids": ["b"]}', "unknown field `refrence_ids`"),
         (b'{"media_ids": ["a"], "source": ""}', "unknown source ''; known are: default, singapore"),
         (b'{"media_ids": ["a"], "source": "Default"}', "unknown source 'Default'"),
-        (b" " * (LONGEST + 1), "at most 2,097,152 are read, so send several"),
+        (b" " * (MAX_MESSAGE_SIZE + 1), "at most 2,097,152 are read, so send several"),
     ],
 )
 def test_a_message_that_cannot_be_read_is_refused_with_a_reason(body: bytes, reason: str) -> None:
@@ -113,7 +113,7 @@ def test_one_bad_id_refuses_the_message_and_is_named() -> None:
     reason = refusal({"media_ids": ["good", "a,b", ""], "reference_ids": ["ok", "ref:x", "\x1b[31m", "x" * 65]})
 
     assert reason == (
-        "nothing was requested: not an id (1 to 64 of A-Z a-z 0-9 _ -) is "
+        "nothing was requested, because these ids are invalid (an id is 1 to 64 of A-Z a-z 0-9 _ -): "
         "media_ids[1] = 'a,b', media_ids[2] = '', reference_ids[1] = 'ref:x' and 2 more"
     )
 
@@ -130,7 +130,7 @@ def test_without_a_source_called_default_a_message_has_to_name_one() -> None:
     body = b'{"media_ids": ["a"]}'
 
     with pytest.raises(MessageRejectedError, match=r"names no source and there is none called 'default'; known are: singapore"):
-        read(body, sources=["singapore"], default="default")
+        read_message(body, sources=["singapore"], default="default")
 
 
 @given(

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.urls import MAX_LEVELS, clean, strip_signature
+from worker.core.urls import MAX_DEPTH, clean, strip_signature
 
 PAGE = "http://img.example.org/a/b.jpg"
 OSS = "Expires=1764003600&OSSAccessKeyId=LTAI5t&Signature=aB%2Bc%2Fd%3D&security-token=CAIS%2Fx%3D%3D"
@@ -200,16 +200,16 @@ def depth(value: object) -> int:
 
 
 def test_what_lies_deeper_than_the_limit_becomes_text():
-    assert clean(nested(MAX_LEVELS)) == nested(MAX_LEVELS)
-    assert clean(nested(MAX_LEVELS + 3)) == nested(MAX_LEVELS, leaf='[[["x"]]]')
+    assert clean(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    assert clean(nested(MAX_DEPTH + 3)) == nested(MAX_DEPTH, leaf='[[["x"]]]')
 
 
 def test_nesting_without_end_does_no_harm():
     value: list[object] = []
     value.append(value)
 
-    assert depth(clean(value)) <= MAX_LEVELS
-    assert depth(clean(nested(100_000))) <= MAX_LEVELS
+    assert depth(clean(value)) <= MAX_DEPTH
+    assert depth(clean(nested(100_000))) <= MAX_DEPTH
 
 
 any_text = st.text(st.characters() | st.sampled_from("\0\ud800\udfff?&="), max_size=12) | fragments
@@ -235,7 +235,7 @@ def test_a_clean_value_is_storable_and_stays_as_it_is(value):
     cleaned = clean(value)
 
     assert storable(cleaned)
-    assert depth(cleaned) <= MAX_LEVELS
+    assert depth(cleaned) <= MAX_DEPTH
     assert clean(cleaned) == cleaned
 
 
@@ -246,5 +246,5 @@ def test_depth_is_bounded_whatever_is_inside(value, levels):
 
     cleaned = clean(value)
 
-    assert depth(cleaned) <= MAX_LEVELS
+    assert depth(cleaned) <= MAX_DEPTH
     assert clean(cleaned) == cleaned

@@ -18,7 +18,7 @@ from kombu.utils.json import loads
 
 from worker import logs, runtime
 from worker.core.errors import MessageRejectedError, StoreUnavailableError
-from worker.core.reprocess import MOST, ReprocessRequest, is_json, read
+from worker.core.reprocess import MAX_KEYS, ReprocessRequest, is_json, read_message
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, keeping_connection
 from worker.queue.celery_app import app
 from worker.queue.wakeups import wakeup_sender
@@ -109,7 +109,7 @@ class Intake:
 
     def _read(self, message: Any) -> None:
         try:
-            asked = read(_body(message), sources=self._here.sources, default=DEFAULT_SOURCE)
+            asked = read_message(_body(message), sources=self._here.sources, default=DEFAULT_SOURCE)
         except MessageRejectedError as refusal:
             self._refused.append((message, str(refusal)))
         else:
@@ -198,7 +198,7 @@ def _some(readable: list[tuple[Any, ReprocessRequest]]) -> list[tuple[Any, Repro
     media = 0
     for each in readable:
         media += len(each[1].keys)
-        if group and media > MOST:
+        if group and media > MAX_KEYS:
             break
         group.append(each)
     return group

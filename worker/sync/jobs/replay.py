@@ -88,7 +88,7 @@ def _handle(store: Store, source: str, which: NotificationFilter, *, after: int,
         if which.media_id is not None and which.media_id not in notification.media_ids:
             continue
         matched += 1
-        if notification.wants_fetch:
+        if notification.needs_fetch:
             wanted = notification.media_ids if which.media_id is None else (which.media_id,)
             media_ids |= dict.fromkeys(wanted)
         if len(media_ids) >= _MEDIA:
