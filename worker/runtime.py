@@ -141,10 +141,10 @@ class Runtime:
         asked = {name: source for name, source in self.sources.items() if name in (only or self.sources)}
         without: dict[str, str] = {}
         for name in [name for name, source in asked.items() if not source.has_keys(name)]:
-            from worker.vod.client import require_chain
+            from worker.vod.client import require_credential_chain
 
             try:
-                require_chain(name)
+                require_credential_chain(name)
             except ConfigurationError as error:
                 without[name] = str(error)
         if without and len(without) == len(asked):

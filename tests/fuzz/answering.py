@@ -30,7 +30,7 @@ from worker.store.catalogue.assets import Catalogue
 from worker.store.inbox.sync_requests import LIVE, Inbox, Request
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
-from worker.vod import client
+from worker.vod import json_answers
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -150,14 +150,14 @@ class Answering:
 
 class _Saying:
     def __init__(self, body: bytes) -> None:
-        self.warm = True
+        self.is_warm = True
         self._body = body
 
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
-        return client._decode("BatchGetMediaInfos", self._body)
+        return json_answers.decode("BatchGetMediaInfos", self._body)
 
     def get_video_info(self, media_id: str) -> dict[str, Any]:
-        return client._decode("GetVideoInfo", self._body)
+        return json_answers.decode("GetVideoInfo", self._body)
 
 
 def _is(table: Table, media: Media) -> tuple[Any, Any]:
@@ -167,7 +167,7 @@ def _is(table: Table, media: Media) -> tuple[Any, Any]:
 def decoded(body: bytes) -> dict[str, Any] | None:
     """None where it cannot be read; nothing else may be raised."""
     try:
-        return client._decode("BatchGetMediaInfos", body)
+        return json_answers.decode("BatchGetMediaInfos", body)
     except VodUnreadableError:
         return None
 

@@ -32,7 +32,7 @@ from worker.core.listing import read_page
 from worker.runtime import Runtime
 from worker.settings import Source
 from worker.vod import client as client_module
-from worker.vod.client import Client, require_chain
+from worker.vod.client import Client, require_credential_chain
 
 
 class Server(ThreadingHTTPServer):
@@ -126,9 +126,9 @@ def test_a_client_knows_when_the_call_of_each_thread_left(server: Server, vod: C
 
     vod.batch_get_media_infos(["a"])
 
-    assert began < vod.left_at <= time.monotonic() - 0.2
+    assert began < vod.sent_at <= time.monotonic() - 0.2
     with ThreadPoolExecutor(1) as pool:
-        assert pool.submit(lambda: vod.left_at).result() == 0
+        assert pool.submit(lambda: vod.sent_at).result() == 0
 
 
 def test_calls_share_a_connection(server: Server, vod: Client) -> None:
@@ -254,7 +254,7 @@ def test_a_date_without_a_zone_is_utc(server: Server, vod: Client) -> None:
 
     vod.batch_get_media_infos(["a"])
 
-    assert vod.answered_at == datetime(2026, 11, 21, 12, tzinfo=UTC)
+    assert vod.server_time == datetime(2026, 11, 21, 12, tzinfo=UTC)
 
 
 def test_a_refused_connection_is_an_outage(server: Server, vod: Client) -> None:
@@ -327,7 +327,7 @@ def test_the_sdk_prints_nothing_of_our_requests(
 
 def test_without_keys_anywhere_the_sentence_names_what_to_set() -> None:
     with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_ID"):
-        require_chain("default")
+        require_credential_chain("default")
 
 
 def test_a_source_that_is_one_application_hides_what_belongs_to_another(server: Server, vod: Client) -> None:

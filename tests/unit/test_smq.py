@@ -16,7 +16,7 @@ from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavaila
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.smq import Queue, sign
-from worker.vod.smq_xml import Fault, UnreadableError
+from worker.vod.smq_xml import Fault, SmqXmlError
 
 HEAD = '<?xml version="1.0" encoding="utf-8"?>'
 SOURCE = Source(access_key_id="id", access_key_secret="secret", smq_endpoint="http://127.0.0.1:9", smq_queue="vod-events")
@@ -60,7 +60,7 @@ def test_the_signature_is_the_documented_one() -> None:
 def test_one_message_and_several_are_read_alike() -> None:
     single = f"{HEAD}<Message {SPACE}>{message()[len('<Message>') :]}".encode()
 
-    one, several = smq_xml.messages(single), smq_xml.messages(answer(message(), message("b")))
+    one, several = smq_xml.parse_messages(single), smq_xml.parse_messages(answer(message(), message("b")))
 
     assert one == several[:1]
     assert [each.body for each in several] == ['{"a":1}', "b"]
@@ -70,8 +70,8 @@ def test_one_message_and_several_are_read_alike() -> None:
 def test_all_alphabets_and_escapes_survive() -> None:
     text = '{"Title":"<新> & \\"标题\\" 👩‍👩‍👧‍👦"}'
 
-    (escaped,) = smq_xml.messages(answer(message(text)))
-    (verbatim,) = smq_xml.messages(answer(message(text, raw=f"<![CDATA[{text}]]>")))
+    (escaped,) = smq_xml.parse_messages(answer(message(text)))
+    (verbatim,) = smq_xml.parse_messages(answer(message(text, raw=f"<![CDATA[{text}]]>")))
 
     assert escaped.body == verbatim.body == text
     assert escaped.intact
@@ -80,7 +80,7 @@ def test_all_alphabets_and_escapes_survive() -> None:
 
 @pytest.mark.parametrize("raw", ["a\x01b", "a&#1;b", "a&#x0;b", "a&#xD800;b", "a&#xFFFE;b", "a&#x99999999999;b", "a&#999999999;b"])
 def test_a_character_that_xml_cannot_hold_does_not_hide_the_other_messages(raw: str) -> None:
-    bad, good = smq_xml.messages(answer(message(raw=raw), message("b")))
+    bad, good = smq_xml.parse_messages(answer(message(raw=raw), message("b")))
 
     assert bad.body == "a\ufffdb"
     assert not bad.intact
@@ -88,7 +88,7 @@ def test_a_character_that_xml_cannot_hold_does_not_hide_the_other_messages(raw: 
 
 
 def test_bytes_that_are_not_utf_8_do_not_hide_the_other_messages() -> None:
-    bad, good = smq_xml.messages(answer(message(), message("b")).replace(b'{"a":1}', b'{"a":\xff}'))
+    bad, good = smq_xml.parse_messages(answer(message(), message("b")).replace(b'{"a":1}', b'{"a":\xff}'))
 
     assert bad.body == '{"a":\ufffd}'
     assert good.body == "b"
@@ -99,7 +99,7 @@ def test_a_body_is_held_against_its_digest() -> None:
     body = base64.b64encode(b"b").decode()
     digests = [{}, {"MessageBodyMD5": None}, {"MessageBodyMD5": md5("other")}]
 
-    seen = smq_xml.messages(answer(*(message("b", **each) for each in digests), message("b", **fits), message(body, **fits)))
+    seen = smq_xml.parse_messages(answer(*(message("b", **each) for each in digests), message("b", **fits), message(body, **fits)))
 
     # The last digest is that of what stands behind base64.
     assert [each.intact for each in seen] == [True, True, False, True, True]
@@ -107,13 +107,13 @@ def test_a_body_is_held_against_its_digest() -> None:
 
 @pytest.mark.parametrize("count", [None, "", "-1", "many", "9" * 30, "²"])
 def test_a_message_that_does_not_count_was_received_often_enough(count: str | None) -> None:
-    (seen,) = smq_xml.messages(answer(message(DequeueCount=count)))
+    (seen,) = smq_xml.parse_messages(answer(message(DequeueCount=count)))
 
     assert seen.dequeue_count == sys.maxsize
 
 
 def test_a_message_without_a_receipt_has_none() -> None:
-    (seen,) = smq_xml.messages(answer(message(ReceiptHandle=None)))
+    (seen,) = smq_xml.parse_messages(answer(message(ReceiptHandle=None)))
 
     assert seen.receipt is None
 
@@ -127,8 +127,8 @@ OUTSIDE = '<!DOCTYPE Messages [<!ENTITY f SYSTEM "file:///etc/hostname">]><Messa
 
 @pytest.mark.parametrize("document", [BOMB, OUTSIDE, "<!DOCTYPE Messages><Messages/>"])
 def test_a_document_type_is_refused_and_entities_with_it(document: str) -> None:
-    with pytest.raises(UnreadableError, match="document type"):
-        smq_xml.messages(document.encode())
+    with pytest.raises(SmqXmlError, match="document type"):
+        smq_xml.parse_messages(document.encode())
 
 
 @pytest.mark.parametrize(
@@ -138,8 +138,8 @@ def test_a_document_type_is_refused_and_entities_with_it(document: str) -> None:
 def test_anything_else_is_unreadable(content: bytes) -> None:
     began = monotonic_clock.seconds()
 
-    with pytest.raises(UnreadableError):
-        smq_xml.messages(content)
+    with pytest.raises(SmqXmlError):
+        smq_xml.parse_messages(content)
 
     assert monotonic_clock.seconds() - began < 1
 
@@ -148,9 +148,9 @@ def test_errors_are_read_alone_and_by_receipt() -> None:
     error = f"<Error {SPACE}><Code>QueueNotExist</Code><Message>no</Message><RequestId>R1</RequestId></Error>"
     inner = "<Error><ErrorCode>MessageNotExist</ErrorCode><ErrorMessage>gone</ErrorMessage><ReceiptHandle>H</ReceiptHandle></Error>"
 
-    assert smq_xml.fault(error.encode()) == Fault("QueueNotExist", "no", "R1")
-    assert smq_xml.faults(f"{HEAD}<Errors {SPACE}>{inner}{inner}</Errors>".encode()) == [Fault("MessageNotExist", "gone")] * 2
-    assert smq_xml.faults(error.encode()) == []
+    assert smq_xml.parse_fault(error.encode()) == Fault("QueueNotExist", "no", "R1")
+    assert smq_xml.parse_faults(f"{HEAD}<Errors {SPACE}>{inner}{inner}</Errors>".encode()) == [Fault("MessageNotExist", "gone")] * 2
+    assert smq_xml.parse_faults(error.encode()) == []
 
 
 # What an error asks for
@@ -174,7 +174,7 @@ def test_errors_are_read_alone_and_by_receipt() -> None:
 def test_an_error_says_whether_asking_again_helps(status: int, code: str, kind: type[Exception], says: str) -> None:
     content = f"<Error><Code>{code}</Code><RequestId>R1</RequestId></Error>".encode() if code else b"Bad Gateway"
 
-    error = Queue(SOURCE)._sort(status, content)
+    error = Queue(SOURCE)._error(status, content)
 
     assert type(error) is kind
     assert says in str(error)
@@ -193,7 +193,7 @@ def test_an_error_says_whether_asking_again_helps(status: int, code: str, kind: 
     ],
 )
 def test_a_known_code_counts_in_plain_text_too(status: int, content: bytes, kind: type[Exception], code: str) -> None:
-    error = Queue(SOURCE)._sort(status, content)
+    error = Queue(SOURCE)._error(status, content)
 
     assert type(error) is kind
     assert error.code == code

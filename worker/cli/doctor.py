@@ -210,7 +210,7 @@ def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
         # Of all refusals only this one proves that the signature was accepted.
         if error.code != "InvalidVideo.NotFound":
             raise VodsyncError(f"{error} (request {error.request_id})") from error
-    skew = None if client.answered_at is None else runtime.now() - client.answered_at
+    skew = None if client.server_time is None else runtime.now() - client.server_time
     if skew is not None and abs(skew) > _SKEW:
         return Verdict.BAD, f"answers, but this machine's clock is {skew.total_seconds():+.0f} s off; set it by NTP"
     return "answers a signed call" + ("" if skew is None else f"; clock within {max(1, round(abs(skew.total_seconds())))} s")
@@ -218,7 +218,7 @@ def _vod(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
 
 def _queue(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str]:
     """A look that takes nothing."""
-    from worker.vod.smq import LIMIT, Queue
+    from worker.vod.smq import MAX_MESSAGES, Queue
 
     source.has_queue(name)
     here.require_credentials(name)
@@ -236,7 +236,7 @@ def _queue(here: Runtime, name: str, source: Source) -> str | tuple[Verdict, str
         queue.close()
     if not seen:
         return f"{queue.name} answers a signed call and is empty"
-    return f"{queue.name} answers a signed call; {seen}{' or more' if seen == LIMIT else ''} messages wait to be received"
+    return f"{queue.name} answers a signed call; {seen}{' or more' if seen == MAX_MESSAGES else ''} messages wait to be received"
 
 
 def _settings_at_vod(source: Source) -> str | tuple[Verdict, str]:

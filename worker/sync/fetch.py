@@ -152,11 +152,11 @@ def departing(vod: Vod, slot: Slot, late: dict[datetime, datetime]) -> Iterator[
 
     The first calls of a client count where they are answered, because nobody knows when a connection stood.
     """
-    warm, began = vod.warm, slot.late()
+    warm, began = vod.is_warm, slot.late()
     try:
         yield
     finally:
-        by = max(began, slot.late(vod.left_at)) if warm else slot.late()
+        by = max(began, slot.late(vod.sent_at)) if warm else slot.late()
         if by > _PUNCTUAL:
             late[slot.at] = slot.at + by
 
