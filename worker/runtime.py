@@ -163,10 +163,10 @@ class Runtime:
         sources = {name: source for name, source in self.sources.items() if name in (names or self.sources)}
         missing: dict[str, str] = {}
         for name in [name for name, source in sources.items() if not source.has_keys(name)]:
-            from worker.vod.client import require_chain
+            from worker.vod.client import require_credential_chain
 
             try:
-                require_chain(name)
+                require_credential_chain(name)
             except ConfigurationError as error:
                 missing[name] = str(error)
         if missing and len(missing) == len(sources):

@@ -178,7 +178,7 @@ class Receiving:
         wanted = set()
         for case, found in accepted:
             row = rows.get((case.source, found.event_key))
-            if found.wants_fetch:
+            if found.needs_fetch:
                 wanted |= {(case.source, media_id) for media_id in found.media_ids}
             if row is None:
                 yield case, "accepted and not stored"

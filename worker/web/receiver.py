@@ -113,9 +113,12 @@ class Receiver:
         self._refused.pop(source, None)
         body = await self._body_reader.read(receive, headers.get(b"content-length"))
         notification = events.parse(body)
-        if notification.dropped:
+        if notification.dropped_ids:
             log.warning(
-                "notification names too many media", source=source, taken=len(notification.media_ids), dropped=notification.dropped
+                "notification names too many media",
+                source=source,
+                taken=len(notification.media_ids),
+                dropped=notification.dropped_ids,
             )
         await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
 

@@ -51,9 +51,9 @@ def check_vod(installation: Runtime, name: str, source: Source) -> Finding | str
         # Only this error proves that VOD accepted the signature.
         if error.code != "InvalidVideo.NotFound":
             raise VodsyncError(f"{error} (request {error.request_id})") from error
-    if client.answered_at is None:
+    if client.server_time is None:
         return "answers a signed call"
-    skew = runtime.now() - client.answered_at
+    skew = runtime.now() - client.server_time
     if abs(skew) > MAX_CLOCK_SKEW:
         seconds = f"{skew.total_seconds():+.0f} s"
         return Finding(Verdict.BAD, f"answers, but this machine's clock is {seconds} off; synchronise it by NTP")
@@ -62,7 +62,7 @@ def check_vod(installation: Runtime, name: str, source: Source) -> Finding | str
 
 def check_queue(installation: Runtime, name: str, source: Source) -> Finding | str:
     """Peek into the queue: no message is received."""
-    from worker.vod.smq import LIMIT, Queue
+    from worker.vod.smq import MAX_MESSAGES, Queue
 
     source.has_queue(name)
     installation.require_credentials(name)
@@ -80,7 +80,7 @@ def check_queue(installation: Runtime, name: str, source: Source) -> Finding | s
         queue.close()
     if not count:
         return f"{queue.name} answers a signed call and is empty"
-    return f"{queue.name} answers a signed call; {count}{' or more' if count == LIMIT else ''} messages wait to be received"
+    return f"{queue.name} answers a signed call; {count}{' or more' if count == MAX_MESSAGES else ''} messages wait to be received"
 
 
 def check_callback_settings(source: Source) -> Finding | str:

@@ -20,7 +20,7 @@ from worker import logs, runtime
 from worker.background import BackgroundLoop
 from worker.core.backoff import Backoff, FailureCounter
 from worker.core.errors import MessageRejectedError, StoreUnavailableError
-from worker.core.reprocess import MOST, ReprocessRequest, is_json, read
+from worker.core.reprocess import MAX_KEYS, ReprocessRequest, is_json, read_message
 from worker.outage import Outage
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, reliable_connection
 from worker.queue.services.base import Service
@@ -126,7 +126,7 @@ class MessageConsumer:
 
     def _read(self, message: Any) -> None:
         try:
-            request = read(_body(message), sources=self._runtime.sources, default=DEFAULT_SOURCE)
+            request = read_message(_body(message), sources=self._runtime.sources, default=DEFAULT_SOURCE)
         except MessageRejectedError as error:
             self._rejected.append((message, str(error)))
         else:
@@ -214,12 +214,12 @@ class _Retries:
 
 
 def _first_group(accepted: list[tuple[Any, ReprocessRequest]]) -> list[tuple[Any, ReprocessRequest]]:
-    """Return the first messages, with at most `MOST` assets altogether, or a single larger message."""
+    """Return the first messages, with at most `MAX_KEYS` assets altogether, or a single larger message."""
     group: list[tuple[Any, ReprocessRequest]] = []
     assets = 0
     for message, request in accepted:
         assets += len(request.keys)
-        if group and assets > MOST:
+        if group and assets > MAX_KEYS:
             break
         group.append((message, request))
     return group
