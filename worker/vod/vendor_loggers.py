@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-
 #: The loggers of the SDK's core, its older core and its credential library, under the names that they use.
 LOGGERS = ("darabonba-core", "alibabacloud-tea", "credentials")
 
