@@ -11,8 +11,8 @@ LOGGERS = ("darabonba-core", "alibabacloud-tea", "credentials")
 def silence() -> None:
     """Remove the handlers that the import of the vendor's libraries adds to their loggers (vod-protocol 8.2).
 
-    Without this they print whole requests and tracebacks: with DEBUG=sdk in the environment also the access key id, the security token
-    and the signature. Our code receives the same failures as exceptions.
+    Without this they print whole requests and tracebacks. With DEBUG=sdk in the environment these contain the access key id, the
+    security token and the signature. Our code receives the same failures as exceptions.
     """
     for name in LOGGERS:
         logger = logging.getLogger(name)
