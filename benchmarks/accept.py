@@ -52,7 +52,7 @@ class _Candidate:
 
 def measure(*, quick: bool) -> Iterator[Measure]:
     passes, seconds = (3, 1.0) if quick else (5, 2.0)
-    ours: dict[Pair, _Candidate] = {}
+    receivers: dict[Pair, _Candidate] = {}
     missing: dict[Pair, str] = {}
     publishing: _Candidate | None = None
     missing_broker = ""
@@ -66,12 +66,12 @@ def measure(*, quick: bool) -> Iterator[Measure]:
             else:
                 installation.start("serve")
                 installation.wait_until_ready()
-                ours[pair] = _Candidate(installation)
+                receivers[pair] = _Candidate(installation)
         try:
             publishing = _Candidate(stack.enter_context(_publishing()))
         except ServerMissingError as error:
             missing_broker = str(error)
-        candidates = [*ours.values(), *([publishing] if publishing else [])]
+        candidates = [*receivers.values(), *([publishing] if publishing else [])]
         for candidate in (empty, *candidates):
             candidate.send(seconds / 2)  # warm-up
         _interleave(empty, candidates, passes, seconds)
@@ -85,22 +85,25 @@ def measure(*, quick: bool) -> Iterator[Measure]:
     if publishing:
         yield from _describe("endpoint that publishes a Celery task per request", publishing)
     for pair in _REQUIRED:
-        yield from _compare(pair, ours, missing)
-        name = f"{pair}: throughput relative to that endpoint"
-        if publishing and pair in ours:
-            ratios = [receiver / endpoint for receiver, endpoint in zip(ours[pair].per_second, publishing.per_second, strict=True)]
+        yield from _compare(pair, receivers, missing)
+        name = f"{pair}: throughput relative to a Celery task per request"
+        if publishing and pair in receivers:
+            ratios = [
+                receiver_rate / endpoint_rate
+                for receiver_rate, endpoint_rate in zip(receivers[pair].per_second, publishing.per_second, strict=True)
+            ]
             yield Measure(_PART, name, ratios, "×", _RELATIVE_TO_PUBLISHING)
         else:
             yield Measure(_PART, name, wanted=_RELATIVE_TO_PUBLISHING, note=missing.get(pair) or missing_broker)
 
 
-def _compare(pair: Pair, ours: Mapping[Pair, _Candidate], missing: Mapping[Pair, str]) -> Iterator[Measure]:
+def _compare(pair: Pair, receivers: Mapping[Pair, _Candidate], missing: Mapping[Pair, str]) -> Iterator[Measure]:
     if pair in missing:
         yield Measure(_PART, f"{pair}: throughput relative to the empty handler", wanted=_REQUIRED[pair], note=missing[pair])
         yield Measure(_PART, f"{pair}: response time, 99th percentile", wanted=_P99_MS, note=missing[pair])
         return
-    yield Measure(_PART, f"{pair}: throughput relative to the empty handler", ours[pair].ratios, "×", _REQUIRED[pair])
-    yield from _describe(str(pair), ours[pair], _P99_MS)
+    yield Measure(_PART, f"{pair}: throughput relative to the empty handler", receivers[pair].ratios, "×", _REQUIRED[pair])
+    yield from _describe(str(pair), receivers[pair], _P99_MS)
 
 
 def _describe(name: str, candidate: _Candidate, p99_required: Wanted | None = None) -> Iterator[Measure]:

@@ -60,7 +60,7 @@ def assert_one_sentence(output: str, *names: str) -> None:
 
 @pytest.fixture
 def up(tmp_path: Path) -> Iterator[tuple[Installation, Process]]:
-    """`vodsync up` in an empty folder with the base settings, the URL of the emulator and a free port."""
+    """`vodsync up` in an empty folder with the four settings, the URL of the emulator and a free port."""
     database_url = f"sqlite:///{tmp_path / 'vodsync.db'}"
     installation = Installation(tmp_path, database_url=database_url, broker_url=None)
     del installation.settings["VODSYNC_DATABASE_URL"]
