@@ -25,7 +25,9 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         for argument, required in _COMMANDS.items():
             # The first run compiles the modules, so it does not count.
             seconds = [_run(argument, installation.environment, installation.folder) for _ in range(passes + 1)][1:]
-            yield Measure(_PART, f"`vodsync {argument}`: time from start to end", seconds, "s", required, "SQLite, output to a pipe")
+            yield Measure(
+                _PART, f"`vodsync {argument}`: time from start to end", seconds, "s", required, "SQLite, output to a pipe"
+            )
 
 
 def _run(argument: str, environment: dict[str, str], folder: Path) -> float:
