@@ -1,1 +1,1 @@
-"""The numbers that the README promises, measured: `python -m benchmarks`, or `make bench`."""
+"""Measure the figures in the README: `python -m benchmarks`, or `make bench`."""

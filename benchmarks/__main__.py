@@ -1,4 +1,4 @@
-"""`python -m benchmarks [PART…] [--quick] [--json]`: what was promised beside what is, in a table."""
+"""`python -m benchmarks [PART…] [--quick] [--json]`: measure what the README promises and print a table."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from benchmarks import report
 
 
 class Part(StrEnum):
-    """Each has a module of the same name, whose docstring says what it asks."""
+    """Each part has a module of the same name, whose docstring describes what it measures."""
 
     ACCEPT = "accept"
     CALLS = "calls"
@@ -27,16 +27,16 @@ class Part(StrEnum):
     LARGE = "large"
 
 
-#: Half an hour, and gigabytes: only by name.
+#: Needs half an hour and gigabytes of disk: runs only if it is named.
 _LONG = {Part.LARGE}
 
 
 def main(
-    parts: Annotated[list[Part] | None, typer.Argument(help="What to measure; everything but `large` by default.")] = None,
+    parts: Annotated[list[Part] | None, typer.Argument(help="Parts to measure; all except `large` by default.")] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Fewer and shorter passes, wider ranges.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="The measures as JSON.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the measures as JSON.")] = False,
 ) -> None:
-    """Measure vodsync on this machine. Exit 1 where a number is not what the project promises, or could not be measured."""
+    """Measure vodsync on this machine. Exits with 1 if a threshold is not met or could not be measured."""
     progress = Console(stderr=True, highlight=False)
     measures: list[report.Measure] = []
     for part in parts or [part for part in Part if part not in _LONG]:

@@ -1,8 +1,8 @@
-"""How fast are notifications accepted, beside a handler that does nothing?
+"""How many notifications per second does the receiver accept, relative to a handler that does nothing?
 
-Sender, server and database share this machine's cores (two, where the thresholds were set): the empty handler and its sender have
-one each, a receiver must share both with its database and its own writer thread. So ratios differ from machine to machine and mean
-something only inside one run; each pass of a candidate stands between two passes of the empty handler.
+Sender, server and database share this machine's cores. The thresholds were set on two cores: there the empty handler and its
+sender have one core each, but the receiver shares both with its database and its writer thread. Ratios differ between machines
+and can be compared only within one run. Each pass of a candidate runs between two passes of the empty handler.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from benchmarks.report import Measure, Wanted, at_least, at_most
 
 _PART = "accept"
 
-#: The least ratio to the empty handler.
-_WANTED = {SQLITE: at_least(0.40), POSTGRESQL: at_least(0.35)}
+#: Throughput relative to the empty handler.
+_REQUIRED = {SQLITE: at_least(0.40), POSTGRESQL: at_least(0.35)}
 _P99_MS = at_most(60)
-_TIMES_PUBLISHING = at_least(5)
+_RELATIVE_TO_PUBLISHING = at_least(5)
 
 
 @dataclass(slots=True)
 class _Candidate:
-    """Somebody who listens, and how the passes went; `ratios` are to the empty passes before and after each."""
+    """A server and the results of its passes. `ratios` are relative to the passes of the empty handler before and after each."""
 
     installation: Installation
     results: list[load.Result] = field(default_factory=list)
@@ -52,13 +52,13 @@ class _Candidate:
 
 def measure(*, quick: bool) -> Iterator[Measure]:
     passes, seconds = (3, 1.0) if quick else (5, 2.0)
-    ours: dict[Pair, _Candidate] = {}
+    receivers: dict[Pair, _Candidate] = {}
     missing: dict[Pair, str] = {}
     publishing: _Candidate | None = None
     missing_broker = ""
     with ExitStack() as stack:
         empty = _Candidate(stack.enter_context(_baseline("empty", SQLITE)))
-        for pair in _WANTED:
+        for pair in _REQUIRED:
             try:
                 installation = stack.enter_context(installed(pair))
             except ServerMissingError as error:
@@ -66,53 +66,62 @@ def measure(*, quick: bool) -> Iterator[Measure]:
             else:
                 installation.start("serve")
                 installation.wait_until_ready()
-                ours[pair] = _Candidate(installation)
+                receivers[pair] = _Candidate(installation)
         try:
             publishing = _Candidate(stack.enter_context(_publishing()))
         except ServerMissingError as error:
             missing_broker = str(error)
-        candidates = [*ours.values(), *([publishing] if publishing else [])]
-        for each in (empty, *candidates):
-            each.send(seconds / 2)
+        candidates = [*receivers.values(), *([publishing] if publishing else [])]
+        for candidate in (empty, *candidates):
+            candidate.send(seconds / 2)  # warm-up
         _interleave(empty, candidates, passes, seconds)
-    yield Measure(_PART, "empty handler", empty.per_second, "/s", note=f"the sender used {_cpu(empty):.0%} of a core")
+    yield Measure(
+        _PART,
+        "empty Starlette handler: requests per second",
+        empty.per_second,
+        "/s",
+        note=f"the sender used {_cpu(empty):.0%} of a core",
+    )
     if publishing:
-        yield from _describe("a Celery task per request, RabbitMQ confirms", publishing)
-    for pair in _WANTED:
-        yield from _judge(pair, ours, missing)
-        name = f"{pair}: beside a task per request"
-        if publishing and pair in ours:
-            times = [mine / theirs for mine, theirs in zip(ours[pair].per_second, publishing.per_second, strict=True)]
-            yield Measure(_PART, name, times, "×", _TIMES_PUBLISHING)
+        yield from _describe("endpoint that publishes a Celery task per request", publishing)
+    for pair in _REQUIRED:
+        yield from _compare(pair, receivers, missing)
+        name = f"{pair}: throughput relative to a Celery task per request"
+        if publishing and pair in receivers:
+            ratios = [
+                receiver_rate / endpoint_rate
+                for receiver_rate, endpoint_rate in zip(receivers[pair].per_second, publishing.per_second, strict=True)
+            ]
+            yield Measure(_PART, name, ratios, "×", _RELATIVE_TO_PUBLISHING)
         else:
-            yield Measure(_PART, name, wanted=_TIMES_PUBLISHING, note=missing.get(pair) or missing_broker)
+            yield Measure(_PART, name, wanted=_RELATIVE_TO_PUBLISHING, note=missing.get(pair) or missing_broker)
 
 
-def _judge(pair: Pair, ours: Mapping[Pair, _Candidate], missing: Mapping[Pair, str]) -> Iterator[Measure]:
+def _compare(pair: Pair, receivers: Mapping[Pair, _Candidate], missing: Mapping[Pair, str]) -> Iterator[Measure]:
     if pair in missing:
-        yield Measure(_PART, f"{pair}: beside the empty handler", wanted=_WANTED[pair], note=missing[pair])
-        yield Measure(_PART, f"{pair}: p99", wanted=_P99_MS, note=missing[pair])
+        yield Measure(_PART, f"{pair}: throughput relative to the empty handler", wanted=_REQUIRED[pair], note=missing[pair])
+        yield Measure(_PART, f"{pair}: response time, 99th percentile", wanted=_P99_MS, note=missing[pair])
         return
-    yield Measure(_PART, f"{pair}: beside the empty handler", ours[pair].ratios, "×", _WANTED[pair])
-    yield from _describe(str(pair), ours[pair], _P99_MS)
+    yield Measure(_PART, f"{pair}: throughput relative to the empty handler", receivers[pair].ratios, "×", _REQUIRED[pair])
+    yield from _describe(str(pair), receivers[pair], _P99_MS)
 
 
-def _describe(name: str, candidate: _Candidate, p99_wanted: Wanted | None = None) -> Iterator[Measure]:
-    yield Measure(_PART, f"{name}", candidate.per_second, "/s")
-    yield Measure(_PART, f"{name}: p50", candidate.percentiles(0.50), "ms")
-    yield Measure(_PART, f"{name}: p99", candidate.percentiles(0.99), "ms", p99_wanted)
+def _describe(name: str, candidate: _Candidate, p99_required: Wanted | None = None) -> Iterator[Measure]:
+    yield Measure(_PART, f"{name}: requests per second", candidate.per_second, "/s")
+    yield Measure(_PART, f"{name}: response time, median", candidate.percentiles(0.50), "ms")
+    yield Measure(_PART, f"{name}: response time, 99th percentile", candidate.percentiles(0.99), "ms", p99_required)
 
 
 def _interleave(empty: _Candidate, candidates: list[_Candidate], passes: int, seconds: float) -> None:
     before = empty.send(seconds / 2)
     empty.results.append(before)
     for _ in range(passes):
-        for each in candidates:
-            result = each.send(seconds)
+        for candidate in candidates:
+            result = candidate.send(seconds)
             after = empty.send(seconds / 2)
             empty.results.append(after)
-            each.results.append(result)
-            each.ratios.append(2 * result.per_second / (before.per_second + after.per_second))
+            candidate.results.append(result)
+            candidate.ratios.append(2 * result.per_second / (before.per_second + after.per_second))
             before = after
 
 

@@ -1,7 +1,7 @@
-"""The endpoints that ours is compared with: one that does nothing, and one that publishes a Celery task per request.
+"""The endpoints that the receiver is compared with: one does nothing, one publishes a Celery task per request.
 
-`python -m benchmarks.baselines empty|publish PORT` serves one of them as `vodsync serve` is served. The publishing one checks the
-signature as ours does, and takes broker, callback URL and key from vodsync's own settings.
+`python -m benchmarks.baselines empty|publish PORT` serves one of them with the options of `vodsync serve`. The publishing one
+checks the signature as the receiver does, and reads broker, callback URL and key from vodsync's settings.
 """
 
 from __future__ import annotations
@@ -24,8 +24,7 @@ from worker.core import events, signature
 
 QUEUE = "vodsync.benchmark"
 
-#: Starlette's thread pool has this many threads; each gets a connection.
-_THREADS = 40
+_THREADS = 40  # the size of Starlette's thread pool; each thread has a connection
 
 
 def empty() -> Starlette:
@@ -37,7 +36,7 @@ def empty() -> Starlette:
 
 
 def publish() -> Starlette:
-    """The obvious design: a task per notification, answered once RabbitMQ has confirmed it."""
+    """Publish a task per notification and answer when RabbitMQ has confirmed it."""
     queue = Queue(QUEUE, Exchange(QUEUE, type="topic"), QUEUE, queue_arguments={"x-queue-type": "quorum"})
     celery = Celery("benchmark", broker=os.environ["VODSYNC_BROKER_URL"])
     celery.conf.update(
@@ -51,9 +50,9 @@ def publish() -> Starlette:
         task_ignore_result=True,
     )
 
-    @celery.task(name="benchmark.fetch")  # type: ignore[untyped-decorator]
+    @celery.task(name="benchmark.fetch")  # type: ignore[untyped-decorator]  # Celery has no types
     def fetch(media_ids: list[str]) -> None:
-        """Nobody works here."""
+        """Do nothing: no worker runs."""
 
     celery.finalize()
     url, key = os.environ["VODSYNC_CALLBACK_URL"], os.environ["VODSYNC_CALLBACK_KEYS"]

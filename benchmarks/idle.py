@@ -1,4 +1,4 @@
-"""What does an installation cost that has nothing to do, and how soon is it ready?"""
+"""How much memory and CPU does an installation without traffic use, and how soon is it ready?"""
 
 from __future__ import annotations
 
@@ -20,40 +20,54 @@ _MEGABYTES = at_most(320)
 _PERCENT = at_most(2)
 _READY = at_most(4)
 
-#: Seconds after the start that do not count as idle.
-_SETTLING = 3.0
+_SETTLING = 3.0  # seconds after the start that are not measured
 
 
 def measure(*, quick: bool) -> Iterator[Measure]:
     starts, seconds = (1, 8.0) if quick else (3, 20.0)
-    ready = []
+    ready_after: list[float] = []
     for _ in range(starts):
         with installed(SQLITE) as installation:
-            pid, took = _start(installation)
-            ready.append(took)
-            if len(ready) == starts:
+            pid, seconds_to_start = _start(installation)
+            ready_after.append(seconds_to_start)
+            if len(ready_after) == starts:
                 time.sleep(_SETTLING)
                 before = _cpu_seconds(pid)
                 time.sleep(seconds)
                 percent = 100 * (_cpu_seconds(pid) - before) / seconds
                 pids = family(pid)
                 note = f"{len(pids)} processes; shared pages counted once"
-                yield Measure(_PART, "memory of all processes (PSS)", [_megabytes(pids, "Pss")], "MB", _MEGABYTES, note)
-                yield Measure(_PART, "memory, shared pages counted each time (RSS)", [_megabytes(pids, "Rss")], "MB")
-                yield Measure(_PART, f"CPU, of one core over {seconds:g} s", [percent], "%", _PERCENT)
-    yield Measure(_PART, "from `vodsync up` to ready, worker included", ready, "s", _READY)
+                yield Measure(
+                    _PART,
+                    "`vodsync up` without traffic: memory of all processes (PSS)",
+                    [_megabytes(pids, "Pss")],
+                    "MB",
+                    _MEGABYTES,
+                    note,
+                )
+                yield Measure(
+                    _PART,
+                    "`vodsync up` without traffic: memory of all processes (RSS)",
+                    [_megabytes(pids, "Rss")],
+                    "MB",
+                    note="shared pages counted for each process",
+                )
+                yield Measure(
+                    _PART, f"`vodsync up` without traffic: share of one core, over {seconds:g} s", [percent], "%", _PERCENT
+                )
+    yield Measure(_PART, "`vodsync up`: time until receiver and worker are ready", ready_after, "s", _READY)
 
 
 def _start(installation: Installation) -> tuple[int, float]:
-    """The process id of `vodsync up`, and the seconds until it was ready and its worker had been heard of."""
+    """Start `vodsync up`. Returns its process id and the seconds until it was ready and its worker had a heartbeat."""
     started = time.monotonic()
     pid = installation.start("up").pid
     installation.wait_until_ready()
-    wait_until(lambda: _worker_heard(installation), "a worker was heard of")
+    wait_until(lambda: _has_heartbeat(installation), "a worker had a heartbeat")
     return pid, time.monotonic() - started
 
 
-def _worker_heard(installation: Installation) -> bool:
+def _has_heartbeat(installation: Installation) -> bool:
     try:
         with installation.store.reading() as connection:
             return connection.execute(select(tables.worker.c.name)).first() is not None
@@ -62,12 +76,12 @@ def _worker_heard(installation: Installation) -> bool:
 
 
 def family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    found = [pid]
-    for parent in found:
+    """Return a process and all its descendants."""
+    pids = [pid]
+    for parent in pids:
         for children in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, children.read_text().split())
-    return found
+            pids += map(int, children.read_text().split())
+    return pids
 
 
 def _megabytes(pids: list[int], measured: str) -> float:
@@ -80,8 +94,8 @@ def _megabytes(pids: list[int], measured: str) -> float:
 
 def _cpu_seconds(pid: int) -> float:
     ticks = 0
-    for each in family(pid):
-        # The name stands in parentheses and may hold blanks; user and system time are the 12th and 13th field after it.
-        fields = Path(f"/proc/{each}/stat").read_text().rpartition(")")[2].split()
+    for member in family(pid):
+        # The name is in parentheses and may contain blanks; user and system time are the 12th and 13th field after it.
+        fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
         ticks += int(fields[11]) + int(fields[12])
     return ticks / os.sysconf("SC_CLK_TCK")

@@ -1,4 +1,4 @@
-"""Vodsync as an operator runs it: real processes on a database of their own, gone afterwards."""
+"""An installation of vodsync with real processes and its own database, which is deleted afterwards."""
 
 from __future__ import annotations
 
@@ -25,8 +25,8 @@ from worker.store import Store, schema
 
 KEYS = {"ALIBABA_CLOUD_ACCESS_KEY_ID": "demoKeyId", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "demoSecret"}
 
-#: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL, as for the tests. The database in the URL is only where we
-#: connect to make our own.
+#: The default URLs of the servers; VODSYNC_TEST_<NAME>_URL overrides each, as for the tests. We connect to the database in the URL
+#: only to create our own.
 _SERVERS = {
     "postgresql": "postgresql://root@127.0.0.1:5432/postgres",
     "mariadb": "mariadb://root@127.0.0.1:3306/mysql",
@@ -34,18 +34,17 @@ _SERVERS = {
     "redis": "redis://127.0.0.1:6379/14",
 }
 
-#: Seconds that a process gets to start, or to stop.
-_PATIENCE = 30.0
+_TIMEOUT = 30.0  # seconds for a process to start or stop
 
 _SECRET = "benchmark"
 
 
 class ServerMissingError(Exception):
-    """A server that this part needs does not run here; the message names it."""
+    """A server that this part needs does not run; the message names it."""
 
 
 class WaitTimeoutError(Exception):
-    """Something that had to happen did not in time; the message names it."""
+    """A condition was not met in time; the message names it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +63,7 @@ SQLITE, POSTGRESQL, MARIADB = Pair("sqlite", None), Pair("postgresql", "rabbitmq
 
 
 def server_url(name: str) -> str:
-    """Raises ServerMissing."""
+    """Return the URL of a running server. Raises ServerMissingError."""
     url = os.environ.get(f"VODSYNC_TEST_{name.upper()}_URL", _SERVERS[name])
     parts = urlsplit(url)
     try:
@@ -77,19 +76,19 @@ def server_url(name: str) -> str:
 @contextmanager
 def folder() -> Iterator[Path]:
     """A directory for a database file, an embedded broker and logs."""
-    made = Path(tempfile.mkdtemp(prefix="vodsync-benchmark-"))
+    path = Path(tempfile.mkdtemp(prefix="vodsync-benchmark-"))
     try:
-        yield made
+        yield path
     finally:
-        shutil.rmtree(made, ignore_errors=True)
+        shutil.rmtree(path, ignore_errors=True)
 
 
 @contextmanager
-def database(kind: str, place: Path) -> Iterator[str]:
-    """The URL of a migrated database that nobody else uses. Raises ServerMissing."""
+def database(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of a new, migrated database. Raises ServerMissingError."""
     name = f"vodsync_benchmark_{secrets.token_hex(6)}"
     if kind == "sqlite":
-        url = f"sqlite:///{place / name}.db"
+        url = f"sqlite:///{folder / name}.db"
         schema.upgrade(url)
         yield url
         return
@@ -111,11 +110,11 @@ def database(kind: str, place: Path) -> Iterator[str]:
 
 
 class Installation:
-    """The processes of one installation, and what is needed to talk to them. Made by `installed`."""
+    """The processes, settings and store of one installation. Created by `installed`."""
 
-    def __init__(self, stack: ExitStack, place: Path, database_url: str, broker_url: str | None) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, database_url: str, broker_url: str | None) -> None:
         self._stack = stack
-        self.place = place
+        self.folder = folder
         self.port = free_port()
         self.database_url = database_url
         self.callback_url = f"http://127.0.0.1:{self.port}/callbacks"
@@ -132,25 +131,25 @@ class Installation:
         stack.callback(self.store.close)
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
-        """One of our verbs; stopped with the installation."""
+        """Start a verb of vodsync. It is stopped with the installation."""
         return self.start_module("worker", *arguments)
 
     def start_module(self, *arguments: str) -> subprocess.Popen[str]:
-        """Any module of this project, in the environment of the installation."""
+        """Start a module of this project in the environment of the installation."""
         environment = self.environment | {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))}
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
-            cwd=self.place,
+            cwd=self.folder,
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=(self.place / f"{arguments[0]}-{arguments[1]}.log").open("w"),
+            stderr=(self.folder / f"{arguments[0]}-{arguments[1]}.log").open("w"),
             text=True,
         )
         self._stack.callback(_stop, process)
         return process
 
     def start_emulator(self, *arguments: str) -> httpx.Client:
-        """An emulated VOD that the installation asks from now on; gives its control API."""
+        """Start an emulated VOD for this installation. Returns a client for its control API."""
         process = self.start("emulate", "--port", "0", *arguments)
         line = process.stdout.readline() if process.stdout else ""
         if "http://" not in line:
@@ -159,25 +158,25 @@ class Installation:
         return self._stack.enter_context(httpx.Client(base_url=line.split()[-1], timeout=30))
 
     def wait_until_ready(self, path: str = "/readyz") -> None:
-        """Until the receiver answers 200 at `path`."""
+        """Wait until the receiver answers 200 at `path`."""
         wait_for_port(self.port)
         with httpx.Client(timeout=5) as client:
             wait_until(lambda: client.get(f"http://127.0.0.1:{self.port}{path}").is_success, "the receiver became ready")
 
     def signed(self) -> dict[str, str]:
-        """The headers of a genuine callback; good for five minutes, whatever the body is."""
+        """Return the headers of a signed callback. They are valid for five minutes and for every body."""
         timestamp = str(int(time.time()))
         return {"x-vod-timestamp": timestamp, "x-vod-signature": sign(self.callback_url, timestamp, _SECRET)}
 
 
 @contextmanager
 def installed(pair: Pair) -> Iterator[Installation]:
-    """An installation on a new database, with no process running yet. Raises ServerMissing."""
+    """An installation on a new database, with no process running yet. Raises ServerMissingError."""
     with ExitStack() as stack:
-        place = stack.enter_context(folder())
+        directory = stack.enter_context(folder())
         broker_url = server_url(pair.broker) if pair.broker else None
-        database_url = stack.enter_context(database(pair.database, place))
-        yield Installation(stack.enter_context(ExitStack()), place, database_url, broker_url)
+        database_url = stack.enter_context(database(pair.database, directory))
+        yield Installation(stack.enter_context(ExitStack()), directory, database_url, broker_url)
 
 
 _ROOT = Path(__file__).parents[1]
@@ -190,28 +189,28 @@ def free_port() -> int:
 
 
 def wait_for_port(port: int) -> None:
-    """Until somebody listens there."""
+    """Wait until a server listens on this port."""
 
     def listening() -> bool:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    wait_until(listening, f"somebody listened on port {port}")
+    wait_until(listening, f"a server listened on port {port}")
 
 
-def wait_until(happened: Callable[[], object], what: str, *, patience: float = _PATIENCE, pause: float = 0.02) -> None:
-    """Raises DidNotHappen after `patience` seconds."""
-    deadline = time.monotonic() + patience
-    while not happened():
+def wait_until(condition: Callable[[], object], description: str, *, timeout: float = _TIMEOUT, pause: float = 0.02) -> None:
+    """Wait for a true result of `condition`. Raises WaitTimeoutError after `timeout` seconds."""
+    deadline = time.monotonic() + timeout
+    while not condition():
         if time.monotonic() > deadline:
-            raise WaitTimeoutError(f"waited {patience:g} s in vain until {what}")
+            raise WaitTimeoutError(f"waited {timeout:g} s in vain until {description}")
         time.sleep(pause)
 
 
 def _stop(process: subprocess.Popen[str]) -> None:
     process.terminate()
     try:
-        process.wait(_PATIENCE)
+        process.wait(_TIMEOUT)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

@@ -1,4 +1,4 @@
-"""What does a large library cost? Minutes, and gigabytes of disk: measured only when asked for by name."""
+"""How does a large library affect calls and memory? Needs half an hour and gigabytes of disk, so it runs only if it is named."""
 
 from __future__ import annotations
 
@@ -10,17 +10,18 @@ from pathlib import Path
 
 from benchmarks.idle import family
 from benchmarks.installation import ServerMissingError
-from benchmarks.library import find, run, start, unchanged, unlimited
+from benchmarks.library import find, reconcile_unchanged, run, start, unlimited
 from benchmarks.report import Measure, at_most
 from worker.store.jobs.job_rows import FINAL_STATES
 from worker.sync.jobs import backfill
 
 _PART = "large"
 
-#: Our processes, by the verb that starts them.
-_ROLES = {"work": "the larger of two workers", "serve": "the receiver", "emulate": "the emulator"}
+#: The measured processes by the verb that starts them.
+_ROLES = {"work": "larger of two workers", "serve": "receiver", "emulate": "emulator"}
 
-_SEARCHES, _GROWTH = at_most(1_020), at_most(1.3)
+_SEARCH_CALLS = at_most(1_020)
+_GROWTH = at_most(1.3)
 
 
 def measure(*, quick: bool) -> Iterator[Measure]:
@@ -29,37 +30,37 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         yield from _reconciled(20_000 if quick else 100_000)
         (_, before), (seconds, after) = _peak(small), _peak(large)
         for role in after:
-            note = f"{before[role] / 1024:.0f} MB beside {after[role] / 1024:.0f} MB; {seconds:.0f} s for the larger"
-            name = f"{role} with {large:,} beside {small:,} media"
-            yield Measure(_PART, name, [after[role] / before[role]], "x", _GROWTH, note=note)
+            note = f"{before[role] / 1024:.0f} MB and {after[role] / 1024:.0f} MB; {seconds:.0f} s for the larger library"
+            name = f"peak memory of the {role}, {large:,} relative to {small:,} assets"
+            yield Measure(_PART, name, [after[role] / before[role]], "×", _GROWTH, note=note)
     except ServerMissingError as error:
-        yield Measure(_PART, "a large library on PostgreSQL", wanted=_GROWTH, note=str(error))
+        yield Measure(_PART, "peak memory with a large library, PostgreSQL + RabbitMQ", wanted=_GROWTH, note=str(error))
 
 
 def _reconciled(count: int) -> Iterator[Measure]:
     with unlimited(count) as (installation, api):
         run(installation, backfill.KIND)
-        yield from unchanged(installation, api, count, _SEARCHES)
+        yield from reconcile_unchanged(installation, api, count, _SEARCH_CALLS)
 
 
 def _peak(count: int) -> tuple[float, dict[str, int]]:
-    """Seconds of a whole backfill, and the most memory that a process of each role ever held, in kilobytes."""
+    """Return the seconds of a whole backfill and the peak memory of each role in kilobytes."""
     with unlimited(count) as (installation, _):
         installation.start("serve")
         installation.wait_until_ready()
-        began = time.monotonic()
+        started_at = time.monotonic()
         started = start(installation, backfill.KIND)
         while find(installation, started.id).state not in FINAL_STATES:
             time.sleep(1)
-        return time.monotonic() - began, _most()
+        return time.monotonic() - started_at, _peak_memory()
 
 
-def _most() -> dict[str, int]:
-    most: dict[str, int] = {}
+def _peak_memory() -> dict[str, int]:
+    kilobytes: dict[str, int] = {}
     for pid in family(os.getpid())[1:]:
         arguments = Path(f"/proc/{pid}/cmdline").read_text().split("\0")
         role = _ROLES.get(arguments[arguments.index("worker") + 1]) if "worker" in arguments else None
         if role:
             peak = re.search(r"VmHWM:\s+(\d+)", Path(f"/proc/{pid}/status").read_text())
-            most[role] = max(most.get(role, 0), int(peak[1]) if peak else 0)
-    return most
+            kilobytes[role] = max(kilobytes.get(role, 0), int(peak[1]) if peak else 0)
+    return kilobytes

@@ -1,7 +1,7 @@
-"""With light traffic, how long after the 200 answer does the row stand in the database?
+"""With light traffic, how long after the response 200 is the row stored?
 
-The three pairs run side by side, so that they see the same machine. A notification arrives when its medium is alone, so every batch
-waits the whole linger; that and the API's own time, which both are settings, are taken off.
+The three pairs run at the same time, so that the load of the machine is the same for all. Only one notification is pending at a
+time, so every batch waits for the whole linger. The linger and the API's response time are settings; both are subtracted.
 """
 
 from __future__ import annotations
@@ -22,15 +22,14 @@ from worker.store import tables
 
 _PART = "latency"
 
-#: Seconds between two notifications, between two looks at the table, and for each answer of the API.
-_SPACING, _LOOK, _API = 0.7, 0.003, 0.1
-
-#: Seconds after which a notification counts as lost.
-_PATIENCE = 30.0
+_INTERVAL = 0.7  # seconds between two notifications
+_POLL_INTERVAL = 0.003  # seconds between two queries for the row
+_API = 0.1  # seconds of each response of the API
+_TIMEOUT = 30.0  # seconds after which a notification counts as lost
 
 _LINGER = Settings.model_fields["linger_ms"].default / 1000
 
-_WANTED = at_most(150)
+_REQUIRED = at_most(150)
 
 _STORED = select(tables.media.c.media_id).where(tables.media.c.source == "default", tables.media.c.media_id == bindparam("m"))
 
@@ -55,17 +54,19 @@ def measure(*, quick: bool) -> Iterator[Measure]:
         measured = {pair: threads.submit(_seconds, *running[pair], notifications) for pair in running}
         for pair in (SQLITE, POSTGRESQL, MARIADB):
             if pair in missing:
-                yield Measure(_PART, f"{pair}: beyond linger and API", wanted=_WANTED, note=missing[pair])
+                yield Measure(_PART, f"{pair}: the same without linger and API time", wanted=_REQUIRED, note=missing[pair])
                 continue
             seconds = measured[pair].result()
-            beyond = [1000 * (each - _LINGER - _API) for each in seconds]
+            remaining = [1000 * (duration - _LINGER - _API) for duration in seconds]
             note = f"linger {1000 * _LINGER:g} ms, API {1000 * _API:g} ms"
-            yield Measure(_PART, f"{pair}: 200 answer to row", [1000 * each for each in seconds], "ms", note=note)
-            yield Measure(_PART, f"{pair}: beyond linger and API", beyond, "ms", _WANTED)
+            yield Measure(
+                _PART, f"{pair}: from response 200 to stored row", [1000 * duration for duration in seconds], "ms", note=note
+            )
+            yield Measure(_PART, f"{pair}: the same without linger and API time", remaining, "ms", _REQUIRED)
 
 
 def _seconds(installation: Installation, media_ids: list[str], notifications: int) -> list[float]:
-    """From answer to row, for each of `notifications`; the first few, which wake everything up, do not count."""
+    """Return the seconds from response to row for each notification. The first few are a warm-up and do not count."""
     warm_up = 3
     measured = []
     with httpx.Client(timeout=10) as client:
@@ -74,14 +75,14 @@ def _seconds(installation: Installation, media_ids: list[str], notifications: in
             client.post(installation.callback_url, content=content, headers=installation.signed()).raise_for_status()
             answered = time.perf_counter()
             measured.append(_until_stored(installation, media_id, answered) - answered)
-            time.sleep(max(0.0, _SPACING - measured[-1]))
+            time.sleep(max(0.0, _INTERVAL - measured[-1]))
     return measured[warm_up:]
 
 
 def _until_stored(installation: Installation, media_id: str, since: float) -> float:
-    while time.perf_counter() < since + _PATIENCE:
+    while time.perf_counter() < since + _TIMEOUT:
         with installation.store.reading() as connection:
             if connection.execute(_STORED, {"m": media_id}).first():
                 return time.perf_counter()
-        time.sleep(_LOOK)
-    raise WaitTimeoutError(f"{media_id} was not stored within {_PATIENCE:g} s")
+        time.sleep(_POLL_INTERVAL)
+    raise WaitTimeoutError(f"{media_id} was not stored within {_TIMEOUT:g} s")

@@ -1,4 +1,4 @@
-"""How fast does a library come in, does the account's rate hold meanwhile, and does a notification wait for it?"""
+"""How fast is a backfill, does it keep the rate limit, and does it delay notifications?"""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from statistics import quantiles
 
 import httpx
@@ -21,71 +22,83 @@ from worker.sync.jobs import backfill, reconcile, renormalise
 
 _PART = "library"
 
-_RATE, _SHARE, _BUSIEST = at_least(500), at_least(0.95), at_most(20)
-_DERIVED = at_least(2_000)
-_LIVE = at_most(1.5)
+_BACKFILL_RATE = at_least(500)  # assets per second
+_SHARE_OF_LIMIT = at_least(0.95)
+_BUSIEST_SECOND = at_most(20)  # calls
+_RENORMALISE_RATE = at_least(2_000)  # assets per second
+_LATENCY = at_most(1.5)  # seconds
 
-#: Seconds until a job that is not over counts as stuck.
-_PATIENCE = 7_200.0
+_JOB_TIMEOUT = 7_200.0  # seconds
 
 
 def measure(*, quick: bool) -> Iterator[Measure]:
     try:
         yield from _loaded(5_000 if quick else 20_000)
-        yield from _within_quota(4_000 if quick else 40_000)
+        yield from _within_rate_limit(4_000 if quick else 40_000)
     except ServerMissingError as error:
-        yield Measure(_PART, "backfill on PostgreSQL", wanted=_RATE, note=str(error))
+        yield Measure(_PART, "backfill with two workers, no rate limit: assets per second", wanted=_BACKFILL_RATE, note=str(error))
 
 
 def _loaded(count: int) -> Iterator[Measure]:
-    """Everything is new; then nothing to do; then without the API."""
+    """Backfill a new library, reconcile it without differences, then renormalise it."""
     with unlimited(count) as (installation, api):
         seconds, job = run(installation, backfill.KIND)
-        note = f"{job.counters['fetched']} media in {seconds:.0f} s"
-        yield Measure(_PART, "backfill, two workers, media/s", [job.counters["fetched"] / seconds], "/s", _RATE, note=note)
-        yield from unchanged(installation, api, count, at_most(count // 100 + count // 5_000 + 4))
+        note = f"{job.counters['fetched']} assets in {seconds:.0f} s"
+        yield Measure(
+            _PART,
+            "backfill with two workers, no rate limit: assets per second",
+            [job.counters["fetched"] / seconds],
+            "/s",
+            _BACKFILL_RATE,
+            note=note,
+        )
+        yield from reconcile_unchanged(installation, api, count, at_most(count // 100 + count // 5_000 + 4))
         seconds, job = run(installation, renormalise.KIND)
-        note = f"{job.counters['read']} media in {seconds:.1f} s, {job.counters['changed']} changed"
-        yield Measure(_PART, "renormalise, media/s", [job.counters["read"] / seconds], "/s", _DERIVED, note=note)
+        note = f"{job.counters['read']} assets in {seconds:.1f} s, {job.counters['changed']} changed"
+        yield Measure(_PART, "renormalise: assets per second", [job.counters["read"] / seconds], "/s", _RENORMALISE_RATE, note=note)
 
 
-def unchanged(installation: Installation, api: httpx.Client, count: int, wanted: Wanted) -> Iterator[Measure]:
+def reconcile_unchanged(installation: Installation, api: httpx.Client, count: int, required: Wanted) -> Iterator[Measure]:
     api.delete("/emulator/calls").raise_for_status()
     newest, followed = _newest(installation), _followed(installation)
     seconds, job = run(installation, reconcile.KIND, full=True)
     calls = api.get("/emulator/calls").json()["SearchMedia"]["calls"]
-    name, note = f"full reconciliation of {count:,} unchanged media", f"{job.counters['listed']} listed in {seconds:.0f} s"
-    yield Measure(_PART, f"{name}: searches", [calls], "", wanted, note=note)
-    yield Measure(_PART, f"{name}: media rows written", [len(_written(installation, newest) - followed)], "", at_most(0))
+    name, note = f"full reconciliation of {count:,} unchanged assets", f"{job.counters['listed']} listed in {seconds:.0f} s"
+    yield Measure(_PART, f"{name}: SearchMedia calls", [calls], "", required, note=note)
+    yield Measure(_PART, f"{name}: rows of vod_media written", [len(_written(installation, newest) - followed)], "", at_most(0))
 
 
-def _within_quota(count: int) -> Iterator[Measure]:
-    """The documented rate, kept and used; meanwhile media are uploaded and told of."""
+def _within_rate_limit(count: int) -> Iterator[Measure]:
+    """Backfill at VOD's documented rate limit, while assets are uploaded and notified."""
     with installed(POSTGRESQL) as installation:
         api = installation.start_emulator("--media", str(count), "--qps", "20", "--search-qps", "50")
         installation.start("serve")
         _start_workers(installation)
         installation.wait_until_ready()
         latencies: list[float] = []
-        over = threading.Event()
-        teller = threading.Thread(target=_tell, args=(installation, api, latencies, over))
-        teller.start()
+        finished = threading.Event()
+        notifier = threading.Thread(target=_notify_uploads, args=(installation, api, latencies, finished))
+        notifier.start()
         seconds, job = run(installation, backfill.KIND)
-        over.set()
-        teller.join()
+        finished.set()
+        notifier.join()
         calls = api.get("/emulator/calls").json()["BatchGetMediaInfos"]
         rate = job.counters["fetched"] / seconds
-        note = f"{rate:.0f} media/s in {seconds:.0f} s, {calls['throttled']} throttled"
-        yield Measure(_PART, "backfill at 20 calls/s, beside 400 media/s", [rate / 400], "x", _SHARE, note=note)
-        yield Measure(_PART, "busiest second, calls", [calls["busiest_second"]], "", _BUSIEST)
-        note = f"{len(latencies)} told meanwhile"
+        note = f"{rate:.0f} assets/s in {seconds:.0f} s, {calls['throttled']} throttled"
+        yield Measure(
+            _PART, "backfill at 20 calls/s: share of the possible 400 assets/s", [rate / 400], "×", _SHARE_OF_LIMIT, note=note
+        )
+        yield Measure(_PART, "backfill at 20 calls/s: calls in the busiest second", [calls["busiest_second"]], "", _BUSIEST_SECOND)
+        note = f"{len(latencies)} notifications during the backfill"
         p95 = [quantiles(latencies, n=20)[-1]] if len(latencies) > 1 else []
-        yield Measure(_PART, "200 to row during a backfill, p95", p95, "s", _LIVE, note=note)
+        yield Measure(
+            _PART, "backfill at 20 calls/s: from response 200 to stored row, 95th percentile", p95, "s", _LATENCY, note=note
+        )
 
 
 @contextmanager
 def unlimited(count: int) -> Iterator[tuple[Installation, httpx.Client]]:
-    """Two workers, and nothing between them and so many media but their own speed."""
+    """An installation with two workers and a library of `count` assets, without rate limits."""
     with installed(POSTGRESQL) as installation:
         installation.environment |= {"VODSYNC_API_QPS": "10000", "VODSYNC_SEARCH_QPS": "10000"}
         api = installation.start_emulator("--media", str(count), "--qps", "10000", "--search-qps", "10000")
@@ -94,10 +107,10 @@ def unlimited(count: int) -> Iterator[tuple[Installation, httpx.Client]]:
 
 
 def _start_workers(installation: Installation) -> None:
-    """Two of them, at work."""
+    """Start two workers and wait for their heartbeats."""
     for _ in range(2):
         installation.start("work")
-    wait_until(lambda: _alive(installation) == 2, "two workers were heard of")
+    wait_until(lambda: _alive(installation) == 2, "two workers had a heartbeat")
 
 
 def _alive(installation: Installation) -> int:
@@ -106,14 +119,14 @@ def _alive(installation: Installation) -> int:
 
 
 def run(installation: Installation, kind: str, **parameters: object) -> tuple[float, Job]:
-    """Seconds that a job took, and the job."""
-    started = start(installation, kind, **parameters)
-    began = time.monotonic()
-    wait_until(lambda: find(installation, started.id).state in FINAL_STATES, f"{kind} was over", patience=_PATIENCE, pause=0.1)
-    job = find(installation, started.id)
+    """Run a job to its end. Returns its seconds and the job."""
+    job_id = start(installation, kind, **parameters).id
+    started_at = time.monotonic()
+    wait_until(lambda: find(installation, job_id).state in FINAL_STATES, f"{kind} was over", timeout=_JOB_TIMEOUT, pause=0.1)
+    job = find(installation, job_id)
     if job.last_error:
         raise RuntimeError(job.last_error)
-    return time.monotonic() - began, job
+    return time.monotonic() - started_at, job
 
 
 def start(installation: Installation, kind: str, **parameters: object) -> Job:
@@ -125,10 +138,10 @@ def start(installation: Installation, kind: str, **parameters: object) -> Job:
 
 def find(installation: Installation, job_id: int) -> Job:
     with installation.store.reading() as connection:
-        found = Jobs(connection).find(job_id)
-    if found is None:
+        job = Jobs(connection).find(job_id)
+    if job is None:
         raise LookupError(job_id)
-    return found
+    return job
 
 
 def _newest(installation: Installation) -> object:
@@ -142,25 +155,25 @@ def _written(installation: Installation, since: object) -> set[str]:
 
 
 def _followed(installation: Installation) -> set[str]:
-    """Media that VOD is still at work on: they are asked for by the clock, whatever else happens."""
+    """Return the ids of assets that VOD still processes. They are fetched at intervals, independently of the job."""
     with installation.store.reading() as connection:
         return set(connection.execute(sa.select(sync_request.c.media_id).where(sync_request.c.waits > 0)).scalars())
 
 
-def _tell(installation: Installation, api: httpx.Client, latencies: list[float], over: threading.Event) -> None:
-    """One upload after the other, told of when it is there; seconds from the 200 to the row."""
+def _notify_uploads(installation: Installation, api: httpx.Client, latencies: list[float], finished: threading.Event) -> None:
+    """Upload and notify one asset after the other. Appends the seconds from response 200 to row to `latencies`."""
     with httpx.Client(timeout=10) as sender:
-        while not over.wait(0.5):
+        while not finished.wait(0.5):
             uploads = {"count": 1, "life_seconds": 0.01, "notify": False}
             (media_id,) = api.post("/emulator/uploads", json=uploads).raise_for_status().json()["media_ids"]
             time.sleep(0.1)
             content = notices.body(media_id, 1)
             sender.post(installation.callback_url, content=content, headers=installation.signed()).raise_for_status()
-            began = time.monotonic()
-            wait_until(lambda wanted=media_id: _stored(installation, wanted), "a notification became a row", patience=60)  # type: ignore[misc]
-            latencies.append(time.monotonic() - began)
+            answered_at = time.monotonic()
+            wait_until(partial(_is_stored, installation, media_id), "a notified asset was stored", timeout=60)
+            latencies.append(time.monotonic() - answered_at)
 
 
-def _stored(installation: Installation, media_id: str) -> bool:
+def _is_stored(installation: Installation, media_id: str) -> bool:
     with installation.store.reading() as connection:
         return connection.execute(sa.select(media.c.media_id).where(media.c.media_id == media_id)).first() is not None

@@ -1,7 +1,8 @@
-"""A crowd of senders in one lean process: how many requests are answered, and how long does each wait?
+"""Send requests over many connections from one process and measure the response times.
 
-It runs beside the server on the same machine, so it must be cheap: requests are bytes made beforehand, or pasted together from
-three pieces, and an answer equal to the last good one is not read again. `Result.cpu` near 1 would mean that it was the bottleneck.
+The sender runs on the same machine as the server, so it must use little CPU: requests are prepared bytes or three pieces joined
+together, and a response equal to the last good one is not parsed again. `Result.cpu` near 1 means that the sender was the
+bottleneck.
 """
 
 from __future__ import annotations
@@ -18,17 +19,16 @@ from typing import cast
 import msgspec
 import uvloop
 
-#: Where a generated body has its own media id.
+#: The placeholder for the media id in a template.
 MEDIA_ID = "{media_id}"
 
 CONNECTIONS = 64
 
-#: Seconds beyond those of the job.
-_PATIENCE = 60.0
+_RESERVE = 60.0  # seconds in addition to those of the job
 
 
 class Job(msgspec.Struct, kw_only=True):
-    """What is to be sent: `bodies` once each in their order, or else for `seconds` the `template` with a new media id each time."""
+    """The requests to send: each of `bodies` once, or for `seconds` the `template` with a new media id each time."""
 
     port: int
     path: str = "/callbacks"
@@ -40,7 +40,7 @@ class Job(msgspec.Struct, kw_only=True):
 
 
 class Result(msgspec.Struct, kw_only=True):
-    """`latencies_ms` are sorted. `cpu` is the share of one core that the sender itself used."""
+    """`latencies_ms` are sorted. `cpu` is the share of one core that the sender used."""
 
     answered: int
     refused: int
@@ -53,35 +53,35 @@ class Result(msgspec.Struct, kw_only=True):
         return self.answered / self.seconds
 
     def percentile(self, share: float) -> float:
-        """Milliseconds."""
+        """Return the response time in milliseconds that this share of responses did not exceed."""
         return self.latencies_ms[min(len(self.latencies_ms) - 1, int(len(self.latencies_ms) * share))]
 
 
 def run(job: Job) -> Result:
-    """Send from a process of its own. Raises CalledProcessError where the server hung up, TimeoutExpired where it said nothing."""
-    ended = subprocess.run(
+    """Send from another process. Raises CalledProcessError if the server closed a connection, TimeoutExpired without responses."""
+    completed = subprocess.run(
         [sys.executable, "-m", __name__],
         input=msgspec.json.encode(job),
         stdout=subprocess.PIPE,
         check=True,
-        timeout=job.seconds + _PATIENCE,
+        timeout=job.seconds + _RESERVE,
     )
-    return msgspec.json.decode(ended.stdout, type=Result)
+    return msgspec.json.decode(completed.stdout, type=Result)
 
 
-class _Crowd:
-    """What the senders of one job share."""
+class _SharedState:
+    """The requests and results that the senders of one job share."""
 
     def __init__(self, job: Job) -> None:
         self.requests = _requests(job)
         self.deadline = time.perf_counter() + job.seconds if job.seconds else float("inf")
         self.latencies: list[float] = []
         self.refused = 0
-        self.good_answer = b""
+        self.good_response = b""
         self.senders = job.connections
         self.done = asyncio.get_running_loop().create_future()
 
-    def leave(self, error: Exception | None = None) -> None:
+    def finish(self, error: Exception | None = None) -> None:
         self.senders -= 1
         if error is not None and not self.done.done():
             self.done.set_exception(error)
@@ -90,52 +90,52 @@ class _Crowd:
 
 
 class _Sender(asyncio.Protocol):
-    """One keep-alive connection with one request under way."""
+    """One keep-alive connection with one open request."""
 
-    def __init__(self, crowd: _Crowd) -> None:
-        self._crowd = crowd
+    def __init__(self, shared: _SharedState) -> None:
+        self._shared = shared
         self._received = b""
         self._sent_at = 0.0
         self._finished = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports are what they should be, but not by name.
+        # uvloop's transports have the methods of asyncio.Transport but do not inherit from it.
         self._transport = cast(asyncio.Transport, transport)
         self._send()
 
     def data_received(self, data: bytes) -> None:
-        crowd = self._crowd
-        if data != crowd.good_answer:
+        shared = self._shared
+        if data != shared.good_response:
             self._received += data
             if not _complete(self._received):
                 return
             data, self._received = self._received, b""
             if data.startswith(b"HTTP/1.1 200 "):
-                crowd.good_answer = data
+                shared.good_response = data
             else:
-                crowd.refused += 1
-        crowd.latencies.append(time.perf_counter() - self._sent_at)
+                shared.refused += 1
+        shared.latencies.append(time.perf_counter() - self._sent_at)
         self._send()
 
     def connection_lost(self, exc: Exception | None) -> None:
         if not self._finished:
             self._finished = True
-            self._crowd.leave(exc or ConnectionError("the server hung up"))
+            self._shared.finish(exc or ConnectionError("the server closed the connection"))
 
     def _send(self) -> None:
         now = time.perf_counter()
-        request = next(self._crowd.requests, None) if now < self._crowd.deadline else None
+        request = next(self._shared.requests, None) if now < self._shared.deadline else None
         if request is None:
             self._finished = True
             self._transport.close()
-            self._crowd.leave()
+            self._shared.finish()
             return
         self._sent_at = now
         self._transport.write(request)
 
 
-def _complete(answer: bytes) -> bool:
-    head, blank, body = answer.partition(b"\r\n\r\n")
+def _complete(response: bytes) -> bool:
+    head, blank, body = response.partition(b"\r\n\r\n")
     if not blank:
         return False
     lengths = [line.split(b":")[1] for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")]
@@ -158,18 +158,18 @@ def _requests(job: Job) -> Iterator[bytes]:
 
 async def _send(job: Job) -> Result:
     loop = asyncio.get_running_loop()
-    crowd = _Crowd(job)
+    shared = _SharedState(job)
     cpu, started = time.process_time(), time.perf_counter()
     for _ in range(job.connections):
-        await loop.create_connection(lambda: _Sender(crowd), "127.0.0.1", job.port)
-    await crowd.done
+        await loop.create_connection(lambda: _Sender(shared), "127.0.0.1", job.port)
+    await shared.done
     seconds = time.perf_counter() - started
     return Result(
-        answered=len(crowd.latencies) - crowd.refused,
-        refused=crowd.refused,
+        answered=len(shared.latencies) - shared.refused,
+        refused=shared.refused,
         seconds=seconds,
         cpu=(time.process_time() - cpu) / seconds,
-        latencies_ms=sorted(round(latency * 1000, 3) for latency in crowd.latencies),
+        latencies_ms=sorted(round(latency * 1000, 3) for latency in shared.latencies),
     )
 
 

@@ -1,4 +1,4 @@
-"""What was measured, what was wanted, and whether the one meets the other."""
+"""Measures, their thresholds, and the table of both."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rich.table import Table
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A threshold; `at_most` says on which side of it the good numbers are."""
+    """A threshold. `at_most` is true for an upper limit and false for a lower limit."""
 
     threshold: float
     at_most: bool = False
@@ -36,7 +36,7 @@ def at_most(threshold: float) -> Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Measure:
-    """One row: the median of `values` counts. Without values nothing could be measured, and `note` says why."""
+    """One row of the table; its value is the median of `values`. Without values, `note` has the reason."""
 
     part: str
     name: str
@@ -51,7 +51,7 @@ class Measure:
 
     @property
     def met(self) -> bool | None:
-        """None where nothing was wanted. What could not be measured is not met."""
+        """Whether the threshold is met, or None without a threshold. A measure without values does not meet it."""
         if self.wanted is None:
             return None
         return self.value is not None and self.wanted.met_by(self.value)
@@ -72,11 +72,13 @@ class Measure:
 
 
 def print_table(measures: Sequence[Measure]) -> None:
-    table = Table(title="vodsync, measured on this machine: medians, and the range over the passes of one run")
-    for heading in ("part", "measure", "value", "range", "wanted", "met?", "note"):
-        table.add_column(heading, justify="right" if heading in ("value", "range", "wanted") else "left", no_wrap=heading != "note")
-    for before, measure in zip([None, *measures], measures, strict=False):
-        if before is not None and before.part != measure.part:
+    table = Table(title="vodsync on this machine: the median and the range of all passes in one run")
+    for heading in ("part", "measure", "median", "range", "required", "met", "note"):
+        table.add_column(
+            heading, justify="right" if heading in ("median", "range", "required") else "left", no_wrap=heading != "note"
+        )
+    for previous, measure in zip([None, *measures], measures, strict=False):
+        if previous is not None and previous.part != measure.part:
             table.add_section()
         table.add_row(*_cells(measure), style=None if measure.met is not False else "red")
     Console(width=None if Console().is_terminal else 150, highlight=False).print(table)

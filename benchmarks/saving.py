@@ -1,7 +1,7 @@
-"""What does the catalogue's comparing cost, beside a loop that only writes?
+"""How fast does the catalogue, which compares before it writes, store assets relative to a plain SQL loop?
 
-The bare loop writes the very rows that the catalogue writes, made beforehand, with Core executemany statements built once: INSERT
-for the first write, upserts for the second. Both write twenty media per transaction, into equal databases, in turns.
+The plain loop writes the same prepared rows as the catalogue with Core executemany statements that are built once: INSERT for
+the first write, upserts for the second. Both write twenty assets per transaction, alternately, into equal databases.
 """
 
 from __future__ import annotations
@@ -29,23 +29,23 @@ from worker.store.catalogue.assets import Catalogue
 _PART = "saving"
 _SOURCE = "default"
 
-_BESIDE_BARE = at_least(0.8)
-_UNCHANGED = at_least(4)
+_RELATIVE_TO_PLAIN = at_least(0.8)
+_UNCHANGED = at_least(4)  # relative to new assets
 
 _TABLES = (tables.media, tables.mezzanine, tables.audio_stream, tables.video_stream, tables.play_info, tables.raw)
 
 _FIRST_SEEN = datetime(2026, 1, 5, 12, tzinfo=UTC)
 
-#: What one transaction of the bare loop writes.
+#: The rows that one transaction of the plain loop writes.
 Rows = list[tuple[Table, list[dict[str, Any]]]]
 
 
 @dataclass(slots=True)
 class _Rates:
-    """Media per second, one number a pass."""
+    """Assets per second, one number for each pass."""
 
-    bare: list[float] = field(default_factory=list)
-    bare_again: list[float] = field(default_factory=list)
+    plain: list[float] = field(default_factory=list)
+    plain_upserts: list[float] = field(default_factory=list)
     first: list[float] = field(default_factory=list)
     unchanged: list[float] = field(default_factory=list)
     changed: list[float] = field(default_factory=list)
@@ -55,50 +55,52 @@ def measure(*, quick: bool) -> Iterator[Measure]:
     passes, size = (3, 400) if quick else (7, 600)
     library = Library(seed=1, existing=passes * size, quirks=True)
     now = _FIRST_SEEN.timestamp()
-    medias = [media for index in range(passes * size) if (media := read_media(library.element(index, now))) is not None]
-    slices = [medias[start : start + size] for start in range(0, len(medias), size)]
+    assets = [media for index in range(passes * size) if (media := read_media(library.element(index, now))) is not None]
+    slices = [assets[start : start + size] for start in range(0, len(assets), size)]
     with ExitStack() as stack:
-        place = stack.enter_context(folder())
-        rows = _rows(Store.open(stack.enter_context(database("sqlite", place))), slices)
+        directory = stack.enter_context(folder())
+        rows = _rows(Store.open(stack.enter_context(database("sqlite", directory))), slices)
         for name, kind in (("SQLite", "sqlite"), ("PostgreSQL", "postgresql"), ("MariaDB", "mariadb")):
             try:
-                ours, bare = (Store.open(stack.enter_context(database(kind, place))) for _ in range(2))
+                catalogue, plain = (Store.open(stack.enter_context(database(kind, directory))) for _ in range(2))
             except ServerMissingError as error:
-                yield Measure(_PART, f"{name}: first write beside the bare loop", wanted=_BESIDE_BARE, note=str(error))
-                yield Measure(_PART, f"{name}: unchanged beside the first write", wanted=_UNCHANGED, note=str(error))
+                yield Measure(
+                    _PART, f"{name}: new assets, vodsync relative to the plain SQL loop", wanted=_RELATIVE_TO_PLAIN, note=str(error)
+                )
+                yield Measure(_PART, f"{name}: vodsync, unchanged relative to new assets", wanted=_UNCHANGED, note=str(error))
                 continue
-            yield from _describe(name, _race(ours, bare, slices, rows))
-            ours.close()
-            bare.close()
+            yield from _describe(name, _measure_alternately(catalogue, plain, slices, rows))
+            catalogue.close()
+            plain.close()
 
 
-def _race(ours: Store, bare: Store, slices: Sequence[list[Media]], rows: Sequence[list[Rows]]) -> _Rates:
+def _measure_alternately(catalogue: Store, plain: Store, slices: Sequence[list[Media]], rows: Sequence[list[Rows]]) -> _Rates:
     rates = _Rates()
     first = {table: insert(table) for table in _TABLES}
-    again = {table: _upsert(bare.engine.dialect.name, table) for table in _TABLES}
-    for number, (medias, groups) in enumerate(zip(slices, rows, strict=True)):
-        changed = [_renamed(media) for media in medias]
-        races: list[tuple[list[float], Callable[[], None]]] = [
-            (rates.bare, partial(_write, bare, groups, first)),
-            (rates.first, partial(_save, ours, medias, 0)),
-            (rates.bare_again, partial(_write, bare, groups, again)),
-            (rates.unchanged, partial(_save, ours, medias, 1)),
-            (rates.changed, partial(_save, ours, changed, 2)),
+    again = {table: _upsert(plain.engine.dialect.name, table) for table in _TABLES}
+    for number, (assets, groups) in enumerate(zip(slices, rows, strict=True)):
+        changed = [_renamed(media) for media in assets]
+        runs: list[tuple[list[float], Callable[[], None]]] = [
+            (rates.plain, partial(_write, plain, groups, first)),
+            (rates.first, partial(_save, catalogue, assets, 0)),
+            (rates.plain_upserts, partial(_write, plain, groups, again)),
+            (rates.unchanged, partial(_save, catalogue, assets, 1)),
+            (rates.changed, partial(_save, catalogue, changed, 2)),
         ]
         if number % 2:
-            races[0], races[1] = races[1], races[0]
-        for measured, run in races:
+            runs[0], runs[1] = runs[1], runs[0]
+        for measured, run in runs:
             started = time.perf_counter()
             run()
-            # The first pass warms up connections and statement caches.
+            # The first pass only fills connections and statement caches.
             if number:
-                measured.append(len(medias) / (time.perf_counter() - started))
+                measured.append(len(assets) / (time.perf_counter() - started))
     return rates
 
 
-def _save(store: Store, medias: Sequence[Media], seconds: int) -> None:
+def _save(store: Store, assets: Sequence[Media], seconds: int) -> None:
     at = _FIRST_SEEN + timedelta(seconds=seconds)
-    for batch in _batches(medias):
+    for batch in _batches(assets):
         store.transact(partial(_save_batch, batch, at))
 
 
@@ -114,21 +116,21 @@ def _write(store: Store, groups: Sequence[Rows], statements: Mapping[Table, Inse
 
 
 def _rows(store: Store, slices: Sequence[list[Media]]) -> list[list[Rows]]:
-    """What the catalogue writes for each slice, transaction by transaction, listened to on a database of its own."""
-    heard: Rows = []
+    """Return the rows that the catalogue writes for each slice by transaction, recorded on another database."""
+    recorded: Rows = []
 
-    def listen(_connection: object, statement: Any, many: Any, _one: object, _options: object) -> None:
+    def record(_connection: object, statement: Any, many: Any, _one: object, _options: object) -> None:
         if isinstance(statement, Insert) and isinstance(statement.table, Table):
-            heard.append((statement.table, [dict(row) for row in many]))
+            recorded.append((statement.table, [dict(row) for row in many]))
 
-    event.listen(store.engine, "before_execute", listen)
+    event.listen(store.engine, "before_execute", record)
     written: list[list[Rows]] = []
-    for medias in slices:
+    for assets in slices:
         written.append([])
-        for batch in _batches(medias):
+        for batch in _batches(assets):
             _save(store, batch, 0)
-            written[-1].append(heard.copy())
-            heard.clear()
+            written[-1].append(recorded.copy())
+            recorded.clear()
     store.close()
     return written
 
@@ -146,8 +148,8 @@ def _upsert(dialect: str, table: Table) -> Insert:
     return other.on_duplicate_key_update({name: other.inserted[name] for name in names})
 
 
-def _batches(medias: Sequence[Media]) -> list[Sequence[Media]]:
-    return [medias[start : start + BATCH_LIMIT] for start in range(0, len(medias), BATCH_LIMIT)]
+def _batches(assets: Sequence[Media]) -> list[Sequence[Media]]:
+    return [assets[start : start + BATCH_LIMIT] for start in range(0, len(assets), BATCH_LIMIT)]
 
 
 def _renamed(media: Media) -> Media:
@@ -155,17 +157,23 @@ def _renamed(media: Media) -> Media:
 
 
 def _describe(name: str, rates: _Rates) -> Iterator[Measure]:
-    beside = _ratios(rates.first, rates.bare)
-    yield Measure(_PART, f"{name}: bare loop, first write", rates.bare, "media/s")
-    yield Measure(_PART, f"{name}: bare loop, again as upserts", rates.bare_again, "media/s")
-    yield Measure(_PART, f"{name}: first write", rates.first, "media/s")
-    yield Measure(_PART, f"{name}: first write beside the bare loop", beside, "×", _BESIDE_BARE)
-    yield Measure(_PART, f"{name}: unchanged", rates.unchanged, "media/s")
-    yield Measure(_PART, f"{name}: unchanged beside the first write", _ratios(rates.unchanged, rates.first), "×", _UNCHANGED)
-    yield Measure(_PART, f"{name}: unchanged beside the bare upserts", _ratios(rates.unchanged, rates.bare_again), "×")
-    yield Measure(_PART, f"{name}: changed", rates.changed, "media/s")
-    yield Measure(_PART, f"{name}: changed beside the bare upserts", _ratios(rates.changed, rates.bare_again), "×")
+    relative = _ratios(rates.first, rates.plain)
+    yield Measure(_PART, f"{name}: new assets, plain SQL loop", rates.plain, "assets/s")
+    yield Measure(_PART, f"{name}: stored assets, plain SQL loop with upserts", rates.plain_upserts, "assets/s")
+    yield Measure(_PART, f"{name}: new assets, vodsync", rates.first, "assets/s")
+    yield Measure(_PART, f"{name}: new assets, vodsync relative to the plain SQL loop", relative, "×", _RELATIVE_TO_PLAIN)
+    yield Measure(_PART, f"{name}: unchanged assets, vodsync", rates.unchanged, "assets/s")
+    yield Measure(
+        _PART, f"{name}: vodsync, unchanged relative to new assets", _ratios(rates.unchanged, rates.first), "×", _UNCHANGED
+    )
+    yield Measure(
+        _PART, f"{name}: unchanged assets, vodsync relative to the upserts", _ratios(rates.unchanged, rates.plain_upserts), "×"
+    )
+    yield Measure(_PART, f"{name}: changed assets, vodsync", rates.changed, "assets/s")
+    yield Measure(
+        _PART, f"{name}: changed assets, vodsync relative to the upserts", _ratios(rates.changed, rates.plain_upserts), "×"
+    )
 
 
-def _ratios(ours: Sequence[float], theirs: Sequence[float]) -> list[float]:
-    return [one / other for one, other in zip(ours, theirs, strict=True)]
+def _ratios(numerators: Sequence[float], denominators: Sequence[float]) -> list[float]:
+    return [numerator / denominator for numerator, denominator in zip(numerators, denominators, strict=True)]

@@ -1,1 +1,1 @@
-"""Random faults under load, and then the question whether the promise was kept."""
+"""Random faults under load, then a check that no accepted notification was lost."""

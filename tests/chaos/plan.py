@@ -1,4 +1,4 @@
-"""Which fault strikes when: drawn from the seed and from nothing else."""
+"""Plan the faults of a run. The plan depends on the seed alone."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 ROLES = ("receiver-1", "receiver-2", "worker-1", "worker-2")
 
-#: What the emulator answers in place of media, and how often it does so while it is in that mood.
+#: Faults of the emulator's API, and the share of calls that each affects while it lasts.
 API_FAULTS = {
     "reset": 0.7,
     "halfway": 0.7,
@@ -22,65 +22,67 @@ API_FAULTS = {
     "slow": 0.5,
 }
 
-#: Seconds between two kills, and from the end of one outage to the next of the same kind; the mean of an exponential distribution.
-KILLS, OUTAGES, REFUSALS = 1.0, 9.0, 6.0
+#: Mean seconds of an exponential distribution.
+KILL_INTERVAL = 1.0  # between two kills
+OUTAGE_INTERVAL = 9.0  # from the end of an outage to the next of the same server
+API_FAULT_INTERVAL = 6.0  # from the end of an API fault to the next
 
-#: Kills that are asked for with SIGTERM, so that stopping in order is under fire as well; those that may hit a role in its start.
-_ASKED, _EARLY = 0.15, 0.25
+_STOP_SHARE = 0.15  # kills that are SIGTERM instead of SIGKILL, to test the clean stop as well
+_EARLY_SHARE = 0.25  # kills that may affect a role during its start
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Fault:
-    """At second `at`: `kind` (kill, stop, cut, freeze, or one of API_FAULTS) strikes `target` for `seconds`."""
+    """At second `at` the fault `kind` (kill, stop, cut, freeze, or one of API_FAULTS) affects `target` for `seconds`."""
 
     at: float
     kind: str
     #: A role, "database", "broker" or "api".
     target: str
-    #: How long it lasts; for a role, how long it stays away before it is started again.
+    #: Duration. For a role: the pause before it is started again.
     seconds: float
-    #: For API_FAULTS: the share of calls that it hits.
+    #: For API_FAULTS: the share of calls that it affects.
     share: float = 1.0
-    #: For a role: it may be hit before it has begun to work.
+    #: For a role: it may be killed before it has started to work.
     early: bool = False
 
 
 def faults(seed: int, *, servers: bool) -> Iterator[Fault]:
-    """All faults of one run in order, without end. `servers`: database and broker are behind proxies that can fail."""
-    streams = [_kills(_chance(seed, "kills")), _refusals(_chance(seed, "api"))]
+    """Generate all faults of one run in order, without end. `servers`: database and broker are behind proxies."""
+    streams = [_kills(_random(seed, "kills")), _api_faults(_random(seed, "api"))]
     if servers:
-        streams += [_outages(_chance(seed, target), target) for target in ("database", "broker")]
+        streams += [_outages(_random(seed, target), target) for target in ("database", "broker")]
     return heapq.merge(*streams)
 
 
-def _chance(seed: int, stream: str) -> random.Random:
-    # Each stream has its own, so that one more draw in one of them leaves the others as they were.
+def _random(seed: int, stream: str) -> random.Random:
+    # Each stream has its own generator, so that a change of one stream does not change the others.
     return random.Random(f"{seed}:{stream}")
 
 
-def _kills(chance: random.Random) -> Iterator[Fault]:
+def _kills(generator: random.Random) -> Iterator[Fault]:
     at = 0.0
     while True:
-        at += chance.expovariate(1 / KILLS)
-        kind = "stop" if chance.random() < _ASKED else "kill"
-        pause = chance.choice((0.0, 0.0, chance.uniform(0, 2)))
-        yield Fault(at, kind, chance.choice(ROLES), pause, early=chance.random() < _EARLY)
+        at += generator.expovariate(1 / KILL_INTERVAL)
+        kind = "stop" if generator.random() < _STOP_SHARE else "kill"
+        pause = generator.choice((0.0, 0.0, generator.uniform(0, 2)))
+        yield Fault(at, kind, generator.choice(ROLES), pause, early=generator.random() < _EARLY_SHARE)
 
 
-def _outages(chance: random.Random, target: str) -> Iterator[Fault]:
+def _outages(generator: random.Random, target: str) -> Iterator[Fault]:
     at = 0.0
     while True:
-        at += chance.expovariate(1 / OUTAGES)
-        fault = Fault(at, chance.choice(("cut", "freeze")), target, chance.uniform(1, 6))
+        at += generator.expovariate(1 / OUTAGE_INTERVAL)
+        fault = Fault(at, generator.choice(("cut", "freeze")), target, generator.uniform(1, 6))
         yield fault
         at += fault.seconds
 
 
-def _refusals(chance: random.Random) -> Iterator[Fault]:
+def _api_faults(generator: random.Random) -> Iterator[Fault]:
     at = 0.0
     while True:
-        at += chance.expovariate(1 / REFUSALS)
-        kind = chance.choice(list(API_FAULTS))
-        fault = Fault(at, kind, "api", chance.uniform(1, 4), API_FAULTS[kind])
+        at += generator.expovariate(1 / API_FAULT_INTERVAL)
+        kind = generator.choice(list(API_FAULTS))
+        fault = Fault(at, kind, "api", generator.uniform(1, 4), API_FAULTS[kind])
         yield fault
         at += fault.seconds

@@ -1,8 +1,8 @@
-"""Where our processes are born: a process that has imported what all of them import, and forks.
+"""Start vodsync processes quickly: import everything once, then fork a child for each request.
 
-A role starts in some tens of milliseconds that way, not in seconds. `start_process` in processes.py is the other side of the
-socket. Run with the socket's descriptor, this module forks a child for each message and tells when one has ended; the children
-do not outlive the test that asked for them.
+A role starts in tens of milliseconds instead of seconds. `ForkServer` in processes.py is the client. This module is run with the
+descriptor of a socket: it forks a child for each message and reports when one has ended. It kills its children when the client
+closes the socket.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 
 from worker.cli.application import VERBS, load_verb
 
-#: What takes long.
+#: Modules that take long to import.
 _COMMON = (
     "alembic.command",
     "celery.apps.worker",
@@ -47,24 +47,25 @@ _COMMON = (
     "worker.vod.client",
 )
 
-#: Imported by them, and reads the environment while it is imported.
-_OF_ENVIRONMENT = "alibabacloud_credentials.utils.auth_util"
+#: Imported by these modules. It reads the environment during the import.
+_READS_ENVIRONMENT = "alibabacloud_credentials.utils.auth_util"
 
 
 def serve(channel: socket.socket) -> None:
-    """Returns in each child; the nursery itself ends with whoever holds the other side of `channel`."""
+    """Fork children. Returns in each child; the server itself exits when the other side of `channel` is closed."""
     reader, writer = os.pipe()
     os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     signal.signal(signal.SIGCHLD, lambda *_: None)
-    # Ctrl-C is for the tests, whose end is the end of this.
+    # Ctrl-C ends the tests, which closes the channel.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     children: set[int] = set()
     while True:
-        ready, _, _ = select.select([channel, reader], [], [])
+        watched: list[socket.socket | int] = [channel, reader]
+        ready, _, _ = select.select(watched, [], [])
         if reader in ready:
             os.read(reader, 4096)
-            _tell_ends(channel, children)
+            _report_exits(channel, children)
         if channel not in ready:
             continue
         message = channel.recv(1 << 20)
@@ -72,7 +73,7 @@ def serve(channel: socket.socket) -> None:
             for child in children:
                 os.kill(child, signal.SIGKILL)
             os._exit(0)
-        order = json.loads(message)
+        request = json.loads(message)
         child = os.fork()
         if not child:
             signal.set_wakeup_fd(-1)
@@ -80,38 +81,39 @@ def serve(channel: socket.socket) -> None:
             signal.signal(signal.SIGINT, signal.default_int_handler)
             for descriptor in (channel.detach(), reader, writer):
                 os.close(descriptor)
-            _become(order)
+            _configure(request)
             return
         children.add(child)
-        channel.send(json.dumps({"began": child}).encode())
+        channel.send(json.dumps({"started": child}).encode())
 
 
-def _tell_ends(channel: socket.socket, children: set[int]) -> None:
+def _report_exits(channel: socket.socket, children: set[int]) -> None:
     with suppress(ChildProcessError):
         while True:
             child, status = os.waitpid(-1, os.WNOHANG)
             if not child:
                 return
             children.discard(child)
-            channel.send(json.dumps({"ended": child, "code": os.waitstatus_to_exitcode(status)}).encode())
+            channel.send(json.dumps({"exited": child, "code": os.waitstatus_to_exitcode(status)}).encode())
 
 
-def _become(order: dict[str, Any]) -> None:
-    os.chdir(order["folder"])
+def _configure(request: dict[str, Any]) -> None:
+    """Give the child its folder, environment, files and arguments."""
+    os.chdir(request["folder"])
     os.environ.clear()
-    os.environ.update(order["environment"])
-    importlib.reload(sys.modules[_OF_ENVIRONMENT])
+    os.environ.update(request["environment"])
+    importlib.reload(sys.modules[_READS_ENVIRONMENT])
     for number, (path, flags) in enumerate(
         (
-            (order["stdin"], os.O_RDONLY),
-            (order["stdout"], os.O_WRONLY | os.O_APPEND | os.O_CREAT),
-            (order["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT),
+            (request["stdin"], os.O_RDONLY),
+            (request["stdout"], os.O_WRONLY | os.O_APPEND | os.O_CREAT),
+            (request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT),
         )
     ):
         opened = os.open(path, flags, 0o644)
         os.dup2(opened, number)
         os.close(opened)
-    sys.argv = ["vodsync", *order["arguments"]]
+    sys.argv = ["vodsync", *request["arguments"]]
     for folder in filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)):
         sys.path.insert(0, folder)
         custom = Path(folder, "sitecustomize.py")
@@ -120,7 +122,7 @@ def _become(order: dict[str, Any]) -> None:
 
 
 def _import(file: Path) -> None:
-    """As Python does with it at the start of a process."""
+    """Import a sitecustomize module as Python does at the start of a process."""
     spec = importlib.util.spec_from_file_location(file.stem, file)
     assert spec
     assert spec.loader

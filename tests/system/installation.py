@@ -1,4 +1,4 @@
-"""An installation of vodsync made of real processes, and what can be asked of it over HTTP and SQL alone."""
+"""An installation of vodsync with real processes, which tests use through HTTP, SQL and the command line alone."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ ACCESS_KEY_SECRET = "Sys7emTestAccessKeySecret"
 CALLBACK_KEY = "Sys7emTestCallbackKey"
 DATABASE_PASSWORD = "Sys7emTestDbPassword"
 
-#: What no log may hold.
+#: What no log may contain.
 _SECRET = re.compile(
     rf"{ACCESS_KEY_SECRET}|{CALLBACK_KEY}|{DATABASE_PASSWORD}|guest:guest|auth_key=(?!\*)\w|[?&]Signature=(?!\*)[\w%]|security-token=(?!\*)\w"
 )
 
-#: Each process that shares the tests has one of its own, so that none waits for another.
+#: Each pytest-xdist process has its own database number, so that none waits for another.
 REDIS_DATABASE = 9 + int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 6
 
 
 @dataclass(frozen=True)
 class Pair:
-    """A database and a broker, by the names of their servers; None is SQLite and the embedded broker."""
+    """A database and a broker by the names of their servers. None means SQLite or the embedded broker."""
 
     database: str | None
     broker: str | None
@@ -60,20 +60,20 @@ PAIRS = {
 
 
 def signed(body: bytes, *, url: str, key: str = CALLBACK_KEY, at: float | None = None) -> dict[str, str]:
-    """The headers with which VOD sends `body` (vod-protocol 1.3)."""
+    """Return the headers with which VOD sends `body` (vod-protocol 1.3)."""
     timestamp = str(int(time.time() if at is None else at))
     digest = hashlib.md5(f"{url}|{timestamp}|{key}".encode()).hexdigest()
     return {"Content-Type": "application/json", "X-VOD-TIMESTAMP": timestamp, "X-VOD-SIGNATURE": digest}
 
 
 def analysed(media_id: str, **more: Any) -> dict[str, Any]:
-    """The notification that an analysis is complete (vod-protocol 2.3)."""
+    """Return the notification that an analysis is complete (vod-protocol 2.3)."""
     now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     return {"EventType": "VideoAnalysisComplete", "EventTime": now, "Status": "success", "VideoId": media_id} | more
 
 
 class Database:
-    """Reads tables as anybody with SQL would."""
+    """Reads tables with plain SQL."""
 
     def __init__(self, url: str) -> None:
         drivers = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql", "sqlite": "sqlite"}
@@ -108,7 +108,7 @@ class Database:
 
 
 class Installation:
-    """One database and one broker of its own, a folder with the logs, an emulated VOD, and whichever roles a test starts."""
+    """Its own database, broker and folder with logs, an emulated VOD, and the roles that a test starts."""
 
     def __init__(self, folder: Path, *, database_url: str, broker_url: str | None, **settings: str) -> None:
         self.folder = folder
@@ -134,50 +134,47 @@ class Installation:
         return clean_environment(self.settings, self.folder)
 
     def start(self, name: str, *arguments: str, command: Sequence[str] = VODSYNC, **settings: str) -> Process:
-        """A role as a process of its own, with `settings` beside those of the installation."""
+        """Start a role as a process, with `settings` in addition to those of the installation."""
         environment = clean_environment(self.settings | settings, self.folder)
         log = self.folder / f"{name}.log"
         process = Process([*command, *arguments], folder=self.folder, environment=environment, log=log)
         self.processes[name] = process
         return process
 
-    def start_emulator(self, *arguments: str, telling: bool = True) -> None:
-        """`telling` is False where the test sends the notifications itself."""
-        callback = ("--callback-url", self.callback_url, "--callback-key", CALLBACK_KEY) if telling else ()
+    def start_emulator(self, *arguments: str, notify: bool = True) -> None:
+        """Start the emulator. `notify` is False if the test sends the notifications itself."""
+        callback = ("--callback-url", self.callback_url, "--callback-key", CALLBACK_KEY) if notify else ()
         emulator = self.start("emulator", "emulate", "--port", "0", *callback, *arguments)
-        listening = eventually(
-            lambda: re.search(r"listening on (http://\S+)\n", emulator.log), within=15, missing="the emulator's line `listening on`"
-        )
-        self.settings["VODSYNC_ENDPOINT"] = listening[1]
-        self.emulator = httpx.Client(base_url=f"{listening[1]}/emulator", timeout=60, trust_env=False)
+        url = wait_for_emulator(emulator)
+        self.settings["VODSYNC_ENDPOINT"] = url
+        self.emulator = emulator_client(url)
 
-    def run(self, *arguments: str, **options: Any) -> Any:
-        """One command, from start to end, with this installation's settings."""
-        return run(*arguments, folder=self.folder, environment=self.environment, **options)
+    def run(self, *arguments: str, stdin: str | None = None, within: float = 30) -> subprocess.CompletedProcess[str]:
+        """Run one command with this installation's settings."""
+        return run(*arguments, folder=self.folder, environment=self.environment, stdin=stdin, within=within)
 
     def wait_until_ready(self, *, within: float = 20) -> None:
-        eventually(
-            lambda: self._ready(), within=within, missing=lambda: f"200 from {self.url}/readyz; logs:\n{self.logs()[-3000:]}"
-        )
+        eventually(self._ready, within=within, missing=lambda: f"200 from {self.url}/readyz; logs:\n{self.logs()[-3000:]}")
 
-    def notify(self, body: bytes | dict[str, Any], **how: Any) -> httpx.Response:
-        """Send one signed notification as VOD would."""
+    def notify(
+        self, body: bytes | dict[str, Any], *, path: str = "/callbacks", key: str = CALLBACK_KEY, at: float | None = None
+    ) -> httpx.Response:
+        """Send one signed notification as VOD does."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        path = how.pop("path", "/callbacks")
-        return self.http.post(path, content=content, headers=signed(content, url=self.callback_url, **how))
+        return self.http.post(path, content=content, headers=signed(content, url=self.callback_url, key=key, at=at))
 
     def wait_until_synced(self, *, within: float = 30) -> None:
-        """Until the emulator has told everything, and each medium that is due was asked for."""
+        """Wait until the emulator has sent all its notifications and no request is due."""
         eventually(
             lambda: not self.emulator.get("/deliveries").json()["pending"],
             within=within,
             missing=lambda: f"deliveries: {self.emulator.get('/deliveries').json()}",
         )
-        unasked = "SELECT count(*) FROM vod_sync_request WHERE waits = 0"
-        eventually(lambda: not self.database.value(unasked), within=within, missing=self._what_is_due)
+        count_due = "SELECT count(*) FROM vod_sync_request WHERE waits = 0"
+        eventually(lambda: not self.database.value(count_due), within=within, missing=self._describe_due)
 
     def calls(self) -> dict[str, Any]:
-        """The emulator's counters of BatchGetMediaInfos."""
+        """Return the emulator's counters of BatchGetMediaInfos."""
         counters: dict[str, Any] = self.emulator.get("/calls").json()["BatchGetMediaInfos"]
         return counters
 
@@ -185,7 +182,7 @@ class Installation:
         return "\n".join(f"--- {path.name}\n{path.read_text(errors='replace')}" for path in sorted(self.folder.glob("*.log")))
 
     def close(self) -> None:
-        """Stop what still runs, and search the logs for what must not stand there."""
+        """Stop all processes and check their exit codes and logs."""
         for process in self.processes.values():
             process.terminate()
         codes = {name: process.wait(within=30) for name, process in self.processes.items()}
@@ -195,8 +192,8 @@ class Installation:
         self.database.close()
         logs = self.logs()
         secret = _SECRET.search(logs)
-        assert secret is None, f"a log holds a secret: …{logs[max(0, secret.start() - 300) : secret.end() + 40]}…"
-        assert "Traceback" not in logs, f"a log holds a traceback:\n{logs[max(0, logs.index('Traceback') - 1500) :][:5000]}"
+        assert secret is None, f"a log contains a secret: …{logs[max(0, secret.start() - 300) : secret.end() + 40]}…"
+        assert "Traceback" not in logs, f"a log contains a traceback:\n{logs[max(0, logs.index('Traceback') - 1500) :][:5000]}"
         crashed = {name: code for name, code in codes.items() if code > 0}
         assert not crashed, f"roles ended with an error: {crashed}\n{logs[-3000:]}"
 
@@ -206,14 +203,28 @@ class Installation:
         except httpx.TransportError:
             return False
 
-    def _what_is_due(self) -> str:
+    def _describe_due(self) -> str:
         due = self.database.rows("SELECT * FROM vod_sync_request")
         return f"{len(due)} requests are still there, for instance {due[0] if due else None}; logs:\n{self.logs()[-3000:]}"
 
 
+def wait_for_emulator(process: Process) -> str:
+    """Return the URL that the emulator listens on."""
+    line = eventually(
+        lambda: re.search(r"listening on (http://\S+)\n", process.log), within=15, missing="the emulator's line `listening on`"
+    )
+    assert line is not None
+    return line[1]
+
+
+def emulator_client(url: str) -> httpx.Client:
+    """Return a client for the emulator's control API."""
+    return httpx.Client(base_url=f"{url}/emulator", timeout=60, trust_env=False)
+
+
 @contextmanager
-def installed(pair: Pair, folder: Path, *, redis_database: int = REDIS_DATABASE, **settings: str) -> Iterator[Installation]:
-    """An installation with a migrated database and an empty broker; no role runs yet."""
+def installed(pair: Pair, folder: Path, redis_database: int = REDIS_DATABASE, /, **settings: str) -> Iterator[Installation]:
+    """An installation with a migrated database and an empty broker. No role runs yet."""
     with ExitStack() as stack:
         database_url = stack.enter_context(_database(pair.database, folder))
         broker_url = stack.enter_context(_broker(pair.broker, redis_database))
@@ -229,18 +240,18 @@ def _database(name: str | None, folder: Path) -> Iterator[str]:
     if name is None:
         yield f"sqlite:///{folder / 'vodsync.db'}"
         return
-    made = own_database(name)
-    url = sa.make_url(next(made))
+    created = own_database(name)
+    url = sa.make_url(next(created))
     try:
         with _own_user(name, url) as user:
             yield url.set(username=user, password=DATABASE_PASSWORD).render_as_string(hide_password=False)
     finally:
-        next(made, None)
+        next(created, None)
 
 
 @contextmanager
 def _own_user(name: str, url: sa.URL) -> Iterator[str]:
-    """A user who may do everything in this database and nothing elsewhere, so that a password is there to be kept secret."""
+    """A user with all rights in this database and no others. Its password must not appear in a log."""
     user = f"vodsync_{secrets.token_hex(4)}"
     if name == "postgresql":
         create = [f"CREATE ROLE {user} LOGIN PASSWORD '{DATABASE_PASSWORD}'", f"ALTER DATABASE {url.database} OWNER TO {user}"]
@@ -264,13 +275,13 @@ def _own_user(name: str, url: sa.URL) -> Iterator[str]:
 
 @contextmanager
 def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
-    """An empty broker that no other test process uses meanwhile: the names of our queues are fixed."""
+    """An empty broker that no other test process uses at the same time, because the names of our queues are fixed."""
     if name is None:
         yield None
         return
     url = require(name)
     own = _own_virtual_host(url) if name == "rabbitmq" else urlsplit(url)._replace(path=f"/{redis_database}").geturl()
-    with _alone(own or name):
+    with _exclusive(own or name):
         url = own or url
         if name == "redis":
             with redis.Redis.from_url(url) as client:
@@ -284,7 +295,7 @@ def _broker(name: str | None, redis_database: int) -> Iterator[str | None]:
 
 @functools.cache
 def _own_virtual_host(url: str) -> str | None:
-    """The URL of one at RabbitMQ that only this process uses; None where we may not make any, and all take turns at the same."""
+    """Return the URL of a virtual host that only this process uses, or None if we may not create one."""
     program = shutil.which("rabbitmqctl")
     if program is None:
         return None
@@ -303,8 +314,8 @@ def _own_virtual_host(url: str) -> str | None:
 
 
 @contextmanager
-def _alone(name: str) -> Iterator[None]:
-    """Waits until no other process holds `name`; whoever holds it may take it again."""
+def _exclusive(name: str) -> Iterator[None]:
+    """Hold a lock on `name` against other processes. This process may take it again."""
     with ExitStack() as stack:
         if not _held[name]:
             file = f"vodsync-test-{hashlib.md5(name.encode()).hexdigest()}.lock"

@@ -1,4 +1,4 @@
-"""Somebody who listens to the change feed, as anybody with kombu would."""
+"""Receive the change feed with plain kombu, as another program does."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ EXCHANGE = kombu.Exchange("vodsync.changes", type="topic", durable=True)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """One message: its number, its routing key, and what it says."""
+class ChangeMessage:
+    """One message: its number, routing key and decoded body."""
 
     number: int
     key: str
@@ -23,41 +23,45 @@ class Heard:
 
 
 class Listener:
-    """Has a queue of its own from the start; `heard` is everything that came so far, repeats included."""
+    """Has its own queue from the start. `messages` are all received so far, repeats included."""
 
     def __init__(self, broker_url: str | None, folder: Path, *, key: str = "media.#") -> None:
-        self.heard: list[Heard] = []
-        self._connection = kombu.Connection(broker_url) if broker_url else embedded(folder / "vodsync-broker")
+        self.messages: list[ChangeMessage] = []
+        self._connection = kombu.Connection(broker_url) if broker_url else embedded_broker(folder / "vodsync-broker")
         name = f"vodsync.test.{secrets.token_hex(6)}"
         self._queue = kombu.Queue(name, EXCHANGE, routing_key=key, durable=True)(self._connection.default_channel)
         self._queue.declare()
 
-    def listen(self) -> list[Heard]:
-        """Take what has come meanwhile."""
+    def receive(self) -> list[ChangeMessage]:
+        """Receive all waiting messages. Returns every message received so far."""
         while (message := self._queue.get(no_ack=True)) is not None:
             number, key = int(message.properties["message_id"]), message.delivery_info["routing_key"]
-            self.heard.append(Heard(number, key, message.decode()))
-        return self.heard
+            self.messages.append(ChangeMessage(number, key, message.decode()))
+        return self.messages
 
-    def of_each(self, *, repeats: bool = False) -> dict[str, list[Heard]]:
-        """What was heard of each medium; a repeat counts where it came first."""
-        found: dict[str, list[Heard]] = defaultdict(list)
+    def by_media_id(self) -> dict[str, list[ChangeMessage]]:
+        """Return the messages of each asset in order of arrival, without repeats."""
+        by_media_id: dict[str, list[ChangeMessage]] = defaultdict(list)
         numbers = set()
-        for each in self.listen():
-            if repeats or each.number not in numbers:
-                found[each.body["media_id"]].append(each)
-            numbers.add(each.number)
-        return found
+        for message in self.receive():
+            if message.number not in numbers:
+                by_media_id[message.body["media_id"]].append(message)
+            numbers.add(message.number)
+        return by_media_id
 
-    def kinds(self) -> dict[str, tuple[str, ...]]:
-        return {media_id: tuple(each.body["change"] for each in heard) for media_id, heard in self.of_each().items()}
+    def changes(self) -> dict[str, tuple[str, ...]]:
+        """Return the kinds of change of each asset, in order."""
+        return {
+            media_id: tuple(str(message.body["change"]) for message in messages)
+            for media_id, messages in self.by_media_id().items()
+        }
 
     def close(self) -> None:
         self._queue.delete()
         self._connection.release()
 
 
-def embedded(folder: Path) -> kombu.Connection:
+def embedded_broker(folder: Path) -> kombu.Connection:
     for name in ("messages", "control"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     options = {

@@ -1,4 +1,4 @@
-"""Real processes: started in a folder, logging to a file, waited for with a deadline, and never left behind."""
+"""Start, signal and await real processes, each with a log file and a deadline."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ ROOT = Path(__file__).parents[2]
 
 VODSYNC = (sys.executable, "-m", "worker")
 
-#: A busy machine may need so many times what a test thinks is long enough; where all is well nobody waits for it.
-_SLOWER = 8
+#: Deadlines are multiplied by this factor, for busy machines. A test that passes does not wait for its deadline.
+_DEADLINE_FACTOR = 8
 
 
-def eventually(look: Callable[[], T], *, within: float, missing: str | Callable[[], str], pause: float = 0.05) -> T:
-    """The first true answer of `look`. Long after `within` seconds the test fails and says what was `missing`."""
-    deadline = monotonic_clock.seconds() + within * _SLOWER
+def eventually(condition: Callable[[], T], *, within: float, missing: str | Callable[[], str], pause: float = 0.05) -> T:
+    """Return the first true result of `condition`. After the deadline the test fails; the message contains `missing`."""
+    deadline = monotonic_clock.seconds() + within * _DEADLINE_FACTOR
     while True:
-        answer = look()
-        if answer:
-            return answer
+        result = condition()
+        if result:
+            return result
         if monotonic_clock.seconds() > deadline:
-            said = missing if isinstance(missing, str) else missing()
-            raise AssertionError(f"after {within * _SLOWER:g} s still missing: {said}")
+            description = missing if isinstance(missing, str) else missing()
+            raise AssertionError(f"after {within * _DEADLINE_FACTOR:g} s still missing: {description}")
         time.sleep(pause)
 
 
 def free_port() -> int:
-    """Below those that the system gives to connections, so that none of them takes it before it is listened on."""
+    """Return a free port below the range of outgoing connections, so that none of them takes it before the role listens."""
     while True:
         port = random.randrange(15_000, 32_000)
         with socket.socket() as probe, suppress(OSError):
@@ -54,20 +54,20 @@ def free_port() -> int:
 
 
 def clean_environment(settings: Mapping[str, str], home: Path) -> dict[str, str]:
-    """An environment with exactly these settings, in which neither the person's profile nor a metadata server gives credentials."""
+    """Return an environment with exactly these settings and no other source of credentials."""
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("VODSYNC_", "ALIBABA_CLOUD_"))}
-    return inherited | {"HOME": str(home), "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true"} | settings
+    return {**inherited, "HOME": str(home), "ALIBABA_CLOUD_ECS_METADATA_DISABLED": "true", **settings}
 
 
 class Process:
-    """A process whose output goes to a log file; `stop` is SIGTERM and patience, `kill` is neither."""
+    """A process whose output goes to a log file. `stop` sends SIGTERM and waits, `kill` sends SIGKILL."""
 
     def __init__(self, command: Sequence[str], *, folder: Path, environment: Mapping[str, str], log: Path) -> None:
         self.log_file = log
         self.command = command
-        self._popen: subprocess.Popen[bytes] | Born
+        self._popen: subprocess.Popen[bytes] | ForkedProcess
         if tuple(command[: len(VODSYNC)]) == VODSYNC and sys.platform == "linux":
-            self._popen = _fork_server().bear(command[len(VODSYNC) :], folder=folder, environment=environment, stdout=log)
+            self._popen = _fork_server().spawn(command[len(VODSYNC) :], folder=folder, environment=environment, stdout=log)
         else:
             with log.open("ab") as output:
                 self._popen = subprocess.Popen(
@@ -100,13 +100,13 @@ class Process:
         self._popen.wait()
 
     def wait(self, *, within: float) -> int:
-        """Its exit code."""
+        """Wait for the end of the process and return its exit code."""
         try:
-            return self._popen.wait(within * _SLOWER)
+            return self._popen.wait(within * _DEADLINE_FACTOR)
         except subprocess.TimeoutExpired:
             self.kill()
             raise AssertionError(
-                f"{' '.join(self.command)} did not end within {within * _SLOWER:g} s; its log:\n{self.log[-3000:]}"
+                f"{' '.join(self.command)} did not end within {within * _DEADLINE_FACTOR:g} s; its log:\n{self.log[-3000:]}"
             ) from None
 
     def stop(self, *, within: float = 20) -> int:
@@ -117,35 +117,35 @@ class Process:
 def run(
     *arguments: str, folder: Path, environment: Mapping[str, str], stdin: str | None = None, within: float = 30
 ) -> subprocess.CompletedProcess[str]:
-    """One `vodsync` command from start to end."""
-    command, within = [*VODSYNC, *arguments], within * _SLOWER
+    """Run one `vodsync` command and return its output."""
+    command, within = [*VODSYNC, *arguments], within * _DEADLINE_FACTOR
     if sys.platform != "linux":
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
-        return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=within, **given)
-    with tempfile.TemporaryDirectory() as place:
-        read, out, err = (Path(place, name) for name in ("stdin", "stdout", "stderr"))
-        read.write_text(stdin or "")
-        born = _fork_server().bear(arguments, folder=folder, environment=environment, stdin=read, stdout=out, stderr=err)
+        source: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin is None else {"input": stdin}
+        return subprocess.run(command, cwd=folder, env=dict(environment), capture_output=True, text=True, timeout=within, **source)
+    with tempfile.TemporaryDirectory() as temporary:
+        input_file, out, err = (Path(temporary, name) for name in ("stdin", "stdout", "stderr"))
+        input_file.write_text(stdin or "")
+        child = _fork_server().spawn(arguments, folder=folder, environment=environment, stdin=input_file, stdout=out, stderr=err)
         try:
-            code = born.wait(within)
+            code = child.wait(within)
         except subprocess.TimeoutExpired:
-            born.kill()
+            child.kill()
             raise
         return subprocess.CompletedProcess(command, code, out.read_text(), err.read_text())
 
 
-class Born:
-    """A child of the nursery, with as much of the interface of `subprocess.Popen` as we use."""
+class ForkedProcess:
+    """A child of the fork server, with the methods of `subprocess.Popen` that we use."""
 
-    def __init__(self, nursery: ForkServer, pid: int) -> None:
-        self._fork_server = nursery
+    def __init__(self, server: ForkServer, pid: int) -> None:
+        self._fork_server = server
         self.pid = pid
 
     def poll(self) -> int | None:
         return self._fork_server.code(self.pid)
 
     def wait(self, timeout: float | None = None) -> int:
-        """Its exit code. Raises subprocess.TimeoutExpired."""
+        """Wait and return the exit code. Raises subprocess.TimeoutExpired."""
         deadline = None if timeout is None else time.monotonic() + timeout
         while (code := self.poll()) is None:
             if deadline is not None and time.monotonic() > deadline:
@@ -162,19 +162,19 @@ class Born:
 
 
 class ForkServer:
-    """Forks our processes (nursery.py). Threads may share it."""
+    """The client of fork_server.py. Threads may share it."""
 
     def __init__(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            command = [sys.executable, "-m", "tests.system.fork_server", str(theirs.fileno())]
+        self._channel, remote = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with remote:
+            command = [sys.executable, "-m", "tests.system.fork_server", str(remote.fileno())]
             self._process = subprocess.Popen(
-                command, cwd=ROOT, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
+                command, cwd=ROOT, pass_fds=[remote.fileno()], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL
             )
         self._codes: dict[int, int] = {}
         self._lock = threading.Lock()
 
-    def bear(
+    def spawn(
         self,
         arguments: Sequence[str],
         *,
@@ -183,35 +183,35 @@ class ForkServer:
         stdout: Path,
         stdin: Path | None = None,
         stderr: Path | None = None,
-    ) -> Born:
-        """`vodsync` with these arguments. Output is appended; without `stderr` both go to `stdout`."""
+    ) -> ForkedProcess:
+        """Start `vodsync` with these arguments. Output is appended; without `stderr` both go to `stdout`."""
         files = {"stdin": str(stdin or os.devnull), "stdout": str(stdout), "stderr": str(stderr or stdout)}
-        order = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment), **files}
+        request = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment), **files}
         for file in {files["stdout"], files["stderr"]}:
             Path(file).touch()
         with self._lock:
-            self._channel.send(json.dumps(order).encode())
-            while "began" not in (said := self._hear()):
+            self._channel.send(json.dumps(request).encode())
+            while "started" not in (report := self._receive()):
                 pass
-            # A number that was given out before.
-            self._codes.pop(said["began"], None)
-            return Born(self, said["began"])
+            # The system may use a process id again.
+            self._codes.pop(report["started"], None)
+            return ForkedProcess(self, report["started"])
 
     def code(self, pid: int) -> int | None:
-        """The exit code of a child that has ended."""
+        """Return the exit code of a child, or None while it runs."""
         with self._lock:
             while select.select([self._channel], [], [], 0)[0]:
-                self._hear()
+                self._receive()
             return self._codes.get(pid)
 
-    def _hear(self) -> dict[str, int]:
+    def _receive(self) -> dict[str, int]:
         message = self._channel.recv(1 << 16)
         if not message:
-            raise RuntimeError("the nursery has ended")
-        said: dict[str, int] = json.loads(message)
-        if "ended" in said:
-            self._codes[said["ended"]] = said["code"]
-        return said
+            raise RuntimeError("the fork server has exited")
+        report: dict[str, int] = json.loads(message)
+        if "exited" in report:
+            self._codes[report["exited"]] = report["code"]
+        return report
 
 
 @functools.cache
@@ -220,15 +220,15 @@ def _fork_server() -> ForkServer:
 
 
 def descendants(pid: int) -> set[int]:
-    """Every process below `pid`, however deep."""
-    found: set[int] = set()
+    """Return all descendants of a process."""
+    pids: set[int] = set()
     for child in _children(pid):
-        found |= {child} | descendants(child)
-    return found
+        pids |= {child} | descendants(child)
+    return pids
 
 
 def alive(pid: int) -> bool:
-    """Whether the process still runs; a zombie that nobody has waited for does not."""
+    """Return whether the process still runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

@@ -1,4 +1,4 @@
-"""A TCP connection that can be cut or frozen: stands between a process and its server, and lets through again."""
+"""Forward TCP connections between a process and its server, with outages on request."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ from urllib.parse import urlsplit
 
 
 class Proxy:
-    """Forwards 127.0.0.1:`port` to `target` (host, port); port 0 takes a free one."""
+    """Forwards 127.0.0.1:`port` to `target` (host, port); port 0 means a free port."""
 
     def __init__(self, target: tuple[str, int], *, port: int = 0) -> None:
         self._target = target
         self._lock = threading.Lock()
         self._open: set[socket.socket] = set()
         self._listener: socket.socket | None = None
-        self._flowing = threading.Event()
-        self._flowing.set()
-        self._answering = threading.Event()
-        self._answering.set()
+        self._forwarding = threading.Event()
+        self._forwarding.set()
+        self._responding = threading.Event()
+        self._responding.set()
         self.port = port
         self.restore()
 
@@ -29,7 +29,7 @@ class Proxy:
             listener, self._listener = self._listener, None
             connections, self._open = self._open, set()
         if listener is not None:
-            # shutdown() wakes the thread in accept(); close() alone would leave it, and the port, as they are.
+            # shutdown() wakes the thread in accept(); close() alone would leave the thread and the port open.
             _shut(listener)
         for connection in connections:
             _shut(connection)
@@ -37,17 +37,17 @@ class Proxy:
     close = cut
 
     def freeze(self) -> None:
-        """Accept connections and data, and say nothing, until `restore`."""
-        self._flowing.clear()
+        """Accept connections and data, but forward nothing until `restore`."""
+        self._forwarding.clear()
 
-    def mute(self) -> None:
-        """Hold back what the server says, while it still hears everything; `cut` after it leaves the client guessing."""
-        self._answering.clear()
+    def block_responses(self) -> None:
+        """Forward requests to the server, but not its responses. With `cut` afterwards the client cannot know the outcome."""
+        self._responding.clear()
 
     def restore(self) -> None:
-        """Let through again, at the same port as before."""
-        self._flowing.set()
-        self._answering.set()
+        """Forward again, at the same port as before."""
+        self._forwarding.set()
+        self._responding.set()
         if self._listener is not None:
             return
         listener = socket.socket()
@@ -77,14 +77,17 @@ class Proxy:
                     _shut(server)
                     return
                 self._open |= {client, server}
-            for source, sink, allowed in ((client, server, (self._flowing,)), (server, client, (self._flowing, self._answering))):
+            for source, sink, allowed in (
+                (client, server, (self._forwarding,)),
+                (server, client, (self._forwarding, self._responding)),
+            ):
                 threading.Thread(target=self._pump, args=(source, sink, allowed), daemon=True).start()
 
     def _pump(self, source: socket.socket, sink: socket.socket, allowed: tuple[threading.Event, ...]) -> None:
         with suppress(OSError):
             while data := source.recv(65536):
-                for gate in allowed:
-                    gate.wait()
+                for permission in allowed:
+                    permission.wait()
                 sink.sendall(data)
         with self._lock:
             self._open -= {source, sink}
@@ -93,7 +96,7 @@ class Proxy:
 
 
 def proxied(url: str) -> tuple[Proxy, str]:
-    """A proxy before the server of `url`, and the URL that leads through it."""
+    """Start a proxy for the server of `url`. Returns it and the URL that connects through it."""
     parts = urlsplit(url)
     proxy = Proxy((parts.hostname or "", parts.port or 0))
     return proxy, url.replace(f"{parts.hostname}:{parts.port}", f"127.0.0.1:{proxy.port}")

@@ -1,4 +1,4 @@
-"""compose.yaml: valid by the specification, and its commands and environment work as they stand there."""
+"""compose.yaml is valid, and its commands and environments work unchanged."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.system.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 
-#: What an operator writes into .env.
+#: The settings that an operator writes into .env.
 DOTENV = {
     "POSTGRES_PASSWORD": "Pg5ecret",
     "RABBITMQ_PASSWORD": "Mq5ecret",
@@ -34,7 +34,7 @@ DOTENV = {
 
 
 def interpolate(value: Any, variables: dict[str, str]) -> Any:
-    """Compose's ${NAME}, ${NAME:-default} and ${NAME:?message} in every string."""
+    """Replace Compose's ${NAME}, ${NAME:-default} and ${NAME:?message} in every string."""
     if isinstance(value, dict):
         return {name: interpolate(inner, variables) for name, inner in value.items()}
     if isinstance(value, list):
@@ -56,19 +56,19 @@ def interpolate(value: Any, variables: dict[str, str]) -> Any:
 @pytest.fixture
 def services() -> dict[str, Any]:
     document = yaml.safe_load((ROOT / "compose.yaml").read_text())
-    found: dict[str, Any] = interpolate(document, DOTENV)["services"]
-    return found
+    services: dict[str, Any] = interpolate(document, DOTENV)["services"]
+    return services
 
 
-def test_the_file_follows_the_compose_specification() -> None:
+def test_compose_file_follows_the_specification() -> None:
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(ROOT / "compose.yaml")]
 
-    checked = subprocess.run(command, capture_output=True, text=True, check=False)
+    validated = subprocess.run(command, capture_output=True, text=True, check=False)
 
-    assert checked.returncode == 0, checked.stdout
+    assert validated.returncode == 0, validated.stdout
 
 
-def test_it_holds_no_secret_and_says_what_to_set() -> None:
+def test_compose_file_has_no_secret_and_names_the_settings_to_set() -> None:
     document = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
     for name in ("POSTGRES_PASSWORD", "RABBITMQ_PASSWORD", "VODSYNC_CALLBACK_URL", "VODSYNC_CALLBACK_KEYS"):
@@ -76,7 +76,7 @@ def test_it_holds_no_secret_and_says_what_to_set() -> None:
             interpolate(document, {key: value for key, value in DOTENV.items() if key != name})
 
 
-def test_every_role_waits_for_the_schema_and_can_be_scaled(services: dict[str, Any]) -> None:
+def test_every_role_waits_for_migrate_and_workers_can_be_scaled(services: dict[str, Any]) -> None:
     for role in ("receiver", "worker", "beat"):
         assert services[role]["depends_on"]["migrate"]["condition"] == "service_completed_successfully"
     assert "container_name" not in services["worker"]
@@ -96,7 +96,7 @@ def command_of(service: dict[str, Any], port: int) -> list[str]:
 
 
 def environment_of(service: dict[str, Any], database: str, broker: str) -> dict[str, str]:
-    """The service's own environment; only the names of the servers are those of this machine."""
+    """Return the service's environment with the servers of this machine."""
     declared = dict(service["environment"])
     assert declared["VODSYNC_DATABASE_URL"] == "postgresql://vodsync:Pg5ecret@postgres:5432/vodsync"
     assert declared["VODSYNC_BROKER_URL"] == "amqp://vodsync:Mq5ecret@rabbitmq:5672//"
@@ -114,7 +114,7 @@ def wait_for(url: str, deadline: float) -> int:
             time.sleep(0.1)
 
 
-def test_its_services_run_together_and_are_healthy(services: dict[str, Any], database: str, tmp_path: Path) -> None:
+def test_services_run_together_and_are_healthy(services: dict[str, Any], database: str, tmp_path: Path) -> None:
     broker, port = require("rabbitmq"), free_port()
     migrate = services["migrate"]
     subprocess.run(command_of(migrate, port), env=environment_of(migrate, database, broker), cwd=tmp_path, check=True, timeout=180)
@@ -142,7 +142,7 @@ def test_its_services_run_together_and_are_healthy(services: dict[str, Any], dat
 
 
 def _health_of_worker(worker: dict[str, Any], environment: dict[str, str], folder: Path) -> bool:
-    """Its health check becomes good within its start period and a few intervals."""
+    """Return whether the health check succeeds within its start period and a few intervals."""
     _, *words = worker["healthcheck"]["test"]
     assert words[0] == "vodsync"
     for _ in range(20):

@@ -1,7 +1,7 @@
-"""Who or what breaks, at which exact moment, and how: one cell after another, and nothing is lost in any of them.
+"""Break one role or connection at one exact moment, for each combination, and check that nothing is lost.
 
-The moments are those of the commits that matter: of a notification, of a claim, of an answer, of the spool. Each cell ends with
-the rows compared with what the emulator has on record. The table for operators is docs/failure-modes.md.
+The moments are the commits of a notification, of a claim, of an answer and of the spool. Each test ends with a comparison of
+the rows with the emulator's record. The table for operators is docs/failure-modes.md.
 """
 
 from __future__ import annotations
@@ -13,284 +13,283 @@ import time
 
 import pytest
 
-from tests.system.fault_harness import KINDS, LEASE, FaultHarness, break_, with_servers
+from tests.system.fault_harness import LEASE, OUTAGE_KINDS, FaultHarness, start_outage, with_servers
 from tests.system.installation import analysed
 from tests.system.processes import eventually
 
 MOMENTS = ["before", "during", "after"]
 
-#: The transactions that matter, by what they touch.
+#: The transactions that are interrupted, by a text that their statements contain.
 NOTIFICATION, CLAIM, STORE = "vod_notification", "vod_quota+vod_sync_request", "vod_raw"
-SPOOL, FORGET = "INSERT INTO spooled", "DELETE FROM spooled"
+SPOOL, DRAIN = "INSERT INTO spooled", "DELETE FROM spooled"
 
-#: Seconds that what is broken stays so.
-OUTAGE = 2.5
+OUTAGE = 2.5  # seconds
 
 
 # The receiver is killed
 
 
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_around_the_commit_of_a_notification(house: FaultHarness, moment: str) -> None:
-    house.worker()
-    receiver = house.receiver(f"{NOTIFICATION}:{moment}:kill")
-    told = house.news()
+def test_receiver_killed_around_notification_commit(harness: FaultHarness, moment: str) -> None:
+    harness.start_worker()
+    receiver = harness.start_receiver(f"{NOTIFICATION}:{moment}:kill")
+    notification = harness.new_notification()
 
-    first = house.send(told)
-    code = receiver.wait(within=5)
-    written = house.deliveries(told)
-    house.receiver()
-    again = house.send(told)
+    first_status = harness.send(notification)
+    exit_code = receiver.wait(within=5)
+    stored = harness.deliveries(notification)
+    harness.start_receiver()
+    second_status = harness.send(notification)
 
-    assert (first, code, again) == (None, -signal.SIGKILL, 200)
-    assert written in {"before": {0}, "during": {0, 1}, "after": {1}}[moment]
-    assert house.deliveries(told) == written + 1
-    house.assert_promise_kept(told)
+    assert (first_status, exit_code, second_status) == (None, -signal.SIGKILL, 200)
+    assert stored in {"before": {0}, "during": {0, 1}, "after": {1}}[moment]
+    assert harness.deliveries(notification) == stored + 1
+    harness.assert_delivered(notification)
 
 
-def test_receiver_killed_after_the_commit_needs_no_second_delivery(house: FaultHarness) -> None:
-    receiver = house.receiver(f"{NOTIFICATION}:after:kill")
-    told = house.news()
+def test_receiver_killed_after_commit_needs_no_second_delivery(harness: FaultHarness) -> None:
+    receiver = harness.start_receiver(f"{NOTIFICATION}:after:kill")
+    notification = harness.new_notification()
 
-    house.send(told)
+    harness.send(notification)
     receiver.wait(within=5)
-    house.worker()
+    harness.start_worker()
 
-    house.promise(told)
-    house.assert_promise_kept(told)
+    harness.record_accepted(notification)
+    harness.assert_delivered(notification)
 
 
 @with_servers
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_around_the_commit_of_the_spool(house: FaultHarness, moment: str) -> None:
-    house.worker()
-    house.database.cut()
-    receiver = house.receiver(f"{SPOOL}:{moment}:kill", ready=False)
-    told = house.news()
+def test_receiver_killed_around_spool_commit(harness: FaultHarness, moment: str) -> None:
+    harness.start_worker()
+    harness.database.cut()
+    receiver = harness.start_receiver(f"{SPOOL}:{moment}:kill", ready=False)
+    notification = harness.new_notification()
 
-    first = house.send(told)
-    code = receiver.wait(within=5)
-    house.receiver(ready=False)
-    spooled = house.installation.http.get("/statusz").json()["spool"]["count"]
-    again = house.send(told)
-    house.database.restore()
+    first_status = harness.send(notification)
+    exit_code = receiver.wait(within=5)
+    harness.start_receiver(ready=False)
+    spooled = harness.installation.http.get("/statusz").json()["spool"]["count"]
+    second_status = harness.send(notification)
+    harness.database.restore()
 
-    assert (first, code, again) == (None, -signal.SIGKILL, 200)
+    assert (first_status, exit_code, second_status) == (None, -signal.SIGKILL, 200)
     assert spooled in {"before": {0}, "during": {0, 1}, "after": {1}}[moment]
-    house.assert_promise_kept(told)
+    harness.assert_delivered(notification)
 
 
 @with_servers
-@pytest.mark.parametrize("transaction", [NOTIFICATION, FORGET])
+@pytest.mark.parametrize("transaction", [NOTIFICATION, DRAIN])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_receiver_killed_while_it_empties_the_spool(house: FaultHarness, transaction: str, moment: str) -> None:
-    house.database.cut()
-    first = house.receiver(ready=False)
-    told = [house.news() for _ in range(3)]
-    answers = [house.send(each) for each in told]
-    first.kill()
+def test_receiver_killed_while_draining_the_spool(harness: FaultHarness, transaction: str, moment: str) -> None:
+    harness.database.cut()
+    receiver = harness.start_receiver(ready=False)
+    notifications = [harness.new_notification() for _ in range(3)]
+    statuses = [harness.send(notification) for notification in notifications]
+    receiver.kill()
 
-    house.database.restore()
-    second = house.start("serve", strike=f"{transaction}:{moment}:kill")
-    code = second.wait(within=20)
-    house.receiver()
-    house.worker()
+    harness.database.restore()
+    second = harness.start("serve", fault=f"{transaction}:{moment}:kill")
+    exit_code = second.wait(within=20)
+    harness.start_receiver()
+    harness.start_worker()
 
-    assert (answers, code) == ([200] * 3, -signal.SIGKILL)
-    house.assert_promise_kept(*told)
-    status = house.installation.http.get("/statusz").json()
+    assert (statuses, exit_code) == ([200] * 3, -signal.SIGKILL)
+    harness.assert_delivered(*notifications)
+    status = harness.installation.http.get("/statusz").json()
     assert status["spool"]["count"] == 0
 
 
-# A worker is killed, or stands still
+# A worker is killed or paused
 
 
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
 @pytest.mark.parametrize("moment", MOMENTS)
-def test_worker_killed_around_the_commit_of_a_claim_or_an_answer(house: FaultHarness, transaction: str, moment: str) -> None:
-    house.receiver()
-    worker = house.worker(f"{transaction}:{moment}:kill")
-    told = [house.news() for _ in range(3)]
+def test_worker_killed_around_commit_of_claim_or_answer(harness: FaultHarness, transaction: str, moment: str) -> None:
+    harness.start_receiver()
+    worker = harness.start_worker(f"{transaction}:{moment}:kill")
+    notifications = [harness.new_notification() for _ in range(3)]
 
-    answers = [house.send(each) for each in told]
-    code = worker.wait(within=20)
-    there = house.stored(*told)
-    calls = house.calls()
-    house.worker()
+    statuses = [harness.send(notification) for notification in notifications]
+    exit_code = worker.wait(within=20)
+    all_stored = harness.stored(*notifications)
+    calls = harness.calls()
+    harness.start_worker()
 
-    assert (answers, code) == ([200] * 3, -signal.SIGKILL)
+    assert (statuses, exit_code) == ([200] * 3, -signal.SIGKILL)
     if transaction == CLAIM or moment == "before":
-        assert not there
-    house.assert_promise_kept(*told, within=LEASE + 10)
-    if (transaction, moment) == (STORE, "after") and there:
-        assert house.calls() == calls
+        assert not all_stored
+    harness.assert_delivered(*notifications, within=LEASE + 10)
+    if (transaction, moment) == (STORE, "after") and all_stored:
+        assert harness.calls() == calls
 
 
-def test_worker_that_stands_still_is_overtaken_and_changes_nothing_when_it_wakes_up(house: FaultHarness) -> None:
-    house.receiver()
-    sleeper = house.worker(f"{CLAIM}:after:stop")
-    told = house.news()
-    house.send(told)
-    house.struck()
+def test_paused_worker_overwrites_nothing_when_it_continues(harness: FaultHarness) -> None:
+    harness.start_receiver()
+    paused = harness.start_worker(f"{CLAIM}:after:stop")
+    notification = harness.new_notification()
+    harness.send(notification)
+    harness.wait_for_fault()
 
-    house.worker()
-    house.assert_promise_kept(told, within=LEASE + 10)
-    house.installation.emulator.post(f"/media/{told['VideoId']}/change", json={"Title": "newer"}).raise_for_status()
-    later = analysed(told["VideoId"], EventTime="2026-01-01T00:00:00Z", Serial=told["Serial"] + 100_000)
-    house.send(later)
-    house.assert_promise_kept(later)
-    sleeper.signal(signal.SIGCONT)
-    eventually(lambda: "batch synced" in sleeper.log, within=20, missing=lambda: f"the sleeper's batch; log:\n{sleeper.log}")
+    harness.start_worker()
+    harness.assert_delivered(notification, within=LEASE + 10)
+    harness.installation.emulator.post(f"/media/{notification['VideoId']}/change", json={"Title": "newer"}).raise_for_status()
+    later = analysed(notification["VideoId"], EventTime="2026-01-01T00:00:00Z", Serial=notification["Serial"] + 100_000)
+    harness.send(later)
+    harness.assert_delivered(later)
+    paused.signal(signal.SIGCONT)
+    eventually(
+        lambda: "batch synced" in paused.log, within=20, missing=lambda: f"the batch of the paused worker; log:\n{paused.log}"
+    )
 
-    house.assert_promise_kept(told, later)
+    harness.assert_delivered(notification, later)
 
 
 # Beat is killed
 
 
-def test_beats_killed_around_their_message_are_not_missed(house: FaultHarness) -> None:
-    house.receiver()
-    house.worker()
+def test_assets_are_stored_although_beat_is_killed_around_its_message(harness: FaultHarness) -> None:
+    harness.start_receiver()
+    harness.start_worker()
     celery = (sys.executable, "-m", "celery", "-A", "worker.queue")
-    beats = [house.start("beat", strike=f"sweep:{moment}:kill", command=celery) for moment in MOMENTS]
+    beats = [harness.start("beat", fault=f"sweep:{moment}:kill", command=celery) for moment in MOMENTS]
 
-    with_beats = house.news()
-    house.send(with_beats)
-    codes = [beat.wait(within=25) for beat in beats]
-    without_beats = house.news()
-    house.send(without_beats)
+    with_beats = harness.new_notification()
+    harness.send(with_beats)
+    exit_codes = [beat.wait(within=25) for beat in beats]
+    without_beats = harness.new_notification()
+    harness.send(without_beats)
 
-    assert codes == [-signal.SIGKILL] * 3
-    house.assert_promise_kept(with_beats, without_beats)
+    assert exit_codes == [-signal.SIGKILL] * 3
+    harness.assert_delivered(with_beats, without_beats)
 
 
-# The database refuses, or says nothing
+# The database refuses connections or is frozen
 
 
 @with_servers
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
-def test_database_lost_around_the_commit_of_a_notification(house: FaultHarness, moment: str, kind: str) -> None:
-    house.worker()
-    house.receiver(f"{NOTIFICATION}:before:hold")
-    told = house.news()
-    answers: list[int | None] = []
+def test_database_lost_around_notification_commit(harness: FaultHarness, moment: str, kind: str) -> None:
+    harness.start_worker()
+    harness.start_receiver(f"{NOTIFICATION}:before:hold")
+    notification = harness.new_notification()
+    statuses: list[int | None] = []
 
-    sender = threading.Thread(target=lambda: answers.append(house.send(told)))
+    sender = threading.Thread(target=lambda: statuses.append(harness.send(notification)))
     sender.start()
-    house.struck()
-    lose_database(house, moment, kind)
+    harness.wait_for_fault()
+    lose_database(harness, moment, kind)
     sender.join()
-    during = house.news()
-    answers.append(house.send(during))
+    during_outage = harness.new_notification()
+    statuses.append(harness.send(during_outage))
     time.sleep(OUTAGE)
-    house.database.restore()
+    harness.database.restore()
 
-    assert answers == [200, 200]
-    house.assert_promise_kept(told, during)
-    assert house.deliveries(told) in {1, 2}
+    assert statuses == [200, 200]
+    harness.assert_delivered(notification, during_outage)
+    assert harness.deliveries(notification) in {1, 2}
 
 
 @with_servers
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
-def test_database_lost_around_the_commit_of_a_claim_or_an_answer(
-    house: FaultHarness, transaction: str, moment: str, kind: str
-) -> None:
-    house.receiver()
-    house.worker(f"{transaction}:before:hold")
-    told = house.news()
+def test_database_lost_around_commit_of_claim_or_answer(harness: FaultHarness, transaction: str, moment: str, kind: str) -> None:
+    harness.start_receiver()
+    harness.start_worker(f"{transaction}:before:hold")
+    notification = harness.new_notification()
 
-    before = house.send(told)
-    house.struck()
-    lose_database(house, moment, kind)
-    during = house.news()
-    answer = house.send(during)
+    status_before = harness.send(notification)
+    harness.wait_for_fault()
+    lose_database(harness, moment, kind)
+    during_outage = harness.new_notification()
+    status_during = harness.send(during_outage)
     time.sleep(OUTAGE)
-    house.database.restore()
+    harness.database.restore()
 
-    assert (before, answer) == (200, 200)
-    house.assert_promise_kept(told, during, within=LEASE + 30)
+    assert (status_before, status_during) == (200, 200)
+    harness.assert_delivered(notification, during_outage, within=LEASE + 30)
 
 
-def lose_database(house: FaultHarness, moment: str, kind: str) -> None:
-    """`unanswered`: the server hears the commit, and its answer is lost."""
+def lose_database(harness: FaultHarness, moment: str, kind: str) -> None:
+    """`unanswered`: the server receives the commit, and its response is lost."""
     if moment == "before":
-        break_(house.database, kind)
-        house.release()
+        start_outage(harness.database, kind)
+        harness.release()
     else:
-        house.database.mute()
-        house.release()
+        harness.database.block_responses()
+        harness.release()
         time.sleep(0.2)
-        break_(house.database, kind)
+        start_outage(harness.database, kind)
 
 
-# The broker refuses, or says nothing
+# The broker refuses connections or is frozen
 
 
 @with_servers
-@pytest.mark.parametrize("kind", KINDS)
-def test_broker_lost_before_the_wake_up(house: FaultHarness, kind: str) -> None:
-    house.worker()
-    house.receiver(f"{NOTIFICATION}:after:hold")
-    told = house.news()
-    answers: list[int | None] = []
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
+def test_broker_lost_before_wake_up(harness: FaultHarness, kind: str) -> None:
+    harness.start_worker()
+    harness.start_receiver(f"{NOTIFICATION}:after:hold")
+    notification = harness.new_notification()
+    statuses: list[int | None] = []
 
-    sender = threading.Thread(target=lambda: answers.append(house.send(told)))
+    sender = threading.Thread(target=lambda: statuses.append(harness.send(notification)))
     sender.start()
-    house.struck()
-    break_(house.broker, kind)
-    house.release()
+    harness.wait_for_fault()
+    start_outage(harness.broker, kind)
+    harness.release()
     sender.join()
 
-    assert answers == [200]
-    # Without the broker's help: it is still away.
-    house.assert_promise_kept(told)
+    assert statuses == [200]
+    # The broker is still away: the worker finds the request by its sweep.
+    harness.assert_delivered(notification)
 
 
 @with_servers
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
 @pytest.mark.parametrize("transaction", [CLAIM, STORE])
-def test_broker_lost_while_a_batch_is_worked_on(house: FaultHarness, transaction: str, kind: str) -> None:
-    house.receiver()
-    house.worker(f"{transaction}:before:hold")
-    told = house.news()
+def test_broker_lost_during_batch(harness: FaultHarness, transaction: str, kind: str) -> None:
+    harness.start_receiver()
+    harness.start_worker(f"{transaction}:before:hold")
+    notification = harness.new_notification()
 
-    house.send(told)
-    house.struck()
-    break_(house.broker, kind)
-    house.release()
-    house.assert_promise_kept(told)
-    house.broker.restore()
-    after = house.news()
-    house.send(after)
+    harness.send(notification)
+    harness.wait_for_fault()
+    start_outage(harness.broker, kind)
+    harness.release()
+    harness.assert_delivered(notification)
+    harness.broker.restore()
+    after_outage = harness.new_notification()
+    harness.send(after_outage)
 
-    house.assert_promise_kept(told, after)
-
-
-# VOD's API refuses, or says nothing
+    harness.assert_delivered(notification, after_outage)
 
 
-@pytest.mark.parametrize("kind", KINDS)
+# VOD's API refuses connections or is frozen
+
+
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
 @pytest.mark.parametrize("moment", ["before", "unanswered"])
-def test_api_lost_around_a_call(house: FaultHarness, moment: str, kind: str) -> None:
-    house.receiver()
-    house.worker(f"{CLAIM}:after:hold")
-    told = house.news()
+def test_api_lost_around_call(harness: FaultHarness, moment: str, kind: str) -> None:
+    harness.start_receiver()
+    harness.start_worker(f"{CLAIM}:after:hold")
+    notification = harness.new_notification()
 
-    house.send(told)
-    house.struck()
+    harness.send(notification)
+    harness.wait_for_fault()
     if moment == "before":
-        break_(house.api, kind)
-        house.release()
+        start_outage(harness.api, kind)
+        harness.release()
     else:
-        calls = house.calls()
-        house.api.mute()
-        house.release()
-        eventually(lambda: house.calls() > calls, within=10, missing="a call that the API answers")
-        break_(house.api, kind)
+        calls = harness.calls()
+        harness.api.block_responses()
+        harness.release()
+        eventually(lambda: harness.calls() > calls, within=10, missing="a call to the API")
+        start_outage(harness.api, kind)
     time.sleep(OUTAGE)
-    house.api.restore()
+    harness.api.restore()
 
-    house.assert_promise_kept(told, within=40)
+    harness.assert_delivered(notification, within=40)

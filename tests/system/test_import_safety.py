@@ -1,4 +1,4 @@
-"""A foreign `worker` in the working directory is not run in place of vodsync."""
+"""vodsync does not import another module named `worker` from the working directory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from tests.system.processes import Process, clean_environment, eventually, free_port
 
-#: The command as a person runs it. The tests' usual `python -m worker` would import the foreign module itself.
+#: The installed command. `python -m worker`, which other tests use, would import the foreign module itself.
 VODSYNC = str(Path(sysconfig.get_path("scripts"), "vodsync"))
 
 FOREIGN = """
@@ -23,7 +23,7 @@ with pathlib.Path({marker!r}).open("a") as marker:
 
 
 class Folder:
-    """A working directory with a foreign module `worker`, which leaves a marker if it is ever imported."""
+    """A working directory with a foreign module `worker`, which writes to a marker file if it is imported."""
 
     def __init__(self, path: Path, module: str) -> None:
         self.path = path / "working directory"
@@ -70,7 +70,7 @@ def folder(request: pytest.FixtureRequest, tmp_path: Path) -> Folder:
     return Folder(tmp_path, request.param)
 
 
-def test_verbs_that_print_run_the_installed_product(folder: Folder) -> None:
+def test_printing_verbs_run_the_installed_package(folder: Folder) -> None:
     migrated = folder.run("migrate")
     config = folder.run("config")
     status = folder.run("status")
@@ -85,7 +85,7 @@ def test_verbs_that_print_run_the_installed_product(folder: Folder) -> None:
     assert not folder.marker.exists()
 
 
-def test_demo_starts_the_installed_product(folder: Folder) -> None:
+def test_demo_starts_the_installed_package(folder: Folder) -> None:
     demo = folder.run("demo", "--media", "5")
 
     assert demo.returncode == 0, demo.stdout + demo.stderr
@@ -93,25 +93,25 @@ def test_demo_starts_the_installed_product(folder: Folder) -> None:
     assert not folder.marker.exists()
 
 
-def test_up_starts_the_installed_product(folder: Folder) -> None:
+def test_up_starts_the_installed_package(folder: Folder) -> None:
     up = folder.start("up")
     try:
         folder.wait_until_ready(up)
         eventually(folder.has_worker, within=40, missing=lambda: f"a worker; the log: {up.log}")
     finally:
-        code = up.stop(within=40)
+        exit_code = up.stop(within=40)
 
-    assert code == 0, up.log
+    assert exit_code == 0, up.log
     assert not folder.marker.exists()
 
 
-def test_several_receiver_processes_run_the_installed_product(folder: Folder) -> None:
+def test_several_receiver_processes_run_the_installed_package(folder: Folder) -> None:
     folder.run("migrate")
     receiver = folder.start("serve", "--workers", "2")
     try:
         folder.wait_until_ready(receiver)
     finally:
-        code = receiver.stop(within=40)
+        exit_code = receiver.stop(within=40)
 
-    assert code == 0, receiver.log
+    assert exit_code == 0, receiver.log
     assert not folder.marker.exists()

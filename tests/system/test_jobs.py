@@ -1,4 +1,4 @@
-"""How long runs are started, followed, stopped, and how they end: exit codes, sentences and JSON lines."""
+"""Jobs from the command line: start, progress, pause, cancel, exit codes and output."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MEDIA = 150
 
 @pytest.fixture
 def installation(tmp_path: Path) -> Iterator[Installation]:
-    """A library of which nothing is stored; no role runs yet."""
-    with installed(PAIRS["sqlite-embedded"], tmp_path, VODSYNC_MAX_ATTEMPTS="1") as ready:
-        ready.start_emulator("--media", str(MEDIA), telling=False)
-        yield ready
+    """An emulated library of which nothing is stored. No role runs yet."""
+    with installed(PAIRS["sqlite-embedded"], tmp_path, VODSYNC_MAX_ATTEMPTS="1") as installation:
+        installation.start_emulator("--media", str(MEDIA), notify=False)
+        yield installation
 
 
 def jobs(installation: Installation) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = json.loads(installation.run("jobs", "list", "--json").stdout)
-    return found
+    jobs: list[dict[str, Any]] = json.loads(installation.run("jobs", "list", "--json").stdout)
+    return jobs
 
 
-def test_a_second_start_finds_the_first_and_other_parameters_fail(installation: Installation) -> None:
+def test_same_job_is_not_started_twice_and_other_parameters_are_refused(installation: Installation) -> None:
     first = installation.run("backfill", "--since", "2020-01-01T08:00:00+08:00")
     same = installation.run("backfill", "--since", "2020-01-01")
     other = installation.run("backfill", "--since", "2021-01-01")
@@ -54,7 +54,7 @@ def test_a_second_start_finds_the_first_and_other_parameters_fail(installation: 
         ("replay --since 2026-02-01 --until 2026-01-31", "--since is later than --until"),
     ],
 )
-def test_what_cannot_be_meant_is_a_usage_error(installation: Installation, arguments: str, sentence: str) -> None:
+def test_contradictory_arguments_are_a_usage_error(installation: Installation, arguments: str, sentence: str) -> None:
     refused = installation.run(*arguments.split())
 
     assert refused.returncode == USAGE, refused.stderr
@@ -62,29 +62,29 @@ def test_what_cannot_be_meant_is_a_usage_error(installation: Installation, argum
     assert jobs(installation) == []
 
 
-def test_a_job_rests_goes_on_and_ends_on_command(installation: Installation) -> None:
+def test_job_is_paused_resumed_and_cancelled_by_command(installation: Installation) -> None:
     installation.run("backfill")
     (job,) = jobs(installation)
     number = str(job["id"])
 
-    paused = [installation.run("jobs", "pause", number).returncode for _ in range(2)]
+    pause_codes = [installation.run("jobs", "pause", number).returncode for _ in range(2)]
     installation.start("worker", "work")
     eventually(lambda: "worker started" in installation.processes["worker"].log, within=20, missing="a worker")
-    rested = installation.run("jobs", "show", number, "--json")
-    resumed = [installation.run("jobs", "resume", number).returncode for _ in range(2)]
+    while_paused = installation.run("jobs", "show", number, "--json")
+    resume_codes = [installation.run("jobs", "resume", number).returncode for _ in range(2)]
     done = installation.run("backfill", "--wait", "--json")
     cancelled = installation.run("jobs", "cancel", number)
     unknown = installation.run("jobs", "show", "4711")
 
-    assert paused == resumed == [DONE, FAILED]
-    assert (json.loads(rested.stdout)["state"], json.loads(rested.stdout)["counters"]) == ("paused", {})
+    assert pause_codes == resume_codes == [DONE, FAILED]
+    assert (json.loads(while_paused.stdout)["state"], json.loads(while_paused.stdout)["counters"]) == ("paused", {})
     assert done.returncode == DONE, done.stderr
     assert (cancelled.returncode, unknown.returncode) == (FAILED, FAILED)
     assert "has already ended" in cancelled.stderr
     assert "vodsync jobs list" in unknown.stderr
 
 
-def test_programs_read_a_line_each_time_and_people_a_sentence(installation: Installation) -> None:
+def test_job_progress_is_printed_as_json_lines_or_text(installation: Installation) -> None:
     installation.start("worker", "work")
 
     counted = installation.run("backfill", "--dry-run", "--wait", "--json")
@@ -94,23 +94,23 @@ def test_programs_read_a_line_each_time_and_people_a_sentence(installation: Inst
     assert (counted.returncode, loaded.returncode, again.returncode) == (DONE, DONE, DONE), loaded.stderr
     lines = [json.loads(line) for line in loaded.stdout.splitlines()]
     assert all({"id", "state", "counters", "media_per_second", "seconds_left"} <= line.keys() for line in lines)
-    wanted = {"total": MEDIA, "listed": MEDIA, "known": 0, "requested": MEDIA}
-    assert json.loads(counted.stdout.splitlines()[-1])["counters"] == wanted
-    assert lines[-1]["counters"] == wanted | {"fetched": MEDIA}
+    expected = {"total": MEDIA, "listed": MEDIA, "known": 0, "requested": MEDIA}
+    assert json.loads(counted.stdout.splitlines()[-1])["counters"] == expected
+    assert lines[-1]["counters"] == expected | {"fetched": MEDIA}
     assert again.stdout == ""
     assert f"known: {MEDIA}, requested: 0" in again.stderr
 
 
-def test_media_that_nobody_could_fetch_are_no_success(installation: Installation) -> None:
+def test_job_with_dead_letters_ends_with_exit_code_1(installation: Installation) -> None:
     poisonous = installation.emulator.get("/media").json()["media_ids"][:2]
     installation.emulator.put("/faults", json={"poisonous": poisonous}).raise_for_status()
     installation.start("worker", "work")
 
-    ended = installation.run("backfill", "--wait", "--json")
+    result = installation.run("backfill", "--wait", "--json")
 
-    assert ended.returncode == FAILED, ended.stderr
-    assert "2 media became dead letters; list them with: vodsync failures list" in ended.stderr
-    last = json.loads(ended.stdout.splitlines()[-1])
+    assert result.returncode == FAILED, result.stderr
+    assert "2 media became dead letters; list them with: vodsync failures list" in result.stderr
+    last = json.loads(result.stdout.splitlines()[-1])
     assert last["state"] == "done"
     assert {name: last["counters"][name] for name in ("requested", "fetched", "dead")} == {
         "requested": MEDIA,

@@ -1,4 +1,4 @@
-"""The whole library: loaded by workers that are killed on the way, then repaired, on every pair of database and broker."""
+"""Backfill of a whole library by workers that are killed meanwhile, then reconciliation."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import eventually
 
-#: More than two walls of SearchMedia, and no round number of pages.
+#: More than twice the limit of SearchMedia, and not a whole number of pages.
 MEDIA = 12_345
 
 OK = "SELECT count(*) FROM vod_media WHERE state = 'ok'"
@@ -20,10 +20,12 @@ OK = "SELECT count(*) FROM vod_media WHERE state = 'ok'"
 
 @pytest.fixture(params=list(PAIRS))
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    """A library that was there before vodsync; no role runs yet."""
-    with installed(PAIRS[request.param], tmp_path, VODSYNC_LEASE="3", VODSYNC_API_QPS="1000", VODSYNC_SEARCH_QPS="1000") as ready:
-        ready.start_emulator("--media", str(MEDIA), "--qps", "10000", "--search-qps", "10000", telling=False)
-        yield ready
+    """An emulated library of which nothing is stored. No role runs yet."""
+    with installed(
+        PAIRS[request.param], tmp_path, VODSYNC_LEASE="3", VODSYNC_API_QPS="1000", VODSYNC_SEARCH_QPS="1000"
+    ) as installation:
+        installation.start_emulator("--media", str(MEDIA), "--qps", "10000", "--search-qps", "10000", notify=False)
+        yield installation
 
 
 def start_workers(installation: Installation, run: int) -> None:
@@ -37,15 +39,15 @@ def kill_workers(installation: Installation) -> None:
 
 
 def job(installation: Installation, *arguments: str, within: float = 120) -> dict[str, Any]:
-    """A job that is waited for; its last line."""
-    said = installation.run(*arguments, "--wait", "--json", within=within)
-    assert said.returncode == 0, said.stderr
-    found: dict[str, Any] = json.loads(said.stdout.splitlines()[-1])
-    return found
+    """Run a job to its end and return its last JSON line."""
+    result = installation.run(*arguments, "--wait", "--json", within=within)
+    assert result.returncode == 0, result.stderr
+    job: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return job
 
 
 def assert_as_on_record(installation: Installation, media_ids: list[str]) -> None:
-    """What is stored of each medium is VOD's answer, as far as it does not change with each call."""
+    """Check that the stored answer of each asset equals the emulator's record."""
     record = installation.emulator.post("/record", json=media_ids).json()["media"]
     raw = {row["media_id"]: row["answer"] for row in installation.database.table("vod_raw")}
     for media_id in media_ids:
@@ -53,26 +55,26 @@ def assert_as_on_record(installation: Installation, media_ids: list[str]) -> Non
         assert (json.loads(answer) if isinstance(answer, str) else answer) == record[media_id]
 
 
-def test_a_library_is_loaded_whatever_is_killed_and_then_repaired(installation: Installation) -> None:
-    # Loaded
+def test_library_is_loaded_despite_killed_workers_and_then_repaired(installation: Installation) -> None:
+    # Backfill with a kill of all workers
     start_workers(installation, 1)
     started = installation.run("backfill")
     eventually(
         lambda: installation.database.value(OK) > MEDIA / 3, within=60, missing=lambda: f"media; {installation.logs()[-3000:]}"
     )
     kill_workers(installation)
-    half = installation.database.value(OK)
+    stored_before_kill = installation.database.value(OK)
     start_workers(installation, 2)
     loaded = job(installation, "backfill")
 
     assert started.returncode == 0
-    assert half < MEDIA
+    assert stored_before_kill < MEDIA
     assert (loaded["state"], loaded["counters"]["fetched"]) == ("done", loaded["counters"]["requested"])
     assert installation.database.value(OK) == MEDIA
     library: list[str] = installation.emulator.get(f"/media?limit={MEDIA}").json()["media_ids"]
     assert_as_on_record(installation, library[:50] + library[-50:])
 
-    # Repaired: nobody is told of what happens now
+    # Reconciliation after changes without notifications
     gone, changed = library[17], library[18]
     installation.emulator.post(f"/media/{gone}/delete", json={"DeleteType": "all", "notify": False}).raise_for_status()
     installation.emulator.post(f"/media/{changed}/change", json={"Title": "behind our back", "notify": False}).raise_for_status()
@@ -91,7 +93,7 @@ def test_a_library_is_loaded_whatever_is_killed_and_then_repaired(installation: 
     assert {rows[media_id]["state"] for media_id in uploads} == {"ok"}
     assert len(rows) == MEDIA + 5
 
-    # Nothing left to do
+    # Reconciliation without differences
     observed = installation.database.rows("SELECT media_id, observed_at FROM vod_media ORDER BY media_id")
     idle = job(installation, "reconcile", "--full")
     incremental = job(installation, "reconcile")
@@ -100,9 +102,9 @@ def test_a_library_is_loaded_whatever_is_killed_and_then_repaired(installation: 
     assert installation.database.rows("SELECT media_id, observed_at FROM vod_media ORDER BY media_id") == observed
 
 
-def test_a_notification_overtakes_the_library(tmp_path: Path) -> None:
+def test_notification_is_handled_before_backfill(tmp_path: Path) -> None:
     with installed(PAIRS["sqlite-embedded"], tmp_path, VODSYNC_API_QPS="5") as installation:
-        installation.start_emulator("--media", str(MEDIA), telling=False)
+        installation.start_emulator("--media", str(MEDIA), notify=False)
         installation.start("receiver", "serve")
         start_workers(installation, 1)
         installation.wait_until_ready()
@@ -114,7 +116,7 @@ def test_a_notification_overtakes_the_library(tmp_path: Path) -> None:
         eventually(
             lambda: installation.database.rows("SELECT 1 AS one FROM vod_media WHERE media_id = :id AND state = 'ok'", id=last),
             within=10,
-            missing="the medium that was told of",
+            missing="the asset that the notification named",
         )
 
         assert installation.database.value(OK) < MEDIA

@@ -1,4 +1,4 @@
-"""What an operator has done again: fetched by a filter, derived from what is stored, replayed; and what is forgotten."""
+"""Sync by filter, renormalise, replay and retention."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ DONE, FAILED, USAGE = range(3)
 
 @pytest.fixture(scope="module", params=["sqlite-embedded", "postgresql-rabbitmq"])
 def installation(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
-    """An installation whose library of 60 media is stored."""
+    """An installation that has stored its library of 60 assets."""
     folder: Path = tmp_path_factory.mktemp(request.param)
-    with installed(PAIRS[request.param], folder) as ready:
-        ready.start_emulator("--media", "60")
-        ready.start("receiver", "serve")
-        ready.start("worker-1", "work", "--beat")
-        ready.start("worker-2", "work")
-        ready.wait_until_ready()
-        synced = ready.run("sync", "-", "--wait", stdin="\n".join(library(ready)))
+    with installed(PAIRS[request.param], folder) as running:
+        running.start_emulator("--media", "60")
+        running.start("receiver", "serve")
+        running.start("worker-1", "work", "--beat")
+        running.start("worker-2", "work")
+        running.wait_until_ready()
+        synced = running.run("sync", "-", "--wait", stdin="\n".join(library(running)))
         assert synced.returncode == DONE, synced.stderr
-        yield ready
+        yield running
 
 
 def library(installation: Installation) -> list[str]:
@@ -35,11 +35,11 @@ def library(installation: Installation) -> list[str]:
     return media_ids
 
 
-def said(installation: Installation, *arguments: str) -> Any:
-    """What a verb that ends well prints as JSON; the last line where it prints several."""
-    ended = installation.run(*arguments, "--json")
-    assert ended.returncode == DONE, ended.stderr
-    return json.loads(ended.stdout if ended.stdout.startswith("{\n") else ended.stdout.splitlines()[-1])
+def output(installation: Installation, *arguments: str) -> Any:
+    """Run a command that succeeds and return its JSON, or the last line if it prints several."""
+    result = installation.run(*arguments, "--json")
+    assert result.returncode == DONE, result.stderr
+    return json.loads(result.stdout if result.stdout.startswith("{\n") else result.stdout.splitlines()[-1])
 
 
 def spoil(installation: Installation, media_id: str) -> None:
@@ -50,7 +50,7 @@ def title(installation: Installation, media_id: str) -> str:
     return str(installation.database.value("SELECT title FROM vod_media WHERE media_id = :id", id=media_id))
 
 
-def test_sync_takes_filters_over_what_is_stored(installation: Installation) -> None:
+def test_sync_accepts_filters_on_stored_assets(installation: Installation) -> None:
     first, second = library(installation)[:2]
     spoil(installation, first)
     spoil(installation, second)
@@ -62,14 +62,14 @@ def test_sync_takes_filters_over_what_is_stored(installation: Installation) -> N
         codec=codec,
     )
 
-    counted = said(installation, "sync", "--where", "title=Wrong", "--where", "state=ok", "--dry-run")
-    none = said(installation, "sync", "--where", "title=Wrong", "--older-than", "1h")
-    of_codec = said(installation, "sync", "--codec", codec.upper(), "--dry-run")
-    still = title(installation, first)
-    synced = said(installation, "sync", "--where", "title=Wrong", "--priority", "backfill", "--wait")
+    counted = output(installation, "sync", "--where", "title=Wrong", "--where", "state=ok", "--dry-run")
+    none = output(installation, "sync", "--where", "title=Wrong", "--older-than", "1h")
+    of_codec = output(installation, "sync", "--codec", codec.upper(), "--dry-run")
+    title_after_dry_run = title(installation, first)
+    synced = output(installation, "sync", "--where", "title=Wrong", "--priority", "backfill", "--wait")
 
     assert (counted["requested"], none["requested"], of_codec["requested"]) == (2, 0, with_codec)
-    assert still == "Wrong"
+    assert title_after_dry_run == "Wrong"
     assert (synced["requested"], synced["ok"], synced["failures"]) == (2, 2, [])
     assert "Wrong" not in (title(installation, first), title(installation, second))
 
@@ -87,21 +87,21 @@ def test_sync_takes_filters_over_what_is_stored(installation: Installation) -> N
         ("some-id --priority high", "manual"),
     ],
 )
-def test_a_filter_that_is_none_is_a_usage_error(installation: Installation, arguments: str, sentence: str) -> None:
+def test_invalid_filter_is_a_usage_error(installation: Installation, arguments: str, sentence: str) -> None:
     refused = installation.run("sync", *arguments.split())
 
     assert refused.returncode == USAGE, refused.stderr
     assert sentence in refused.stderr
 
 
-def test_renormalise_repairs_without_asking_vod(installation: Installation) -> None:
+def test_renormalise_repairs_rows_without_vod_calls(installation: Installation) -> None:
     media_id = library(installation)[2]
     before = title(installation, media_id)
     calls = installation.calls()["calls"]
     spoil(installation, media_id)
 
-    counted = said(installation, "renormalise", "--dry-run")
-    done = said(installation, "renormalise", "--wait")
+    counted = output(installation, "renormalise", "--dry-run")
+    done = output(installation, "renormalise", "--wait")
 
     assert counted == {"read": 60, "changed": 1}
     assert (done["state"], done["counters"]) == ("done", {"read": 60, "changed": 1, "total": 60})
@@ -109,21 +109,21 @@ def test_renormalise_repairs_without_asking_vod(installation: Installation) -> N
     assert installation.calls()["calls"] == calls
 
 
-def test_replay_asks_again_for_what_was_told(installation: Installation) -> None:
-    told, other = library(installation)[3:5]
-    installation.notify(analysed(told))
+def test_replay_fetches_again_what_notifications_named(installation: Installation) -> None:
+    notified, other = library(installation)[3:5]
+    installation.notify(analysed(notified))
     installation.notify(analysed(other) | {"EventType": "TranscodeComplete"})
     installation.wait_until_synced()
-    spoil(installation, told)
+    spoil(installation, notified)
     spoil(installation, other)
     deliveries = installation.database.rows("SELECT id, deliveries FROM vod_notification ORDER BY id")
-    narrowed = ("--type", "VideoAnalysisComplete", "--media-id", told)
+    filters = ("--type", "VideoAnalysisComplete", "--media-id", notified)
 
-    unknown = said(installation, "replay", "--type", "NobodyKnowsThis", "--wait")
-    future = said(installation, "replay", "--since", "2100-01-01", "--dry-run")
-    counted = said(installation, "replay", *narrowed, "--dry-run")
-    done = said(installation, "replay", *narrowed, "--wait")
-    eventually(lambda: title(installation, told) != "Wrong", within=15, missing="the medium that was told about")
+    unknown = output(installation, "replay", "--type", "NobodyKnowsThis", "--wait")
+    future = output(installation, "replay", "--since", "2100-01-01", "--dry-run")
+    counted = output(installation, "replay", *filters, "--dry-run")
+    done = output(installation, "replay", *filters, "--wait")
+    eventually(lambda: title(installation, notified) != "Wrong", within=15, missing="the asset that the notification named")
 
     assert (unknown["counters"]["matched"], future["matched"]) == (0, 0)
     assert (counted, done["counters"]) == ({"matched": 1, "requested": 1}, {"matched": 1, "requested": 1})
@@ -132,12 +132,12 @@ def test_replay_asks_again_for_what_was_told(installation: Installation) -> None
     assert installation.run("replay", "--since", "yesterday").returncode == USAGE
 
 
-def test_a_worker_forgets_old_notifications(installation: Installation) -> None:
+def test_worker_deletes_old_notifications(installation: Installation) -> None:
     installation.notify(analysed("gone", EventTime="2020-01-01T00:00:00Z"))
     eventually(
         lambda: not installation.database.rows("SELECT 1 FROM vod_sync_request WHERE media_id = 'gone' AND waits = 0"),
         within=15,
-        missing="the answer that there is no such medium",
+        missing="the result that VOD does not know the asset",
     )
     installation.database.do("DELETE FROM vod_sync_request WHERE media_id = 'gone'")
     installation.database.do("UPDATE vod_notification SET received_at = '2020-01-01 00:00:00' WHERE media_id = 'gone'")
@@ -148,6 +148,6 @@ def test_a_worker_forgets_old_notifications(installation: Installation) -> None:
     eventually(
         lambda: not installation.database.rows("SELECT 1 FROM vod_notification WHERE media_id = 'gone'"),
         within=20,
-        missing=lambda: f"a notification that was forgotten; logs:\n{installation.logs()[-3000:]}",
+        missing=lambda: f"a deleted notification; logs:\n{installation.logs()[-3000:]}",
     )
     eventually(lambda: "notifications pruned" in installation.logs(), within=5, missing="the line in the log")

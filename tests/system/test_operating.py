@@ -1,4 +1,4 @@
-"""What an operator asks and does: what is wrong, what was given up on, and whether it stops."""
+"""Diagnosis, dead letters, source errors, restart and stop, as an operator uses them."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ DONE, FAILED, USAGE, CONFIGURATION, UNREACHABLE = range(5)
 
 @pytest.fixture(params=list(PAIRS))
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    with installed(PAIRS[request.param], tmp_path, VODSYNC_MAX_ATTEMPTS="1") as ready:
-        ready.start_emulator("--media", "60")
-        yield ready
+    with installed(PAIRS[request.param], tmp_path, VODSYNC_MAX_ATTEMPTS="1") as running:
+        running.start_emulator("--media", "60")
+        yield running
 
 
 def library(installation: Installation) -> list[str]:
@@ -34,65 +34,66 @@ def library(installation: Installation) -> list[str]:
     return media_ids
 
 
-def findings(installation: Installation, **settings: str) -> dict[str, str]:
+def verdicts(installation: Installation, **settings: str) -> dict[str, str]:
+    """Run `vodsync doctor` and return its verdict on each part."""
     environment = clean_environment(installation.settings | settings, installation.folder)
-    said = run("doctor", "--json", folder=installation.folder, environment=environment)
-    found = {each["part"]: each["verdict"] for each in json.loads(said.stdout)}
-    assert said.returncode == (FAILED if "bad" in found.values() else DONE), said.stdout
-    assert CALLBACK_KEY not in said.stdout
-    return found
+    result = run("doctor", "--json", folder=installation.folder, environment=environment)
+    by_part = {check["part"]: check["verdict"] for check in json.loads(result.stdout)}
+    assert result.returncode == (FAILED if "bad" in by_part.values() else DONE), result.stdout
+    assert CALLBACK_KEY not in result.stdout
+    return by_part
 
 
 # doctor
 
 
-def test_the_doctor_finds_nothing_wrong_where_nothing_is(installation: Installation) -> None:
+def test_doctor_reports_ok_for_healthy_installation(installation: Installation) -> None:
     installation.start("receiver", "serve")
     installation.start("worker", "work", "--beat")
     installation.wait_until_ready()
     eventually(lambda: installation.http.get("/statusz").json()["workers"], within=15, missing="a worker")
 
-    found = findings(installation)
+    result = verdicts(installation)
 
-    assert set(found.values()) == {"ok"}, found
-    assert {"database", "schema", "broker", "spool", "disk", "work"} < found.keys()
+    assert set(result.values()) == {"ok"}, result
+    assert {"database", "schema", "broker", "spool", "disk", "work"} < result.keys()
 
 
-def test_the_doctor_names_wrong_keys_and_a_wrong_url(tmp_path: Path) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator()
+def test_doctor_reports_wrong_keys_and_wrong_callback_url(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as running:
+        running.start_emulator()
 
-        found = findings(ready, ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong", VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
-        elsewhere = findings(ready, VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
-        other_key = findings(ready, VODSYNC_CALLBACK_KEYS="another1,another2")
+        result = verdicts(running, ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong", VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
+        wrong_url = verdicts(running, VODSYNC_CALLBACK_URL="http://elsewhere/callbacks")
+        other_key = verdicts(running, VODSYNC_CALLBACK_KEYS="another1,another2")
 
-    assert found["source default: VOD"] == "bad"
-    assert elsewhere["source default: VOD"] == "ok"
-    assert elsewhere["source default: callback settings at VOD"] == "bad"
+    assert result["source default: VOD"] == "bad"
+    assert wrong_url["source default: VOD"] == "ok"
+    assert wrong_url["source default: callback settings at VOD"] == "bad"
     assert other_key["source default: callback settings at VOD"] == "bad"
 
 
 @pytest.mark.parametrize("fault", ["service_unavailable", "http_500", "throttle"])
-def test_the_doctor_does_not_take_a_failure_for_an_answer(tmp_path: Path, fault: str) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator()
-        ready.emulator.put("/faults", json={fault: {"next": 9}}).raise_for_status()
+def test_doctor_reports_failing_vod_calls(tmp_path: Path, fault: str) -> None:
+    with installed(Pair(None, None), tmp_path) as running:
+        running.start_emulator()
+        running.emulator.put("/faults", json={fault: {"next": 9}}).raise_for_status()
 
-        found = findings(ready)
+        result = verdicts(running)
 
-    assert found["source default: VOD"] == "bad"
+    assert result["source default: VOD"] == "bad"
 
 
-def test_the_doctor_goes_on_without_database_and_broker(tmp_path: Path) -> None:
-    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
-        ready.start_emulator()
+def test_doctor_checks_vod_although_database_and_broker_are_unreachable(tmp_path: Path) -> None:
+    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as running:
+        running.start_emulator()
 
-        found = findings(
-            ready, VODSYNC_DATABASE_URL="postgresql://127.0.0.1:9/none", VODSYNC_BROKER_URL="amqp://guest:guest@127.0.0.1:9//"
+        result = verdicts(
+            running, VODSYNC_DATABASE_URL="postgresql://127.0.0.1:9/none", VODSYNC_BROKER_URL="amqp://guest:guest@127.0.0.1:9//"
         )
 
-    assert (found["database"], found["schema"], found["broker"]) == ("bad", "bad", "bad")
-    assert found["source default: VOD"] == "ok"
+    assert (result["database"], result["schema"], result["broker"]) == ("bad", "bad", "bad")
+    assert result["source default: VOD"] == "ok"
 
 
 # Dead letters
@@ -109,104 +110,106 @@ def test_dead_letters_are_listed_retried_and_dropped(installation: Installation)
     dead = "SELECT count(*) FROM vod_sync_request WHERE state = 'dead'"
     eventually(lambda: installation.database.value(dead) == 3, within=20, missing="three dead letters")
 
-    listed = json.loads(installation.run("failures", "list", "--json").stdout)
+    dead_letters = json.loads(installation.run("failures", "list", "--json").stdout)
     shown = installation.run("failures", "show", first)
-    counted = installation.run("failures", "retry", "--all", "--dry-run")
+    dry_run = installation.run("failures", "retry", "--all", "--dry-run")
     problems = json.loads(installation.run("status", "--json").stdout)["problems"]
     installation.emulator.delete("/faults")
     retried = installation.run("failures", "retry", first)
-    eventually(lambda: _state(installation, first) == "ok", within=15, missing="the medium that was retried")
+    eventually(lambda: _state(installation, first) == "ok", within=15, missing="the retried asset")
     dropped = installation.run("failures", "drop", second)
     installation.notify(analysed(third, EventTime="2026-01-01T00:00:00Z"))
-    eventually(lambda: _state(installation, third) == "ok", within=15, missing="the medium that was notified again")
-    nothing = installation.run("failures", "drop", second)
+    eventually(lambda: _state(installation, third) == "ok", within=15, missing="the asset with another notification")
+    dropped_again = installation.run("failures", "drop", second)
 
-    assert {failure["media_id"] for failure in listed} == {first, second, third}
-    assert all(failure["failed_at"] <= datetime.now(UTC).isoformat() for failure in listed)
-    assert all("request" in failure["error"] and failure["attempts"] == 1 for failure in listed)
-    assert (shown.returncode, retried.returncode, dropped.returncode, nothing.returncode) == (DONE, DONE, DONE, FAILED)
-    assert "3 dead letters" in counted.stderr
+    assert {failure["media_id"] for failure in dead_letters} == {first, second, third}
+    assert all(failure["failed_at"] <= datetime.now(UTC).isoformat() for failure in dead_letters)
+    assert all("request" in failure["error"] and failure["attempts"] == 1 for failure in dead_letters)
+    assert (shown.returncode, retried.returncode, dropped.returncode, dropped_again.returncode) == (DONE, DONE, DONE, FAILED)
+    assert "3 dead letters" in dry_run.stderr
     assert any("failures list" in problem for problem in problems)
     assert installation.database.value(dead) == 0
     assert installation.run("failures", "retry").returncode == USAGE
 
 
 def _state(installation: Installation, media_id: str) -> Any:
-    found = installation.database.rows("SELECT state FROM vod_media WHERE media_id = :id", id=media_id)
-    return found[0]["state"] if found else None
+    rows = installation.database.rows("SELECT state FROM vod_media WHERE media_id = :id", id=media_id)
+    return rows[0]["state"] if rows else None
 
 
-# A source that VOD does not answer
+# Sources with errors, missing workers
 
 
-def test_wrong_keys_are_said_loudly_and_a_new_worker_tries_at_once(tmp_path: Path) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator("--media", "1")
-        ready.start("receiver", "serve")
-        worker = ready.start("worker", "work", ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong")
-        ready.wait_until_ready()
-        (media_id,) = library(ready)
+def test_wrong_keys_are_reported_and_a_new_worker_retries_at_once(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as running:
+        running.start_emulator("--media", "1")
+        running.start("receiver", "serve")
+        worker = running.start("worker", "work", ALIBABA_CLOUD_ACCESS_KEY_SECRET="wrong")
+        running.wait_until_ready()
+        (media_id,) = library(running)
 
-        ready.notify(analysed(media_id))
-        held = eventually(lambda: ready.http.get("/statusz").json()["held_back"], within=10, missing="a source that is held back")
-        problems = ready.http.get("/statusz").json()["problems"]
+        running.notify(analysed(media_id))
+        backed_off = eventually(
+            lambda: running.http.get("/statusz").json()["held_back"], within=10, missing="a source that is backed off"
+        )
+        problems = running.http.get("/statusz").json()["problems"]
         worker.stop()
-        ready.start("worker-with-keys", "work")
-        eventually(lambda: _state(ready, media_id) == "ok", within=15, missing="the medium, long before the minute is over")
+        running.start("worker-with-keys", "work")
+        eventually(lambda: _state(running, media_id) == "ok", within=15, missing="the asset before the back-off ends")
 
-        assert held[0]["source"] == "default"
+        assert backed_off[0]["source"] == "default"
         assert "check its keys" in problems[0]
-        assert ready.http.get("/statusz").json()["held_back"] == []
+        assert running.http.get("/statusz").json()["held_back"] == []
         assert "source backed off" in worker.log
 
 
-def test_waiting_for_a_worker_that_is_not_there_says_so(tmp_path: Path) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator("--media", "1")
+def test_sync_wait_without_a_worker_reports_it(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as running:
+        running.start_emulator("--media", "1")
 
-        said = ready.run("sync", library(ready)[0], "--wait", "--timeout", "6")
+        result = running.run("sync", library(running)[0], "--wait", "--timeout", "6")
 
-    assert said.returncode == FAILED
-    assert "no worker is alive" in said.stderr
-    assert "waiting" in said.stderr
+    assert result.returncode == FAILED
+    assert "no worker is alive" in result.stderr
+    assert "waiting" in result.stderr
 
 
-def test_the_doctor_misses_a_worker_beside_dead_letters(tmp_path: Path) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator("--media", "1")
-        ready.run("sync", library(ready)[0])
-        ready.database.do("UPDATE vod_sync_request SET state = 'dead'")
+def test_doctor_reports_missing_worker_in_addition_to_dead_letters(tmp_path: Path) -> None:
+    with installed(Pair(None, None), tmp_path) as running:
+        running.start_emulator("--media", "1")
+        running.run("sync", library(running)[0])
+        running.database.do("UPDATE vod_sync_request SET state = 'dead'")
 
-        said = ready.run("doctor")
+        result = running.run("doctor")
 
-    assert said.returncode == FAILED
-    assert "1 dead letter" in said.stdout + said.stderr
-    assert "no worker is alive" in said.stdout + said.stderr
+    assert result.returncode == FAILED
+    assert "1 dead letter" in result.stdout + result.stderr
+    assert "no worker is alive" in result.stdout + result.stderr
 
 
 # Stopping
 
 
 @pytest.mark.parametrize("receivers", [1, 2])
-def test_a_rolling_restart_under_load_loses_nothing_and_refuses_nothing(tmp_path: Path, receivers: int) -> None:
-    """With two receivers each sender finds one that answers 200; with one it has to come back, as VOD does."""
-    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as ready:
+def test_rolling_restart_under_load_loses_nothing_and_two_receivers_refuse_nothing(tmp_path: Path, receivers: int) -> None:
+    """With two receivers each notification is accepted at once; with one the sender has to retry, as VOD does."""
+    with installed(PAIRS["postgresql-rabbitmq"], tmp_path) as installation:
         ports = [free_port() for _ in range(receivers)]
-        running = {port: ready.start(f"receiver-{port}", "serve", "--port", str(port)) for port in ports}
+        processes = {port: installation.start(f"receiver-{port}", "serve", "--port", str(port)) for port in ports}
         for port in ports:
             wait_for(port)
-        answered: set[str] = set()
+        accepted: set[str] = set()
         refused: list[int] = []
-        done = threading.Event()
+        stopped = threading.Event()
 
         def send(number: int) -> None:
             for count in itertools.count():
-                if done.is_set():
+                if stopped.is_set():
                     return
-                said = analysed(f"rolling-{number}-{count}")
-                status = deliver(ready, ports, json.dumps(said).encode())
+                notification = analysed(f"rolling-{number}-{count}")
+                status = deliver(installation, ports, json.dumps(notification).encode())
                 if status == 200:
-                    answered.add(said["VideoId"])
+                    accepted.add(notification["VideoId"])
                 else:
                     refused.append(status)
 
@@ -214,24 +217,24 @@ def test_a_rolling_restart_under_load_loses_nothing_and_refuses_nothing(tmp_path
         for sender in senders:
             sender.start()
         for port in ports * 2:
-            assert running[port].stop() == DONE
-            running[port] = ready.start(f"receiver-{port}", "serve", "--port", str(port))
+            assert processes[port].stop() == DONE
+            processes[port] = installation.start(f"receiver-{port}", "serve", "--port", str(port))
             wait_for(port)
             time.sleep(0.5)
-        done.set()
+        stopped.set()
         for sender in senders:
             sender.join(20)
 
-        stored = {row["media_id"] for row in ready.database.table("vod_notification")}
-        assert answered <= stored
-        assert len(answered) > 20
+        stored = {row["media_id"] for row in installation.database.table("vod_notification")}
+        assert accepted <= stored
+        assert len(accepted) > 20
         if receivers == 2:
             assert refused == []
 
 
-def deliver(ready: Installation, ports: list[int], content: bytes) -> int:
-    """The status of the first receiver that takes the connection; 0 where none does."""
-    headers = signed(content, url=ready.callback_url)
+def deliver(installation: Installation, ports: list[int], content: bytes) -> int:
+    """Return the status from the first receiver that accepts the connection, or 0 if none does."""
+    headers = signed(content, url=installation.callback_url)
     for port in random.sample(ports, len(ports)):
         try:
             url = f"http://127.0.0.1:{port}/callbacks"
@@ -242,36 +245,36 @@ def deliver(ready: Installation, ports: list[int], content: bytes) -> int:
 
 
 def wait_for(port: int) -> None:
-    def answers() -> bool:
+    def is_ready() -> bool:
         try:
             return httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=10, trust_env=False).status_code == 200
         except httpx.TransportError:
             return False
 
-    eventually(answers, within=20, missing=f"a receiver at port {port}")
+    eventually(is_ready, within=20, missing=f"a receiver at port {port}")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 @pytest.mark.parametrize("role", ["serve", "work"])
-def test_a_role_stops_in_order_and_at_once_when_asked_twice(tmp_path: Path, role: str, number: signal.Signals) -> None:
-    with installed(Pair(None, None), tmp_path) as ready:
-        ready.start_emulator("--media", "1", "--latency", "20")
-        once = ready.start("once", role)
-        eventually(lambda: "started" in once.log, within=15, missing="a role that started")
+def test_role_stops_cleanly_and_second_signal_stops_it_at_once(tmp_path: Path, role: str, number: signal.Signals) -> None:
+    with installed(Pair(None, None), tmp_path) as installation:
+        installation.start_emulator("--media", "1", "--latency", "20")
+        once = installation.start("once", role)
+        eventually(lambda: "started" in once.log, within=15, missing="the log line of the start")
         once.signal(number)
-        code = once.wait(within=15)
-        twice = ready.start("twice", role)
-        eventually(lambda: "started" in twice.log, within=15, missing="a role that started")
+        first_code = once.wait(within=15)
+        twice = installation.start("twice", role)
+        eventually(lambda: "started" in twice.log, within=15, missing="the log line of the start")
         if role == "work":
-            ready.run("sync", library(ready)[0])
-            eventually(lambda: ready.calls()["calls"], within=15, missing="a call that takes its time")
+            installation.run("sync", library(installation)[0])
+            eventually(lambda: installation.calls()["calls"], within=15, missing="a slow call")
         twice.signal(number)
-        # Two signals at the same moment are one.
+        # The system merges two signals that are sent at the same moment.
         time.sleep(0.3)
         twice.signal(number)
-        ended = twice.wait(within=3)
-        del ready.processes["twice"]
+        second_code = twice.wait(within=3)
+        del installation.processes["twice"]
 
-    assert code == DONE
-    # A receiver that has nothing to finish may be gone before it is asked again.
-    assert ended in ((128 + number,) if role == "work" else (128 + number, -number, DONE))
+    assert first_code == DONE
+    # A receiver without open requests may end before the second signal.
+    assert second_code in ((128 + number,) if role == "work" else (128 + number, -number, DONE))

@@ -1,4 +1,4 @@
-"""A Redis that takes every connection and refuses commands: after a failover, with a full disk, with a key that is not a queue."""
+"""A Redis that accepts connections but refuses commands: after a failover, with a full disk, or with a key that is not a list."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ QUEUE = "vodsync.sync"
 
 
 class PrivateRedis:
-    """A redis-server of our own, to be broken and healed."""
+    """A redis-server of this test, whose state can be changed."""
 
     def __init__(self, folder: Path) -> None:
         program, port = require_program("redis-server"), free_port()
@@ -29,10 +29,11 @@ class PrivateRedis:
         options = ("--port", str(port), "--bind", "127.0.0.1", "--save", "", "--dir", str(self._folder))
         self._process = subprocess.Popen([program, *options], stdout=subprocess.DEVNULL)
         self.url = f"redis://127.0.0.1:{port}/0"
+        # The stubs of redis describe several results as awaitable as well.
         self._client: Any = redis.Redis(port=port)
         eventually(self._answers, within=10, missing="redis-server")
 
-    def break_(self, kind: str) -> None:
+    def inject_fault(self, kind: str) -> None:
         if kind == "read-only":
             self._client.execute_command("REPLICAOF", "127.0.0.1", "1")
         elif kind == "cannot save":
@@ -44,7 +45,7 @@ class PrivateRedis:
             self._client.set(QUEUE, "not a list")
         eventually(self._refuses, within=10, missing=f"a Redis that is {kind}")
 
-    def heal(self, kind: str) -> None:
+    def repair(self, kind: str) -> None:
         if kind == "read-only":
             self._client.execute_command("REPLICAOF", "NO", "ONE")
         elif kind == "cannot save":
@@ -77,46 +78,46 @@ class PrivateRedis:
 
 @pytest.fixture
 def broker(tmp_path: Path) -> Iterator[PrivateRedis]:
-    made = PrivateRedis(tmp_path)
-    yield made
-    made.stop()
+    server = PrivateRedis(tmp_path)
+    yield server
+    server.stop()
 
 
 @pytest.mark.parametrize("kind", ["read-only", "cannot save", "not a queue"])
-def test_a_redis_that_refuses_commands_delays_and_loses_nothing(broker: PrivateRedis, tmp_path: Path, kind: str) -> None:
-    with installed(Pair(None, None), tmp_path, VODSYNC_BROKER_URL=broker.url) as ready:
-        ready.start_emulator("--media", "20")
-        media_ids: list[str] = ready.emulator.get("/media").json()["media_ids"]
-        ready.start("receiver", "serve")
-        worker = ready.start("worker", "work", "--beat")
-        ready.wait_until_ready()
-        arrive(ready, media_ids[:1])
+def test_redis_that_refuses_commands_delays_and_loses_nothing(broker: PrivateRedis, tmp_path: Path, kind: str) -> None:
+    with installed(Pair(None, None), tmp_path, VODSYNC_BROKER_URL=broker.url) as installation:
+        installation.start_emulator("--media", "20")
+        media_ids: list[str] = installation.emulator.get("/media").json()["media_ids"]
+        installation.start("receiver", "serve")
+        worker = installation.start("worker", "work", "--beat")
+        installation.wait_until_ready()
+        notify_and_wait(installation, media_ids[:1])
 
-        broker.break_(kind)
-        arrive(ready, media_ids[1:4])
-        # Longer than the pause between two looks at a broker that is not rung.
+        broker.inject_fault(kind)
+        notify_and_wait(installation, media_ids[1:4])
+        # Longer than the interval at which a receiver without wake-ups checks its broker.
         time.sleep(12)
-        during = broker_state(ready)
-        lived = worker.running
-        broker.heal(kind)
-        eventually(lambda: broker_state(ready) == "ok", within=15, missing="a broker that is ok again")
-        arrive(ready, media_ids[4:5])
+        state_during_fault = broker_state(installation)
+        worker_running = worker.running
+        broker.repair(kind)
+        eventually(lambda: broker_state(installation) == "ok", within=15, missing="a broker that is ok again")
+        notify_and_wait(installation, media_ids[4:5])
 
-        assert (lived, during) == (True, "degraded")
+        assert (worker_running, state_during_fault) == (True, "degraded")
         eventually(lambda: broker.waiting() == 0, within=15, missing="a worker that takes wake-ups again")
 
 
-def arrive(ready: Installation, media_ids: list[str]) -> None:
-    """Tell of these media, and wait for their rows."""
+def notify_and_wait(installation: Installation, media_ids: list[str]) -> None:
+    """Send notifications of these assets and wait for their rows."""
     for media_id in media_ids:
-        assert ready.notify(analysed(media_id)).status_code == 200
+        assert installation.notify(analysed(media_id)).status_code == 200
     eventually(
-        lambda: set(media_ids) <= {row["media_id"] for row in ready.database.table("vod_media")},
+        lambda: set(media_ids) <= {row["media_id"] for row in installation.database.table("vod_media")},
         within=15,
-        missing=lambda: f"{media_ids}; logs:\n{ready.logs()[-4000:]}",
+        missing=lambda: f"{media_ids}; logs:\n{installation.logs()[-4000:]}",
     )
 
 
-def broker_state(ready: Installation) -> str:
-    state: str = ready.http.get("/readyz").json()["parts"]["broker"]["state"]
+def broker_state(installation: Installation) -> str:
+    state: str = installation.http.get("/readyz").json()["parts"]["broker"]["state"]
     return state

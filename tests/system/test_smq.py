@@ -1,16 +1,17 @@
-"""Events that come through the vendor's queue: they end as rows, and whatever dies or is away on the way loses none of them."""
+"""Notifications from the vendor's queue (SMQ): all are stored, and no fault loses any of them."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests import monotonic_clock
+from tests.system.fault_harness import OUTAGE_KINDS, fault_settings, start_outage
 from tests.system.installation import PAIRS, Installation, Pair, analysed, installed
 from tests.system.processes import Process, clean_environment, eventually, run
 from tests.system.proxy import proxied
@@ -18,18 +19,17 @@ from tests.system.proxy import proxied
 QUEUE = "vod-events"
 BOTH = ["sqlite-embedded", "mariadb-redis"]
 
-#: Seconds until what was received and not deleted comes back.
-VISIBILITY = "2"
+VISIBILITY = "2"  # seconds until a message that was received and not deleted is delivered again
 
 
-class Line:
-    """An installation whose worker collects from the emulated queue; no receiver runs, and nothing calls it."""
+class SmqInstallation:
+    """An installation whose worker polls the emulated queue. No receiver runs, and the emulator sends no callbacks."""
 
     def __init__(self, installation: Installation) -> None:
         self.installation = installation
         self.database = installation.database
         installation.start_emulator(
-            "--media", "60", "--smq-queue", QUEUE, "--smq-visibility", VISIBILITY, "--life-seconds", "0.3", telling=False
+            "--media", "60", "--smq-queue", QUEUE, "--smq-visibility", VISIBILITY, "--life-seconds", "0.3", notify=False
         )
         installation.settings["VODSYNC_SMQ_ENDPOINT"] = installation.settings["VODSYNC_ENDPOINT"]
         installation.settings["VODSYNC_SMQ_QUEUE"] = QUEUE
@@ -37,10 +37,10 @@ class Line:
             del installation.settings[unused]
         self.media_ids: list[str] = installation.emulator.get("/media").json()["media_ids"]
 
-    def worker(self, name: str = "worker", **settings: str) -> Process:
+    def start_worker(self, name: str = "worker", **settings: str) -> Process:
         return self.installation.start(name, "work", "--smq", **settings)
 
-    def write(self, *bodies: dict[str, Any] | str) -> None:
+    def send(self, *bodies: dict[str, Any] | str) -> None:
         for body in bodies:
             content = body if isinstance(body, str) else json.dumps(body)
             self.installation.emulator.post("/queue", content=content.encode()).raise_for_status()
@@ -49,21 +49,22 @@ class Line:
         state: dict[str, int] = self.installation.emulator.get("/queue").json()
         return state
 
-    def break_(self, **faults: Any) -> None:
+    def set_faults(self, **faults: Any) -> None:
         self.installation.emulator.put("/faults", json=faults).raise_for_status()
 
-    def repair(self) -> None:
+    def clear_faults(self) -> None:
         self.installation.emulator.delete("/faults").raise_for_status()
 
     def wait_until_empty(self, *, within: float = 30) -> None:
+        """Wait until the queue has neither visible nor invisible messages. Each check reads both counts from one response."""
         eventually(
-            lambda: [state for state in [self.queue()] if not state["visible"] + state["invisible"]],
+            lambda: remaining(self.queue()) == 0,
             within=within,
             missing=lambda: f"an empty queue: {self.queue()}; logs:\n{self.installation.logs()[-4000:]}",
         )
 
     def wait_for(self, media_ids: list[str], *, within: float = 30) -> None:
-        """Until each of these has its row."""
+        """Wait until each of these assets is stored."""
         eventually(
             lambda: set(media_ids) <= self.stored(),
             within=within,
@@ -77,266 +78,270 @@ class Line:
         rows = self.database.rows("SELECT deliveries FROM vod_notification WHERE media_id = :id", id=media_id)
         return sum(row["deliveries"] for row in rows)
 
-    def hit(self, process: Process) -> None:
-        """kill -9, and no complaint about it at the end."""
+    def kill(self, process: Process) -> None:
+        """Send SIGKILL. The installation does not check the exit code of this process."""
         process.kill()
-        self.installation.processes = {name: each for name, each in self.installation.processes.items() if each is not process}
+        self.installation.processes = {name: other for name, other in self.installation.processes.items() if other is not process}
+
+
+def remaining(queue: Mapping[str, int]) -> int:
+    """Return the number of messages that are not deleted, from one answer of the emulator."""
+    return queue["visible"] + queue["invisible"]
 
 
 @pytest.fixture(params=BOTH)
-def line(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Line]:
-    with installed(PAIRS[request.param], tmp_path, VODSYNC_MAX_ATTEMPTS="3", VODSYNC_LEASE="3") as ready:
-        yield Line(ready)
+def smq(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[SmqInstallation]:
+    with installed(PAIRS[request.param], tmp_path, VODSYNC_MAX_ATTEMPTS="3", VODSYNC_LEASE="3") as installation:
+        yield SmqInstallation(installation)
 
 
 @pytest.fixture
-def small(tmp_path: Path) -> Iterator[Line]:
+def sqlite_smq(tmp_path: Path) -> Iterator[SmqInstallation]:
     """The same on SQLite alone."""
-    with installed(Pair(None, None), tmp_path, VODSYNC_MAX_ATTEMPTS="3") as ready:
-        yield Line(ready)
+    with installed(Pair(None, None), tmp_path, VODSYNC_MAX_ATTEMPTS="3") as installation:
+        yield SmqInstallation(installation)
 
 
-# It works
+# Normal operation
 
 
-def test_events_that_come_through_the_queue_alone_end_as_rows(line: Line) -> None:
-    line.worker()
+def test_queue_messages_alone_lead_to_stored_assets(smq: SmqInstallation) -> None:
+    smq.start_worker()
 
-    media_ids = line.installation.emulator.post("/uploads", json={"count": 30}).json()["media_ids"]
-    line.installation.wait_until_synced()
-    line.wait_until_empty()
-    line.installation.wait_until_synced()
+    media_ids = smq.installation.emulator.post("/uploads", json={"count": 30}).json()["media_ids"]
+    smq.installation.wait_until_synced()
+    smq.wait_until_empty()
+    smq.installation.wait_until_synced()
 
-    delivered = line.installation.emulator.get("/deliveries").json()["delivered"]
-    assert line.stored() == set(media_ids)
-    assert line.database.count("vod_notification") == delivered
-    assert line.queue()["deleted"] == delivered
-    assert line.queue()["received"] == delivered
-
-
-def test_an_event_that_comes_by_http_too_is_one(small: Line) -> None:
-    small.worker()
-    body = analysed(small.media_ids[0])
-    small.installation.start("receiver", "serve", VODSYNC_CALLBACK_UNSIGNED="accept")
-    small.installation.wait_until_ready()
-
-    small.write(body)
-    assert small.installation.http.post("/callbacks", json=body).status_code == 200
-    small.wait_until_empty()
-    small.wait_for(small.media_ids[:1])
-
-    assert small.database.count("vod_notification") == 1
-    assert small.deliveries(small.media_ids[0]) == 2
+    delivered = smq.installation.emulator.get("/deliveries").json()["delivered"]
+    assert smq.stored() == set(media_ids)
+    assert smq.database.count("vod_notification") == delivered
+    assert smq.queue()["deleted"] == delivered
+    assert smq.queue()["received"] == delivered
 
 
-# What dies or is away
+def test_event_received_from_queue_and_http_is_stored_once(sqlite_smq: SmqInstallation) -> None:
+    sqlite_smq.start_worker()
+    body = analysed(sqlite_smq.media_ids[0])
+    sqlite_smq.installation.start("receiver", "serve", VODSYNC_CALLBACK_UNSIGNED="accept")
+    sqlite_smq.installation.wait_until_ready()
+
+    sqlite_smq.send(body)
+    assert sqlite_smq.installation.http.post("/callbacks", json=body).status_code == 200
+    sqlite_smq.wait_until_empty()
+    sqlite_smq.wait_for(sqlite_smq.media_ids[:1])
+
+    assert sqlite_smq.database.count("vod_notification") == 1
+    assert sqlite_smq.deliveries(sqlite_smq.media_ids[0]) == 2
 
 
-def test_a_worker_killed_between_commit_and_delete_loses_nothing(line: Line) -> None:
-    media_ids = line.media_ids[:5]
-    line.break_(slow={"next": 1, "seconds": 60, "operation": "DeleteMessage"})
-    victim = line.worker("victim")
-    line.write(*map(analysed, media_ids))
-    eventually(lambda: line.database.count("vod_notification"), within=20, missing=lambda: victim.log)
+# Faults
 
-    line.hit(victim)
-    left = line.queue()
-    line.repair()
-    line.worker()
-    line.wait_until_empty()
-    line.wait_for(media_ids)
 
-    assert left["deleted"] == 0
-    assert line.database.count("vod_notification") == 5
-    assert max(map(line.deliveries, media_ids)) == 2
+def test_worker_killed_between_commit_and_delete_loses_nothing(smq: SmqInstallation) -> None:
+    media_ids = smq.media_ids[:5]
+    smq.set_faults(slow={"next": 1, "seconds": 60, "operation": "DeleteMessage"})
+    victim = smq.start_worker("victim")
+    smq.send(*map(analysed, media_ids))
+    eventually(lambda: smq.database.count("vod_notification"), within=20, missing=lambda: victim.log)
+
+    smq.kill(victim)
+    queue_after_kill = smq.queue()
+    smq.clear_faults()
+    smq.start_worker()
+    smq.wait_until_empty()
+    smq.wait_for(media_ids)
+
+    assert queue_after_kill["deleted"] == 0
+    assert smq.database.count("vod_notification") == 5
+    assert max(map(smq.deliveries, media_ids)) == 2
 
 
 @pytest.mark.parametrize("moment", ["before", "during"])
-def test_a_worker_killed_between_receive_and_commit_loses_nothing(line: Line, moment: str) -> None:
-    media_ids = line.media_ids[:5]
-    sign = line.installation.folder / "struck"
-    striking = str(Path(__file__).with_name("fault_injection"))
-    victim = line.worker(
-        "victim", STRIKE_AT=f"INSERT INTO vod_notification:{moment}:kill", STRIKE_SIGN=str(sign), PYTHONPATH=striking
-    )
-    line.write(*map(analysed, media_ids))
-    eventually(lambda: not victim.running, within=20, missing=lambda: f"the blow; {victim.log}")
+def test_worker_killed_between_receive_and_commit_loses_nothing(smq: SmqInstallation, moment: str) -> None:
+    media_ids = smq.media_ids[:5]
+    marker = smq.installation.folder / "fault"
+    victim = smq.start_worker("victim", **fault_settings(f"INSERT INTO vod_notification:{moment}:kill", marker))
+    smq.send(*map(analysed, media_ids))
+    eventually(lambda: not victim.running, within=20, missing=lambda: f"the injected fault; {victim.log}")
 
-    line.hit(victim)
-    received, left = line.queue()["received"], line.queue()["visible"] + line.queue()["invisible"]
-    line.worker()
-    line.wait_until_empty()
-    line.wait_for(media_ids)
+    smq.kill(victim)
+    queue_after_kill = smq.queue()
+    smq.start_worker()
+    smq.wait_until_empty()
+    smq.wait_for(media_ids)
 
-    assert received
-    assert left == 5
-    assert line.database.count("vod_notification") == 5
+    assert queue_after_kill["received"]
+    assert remaining(queue_after_kill) == 5
+    assert smq.database.count("vod_notification") == 5
 
 
-@pytest.mark.parametrize("kind", ["refuse", "freeze"])
-def test_a_database_that_is_away_leaves_everything_in_the_queue(tmp_path: Path, kind: str) -> None:
-    with installed(PAIRS["mariadb-redis"], tmp_path) as ready:
-        line = Line(ready)
-        proxy, url = proxied(ready.settings["VODSYNC_DATABASE_URL"])
-        worker = line.worker(VODSYNC_DATABASE_URL=url)
-        line.write(analysed(line.media_ids[0]))
-        line.wait_for(line.media_ids[:1])
-        line.wait_until_empty()
+@pytest.mark.parametrize("kind", OUTAGE_KINDS)
+def test_messages_stay_in_queue_during_database_outage(tmp_path: Path, kind: str) -> None:
+    with installed(PAIRS["mariadb-redis"], tmp_path) as installation:
+        smq = SmqInstallation(installation)
+        proxy, url = proxied(installation.settings["VODSYNC_DATABASE_URL"])
+        worker = smq.start_worker(VODSYNC_DATABASE_URL=url)
+        smq.send(analysed(smq.media_ids[0]))
+        smq.wait_for(smq.media_ids[:1])
+        smq.wait_until_empty()
 
-        {"refuse": proxy.cut, "freeze": proxy.freeze}[kind]()
-        line.write(*map(analysed, line.media_ids[1:25]))
+        start_outage(proxy, kind)
+        smq.send(*map(analysed, smq.media_ids[1:25]))
         time.sleep(5)
-        away = line.queue()
+        queue_during_outage = smq.queue()
         proxy.restore()
-        line.wait_until_empty(within=60)
-        line.wait_for(line.media_ids[:25])
+        smq.wait_until_empty(within=60)
+        smq.wait_for(smq.media_ids[:25])
 
-        assert away["visible"] + away["invisible"] == 24
-        # One batch was tried; nobody takes more before the database is back.
-        assert away["received"] <= 1 + 16
-        assert line.database.count("vod_notification") == 25
+        assert remaining(queue_during_outage) == 24
+        # The worker tried one batch and receives no more until the database is back.
+        assert queue_during_outage["received"] <= 1 + 16
+        assert smq.database.count("vod_notification") == 25
         assert worker.running
 
 
-def test_a_queue_that_fails_in_every_way_delays_and_loses_nothing(small: Line) -> None:
+def test_queue_failures_delay_and_lose_nothing(sqlite_smq: SmqInstallation) -> None:
     faults = ("reset", "halfway", "truncated", "garbage", "html", "http_500")
-    small.break_(**{name: {"probability": 0.15} for name in faults}, early_404={"probability": 0.3})
-    small.worker()
+    sqlite_smq.set_faults(**{name: {"probability": 0.15} for name in faults}, early_404={"probability": 0.3})
+    sqlite_smq.start_worker()
 
     for start in range(0, 60, 10):
-        small.write(*map(analysed, small.media_ids[start : start + 10]))
+        sqlite_smq.send(*map(analysed, sqlite_smq.media_ids[start : start + 10]))
         time.sleep(0.3)
-    small.wait_for(small.media_ids[:1], within=40)
-    small.repair()
-    small.wait_until_empty(within=60)
-    small.wait_for(small.media_ids)
+    sqlite_smq.wait_for(sqlite_smq.media_ids[:1], within=40)
+    sqlite_smq.clear_faults()
+    sqlite_smq.wait_until_empty(within=60)
+    sqlite_smq.wait_for(sqlite_smq.media_ids)
 
-    assert small.database.count("vod_notification") == 60
+    assert sqlite_smq.database.count("vod_notification") == 60
 
 
-@pytest.mark.parametrize("stuck", [False, True], ids=["one by one only", "not at all"])
-def test_a_queue_that_does_not_delete_as_asked_holds_up_nothing(small: Line, stuck: bool) -> None:
+@pytest.mark.parametrize("refuses_all", [False, True], ids=["one by one only", "not at all"])
+def test_refused_deletions_do_not_delay_other_messages(sqlite_smq: SmqInstallation, refuses_all: bool) -> None:
     refused = {"probability": 1, "operation": "DeleteMessage", "code": "AccessDenied"}
-    small.break_(**({"credentials": refused} if stuck else {"single_delete": {"probability": 1}}))
-    worker = small.worker()
+    sqlite_smq.set_faults(**({"credentials": refused} if refuses_all else {"single_delete": {"probability": 1}}))
+    worker = sqlite_smq.start_worker()
 
-    small.write(*map(analysed, small.media_ids[:5]))
-    small.wait_for(small.media_ids[:5])
-    small.write(*map(analysed, small.media_ids[5:10]))
-    small.wait_for(small.media_ids[:10])
-    small.repair()
-    small.wait_until_empty()
+    sqlite_smq.send(*map(analysed, sqlite_smq.media_ids[:5]))
+    sqlite_smq.wait_for(sqlite_smq.media_ids[:5])
+    sqlite_smq.send(*map(analysed, sqlite_smq.media_ids[5:10]))
+    sqlite_smq.wait_for(sqlite_smq.media_ids[:10])
+    sqlite_smq.clear_faults()
+    sqlite_smq.wait_until_empty()
 
-    assert small.database.count("vod_notification") == 10
-    assert ("stored, but cannot be deleted" in worker.log) == stuck
+    assert sqlite_smq.database.count("vod_notification") == 10
+    assert ("stored, but cannot be deleted" in worker.log) == refuses_all
     assert "queue cannot be read" not in worker.log
 
 
-# Poison
+# Unreadable messages
 
 
-def test_poison_is_kept_deleted_and_sinks_nobody(line: Line) -> None:
-    worker = line.worker()
+def test_unreadable_messages_are_stored_and_deleted_without_delaying_others(smq: SmqInstallation) -> None:
+    worker = smq.start_worker()
 
-    line.write("hunter22 is no JSON", "bad \x01 character", analysed(line.media_ids[0]))
-    line.wait_for(line.media_ids[:1])
-    line.wait_until_empty()
+    smq.send("hunter22 is no JSON", "bad \x01 character", analysed(smq.media_ids[0]))
+    smq.wait_for(smq.media_ids[:1])
+    smq.wait_until_empty()
 
-    kept = line.database.rows("SELECT * FROM vod_notification WHERE event_type IS NULL ORDER BY body")
-    assert [(row["body"], row["status"], row["media_id"]) for row in kept] == [
+    stored = smq.database.rows("SELECT * FROM vod_notification WHERE event_type IS NULL ORDER BY body")
+    assert [(row["body"], row["status"], row["media_id"]) for row in stored] == [
         ("bad \ufffd character", "unreadable", None),
         ("hunter22 is no JSON", "unreadable", None),
     ]
     assert "kept unread" in worker.log
-    assert "hunter22" not in line.installation.logs()
-    # What XML cannot hold does not fit its digest, and may come better another time.
-    assert line.queue()["received"] == 1 + 3 + 1
+    assert "hunter22" not in smq.installation.logs()
+    # A message with a character that XML does not allow does not match its digest, so it is received again before it is stored.
+    assert smq.queue()["received"] == 1 + 3 + 1
 
 
-# Start, stop, and what an operator is told
+# Start, stop, settings and diagnosis
 
 
-def test_the_worker_stops_at_once_in_the_middle_of_a_long_poll(small: Line) -> None:
-    worker = small.worker()
+def test_worker_stops_at_once_during_long_poll(sqlite_smq: SmqInstallation) -> None:
+    worker = sqlite_smq.start_worker()
     eventually(lambda: "queue poller started" in worker.log, within=20, missing=lambda: worker.log)
     time.sleep(1)
-    began = monotonic_clock.seconds()
+    started = monotonic_clock.seconds()
 
-    code = worker.stop()
+    exit_code = worker.stop()
 
-    # The poll would take twenty seconds.
-    assert (code, monotonic_clock.seconds() - began < 10) == (0, True)
+    # Without the stop the poll takes twenty seconds.
+    assert (exit_code, monotonic_clock.seconds() - started < 10) == (0, True)
     assert "queue poller stopped" in worker.log
     assert "queue did not answer" not in worker.log
 
 
-def test_the_flag_needs_a_queue_and_a_queue_needs_the_flag(small: Line) -> None:
+def test_smq_flag_requires_queue_settings_and_polling_requires_the_flag(sqlite_smq: SmqInstallation) -> None:
     for missing in ("VODSYNC_SMQ_ENDPOINT", "VODSYNC_SMQ_QUEUE"):
-        environment = clean_environment({**small.installation.settings, missing: ""}, small.installation.folder)
-        refused = run("work", "--smq", folder=small.installation.folder, environment=environment)
+        environment = clean_environment({**sqlite_smq.installation.settings, missing: ""}, sqlite_smq.installation.folder)
+        refused = run("work", "--smq", folder=sqlite_smq.installation.folder, environment=environment)
         assert (refused.returncode, missing in refused.stderr) == (3, True)
 
-    worker = small.installation.start("worker", "work")
+    worker = sqlite_smq.installation.start("worker", "work")
     eventually(lambda: "worker started" in worker.log, within=20, missing=lambda: worker.log)
-    small.write(analysed(small.media_ids[0]))
+    sqlite_smq.send(analysed(sqlite_smq.media_ids[0]))
     time.sleep(2)
 
-    assert small.queue()["received"] == 0
+    assert sqlite_smq.queue()["received"] == 0
 
 
-def test_a_source_of_its_own_has_a_queue_of_its_own(small: Line) -> None:
-    settings = small.installation.settings
-    moved = {"smq_endpoint": settings.pop("VODSYNC_SMQ_ENDPOINT"), "smq_queue": settings.pop("VODSYNC_SMQ_QUEUE")}
+def test_each_source_can_have_its_own_queue(sqlite_smq: SmqInstallation) -> None:
+    settings = sqlite_smq.installation.settings
+    queue = {"smq_endpoint": settings.pop("VODSYNC_SMQ_ENDPOINT"), "smq_queue": settings.pop("VODSYNC_SMQ_QUEUE")}
     keys = {name.removeprefix("ALIBABA_CLOUD_").lower(): settings[name] for name in settings if name.startswith("ALIBABA_CLOUD_")}
-    described = moved | keys | {"endpoint": settings["VODSYNC_ENDPOINT"]}
+    described = queue | keys | {"endpoint": settings["VODSYNC_ENDPOINT"]}
     toml = "[sources.singapore]\n" + "".join(f'{name} = "{value}"\n' for name, value in described.items())
-    (small.installation.folder / "vodsync.toml").write_text(toml)
-    small.worker()
+    (sqlite_smq.installation.folder / "vodsync.toml").write_text(toml)
+    sqlite_smq.start_worker()
 
-    small.write(analysed(small.media_ids[0]))
-    small.wait_for(small.media_ids[:1])
+    sqlite_smq.send(analysed(sqlite_smq.media_ids[0]))
+    sqlite_smq.wait_for(sqlite_smq.media_ids[:1])
 
-    assert [row["source"] for row in small.database.table("vod_notification")] == ["singapore"]
+    assert [row["source"] for row in sqlite_smq.database.table("vod_notification")] == ["singapore"]
 
 
 @pytest.mark.parametrize(
-    ("settings", "says"),
+    ("settings", "mentioned"),
     [({"VODSYNC_SMQ_QUEUE": "another"}, "VODSYNC_SMQ_QUEUE"), ({"ALIBABA_CLOUD_ACCESS_KEY_SECRET": "wrong"}, "mns:ReceiveMessage")],
     ids=["no such queue", "wrong keys"],
 )
-def test_what_somebody_has_to_change_is_an_error_now_and_then(small: Line, settings: dict[str, str], says: str) -> None:
-    worker = small.worker(**settings)
+def test_errors_that_need_an_operator_are_logged_at_intervals(
+    sqlite_smq: SmqInstallation, settings: dict[str, str], mentioned: str
+) -> None:
+    worker = sqlite_smq.start_worker(**settings)
     eventually(lambda: "queue cannot be read" in worker.log, within=20, missing=lambda: worker.log)
     time.sleep(3)
 
     lines = [line for line in worker.log.splitlines() if "queue cannot be read" in line]
     assert len(lines) <= 2
     assert json.loads(lines[0])["level"] == "error"
-    assert says in lines[0]
+    assert mentioned in lines[0]
     assert worker.stop() == 0
 
 
-def test_the_doctor_looks_into_the_queue(small: Line) -> None:
-    worker = small.worker()
-    eventually(lambda: small.database.count("vod_worker"), within=20, missing="a worker")
+def test_doctor_checks_the_queue(sqlite_smq: SmqInstallation) -> None:
+    worker = sqlite_smq.start_worker()
+    eventually(lambda: sqlite_smq.database.count("vod_worker"), within=20, missing="a worker")
 
-    well = findings(small)
+    healthy = doctor_checks(sqlite_smq)
     worker.stop()
-    no_queue = findings(small, VODSYNC_SMQ_QUEUE="another")
-    nobody = findings(small, VODSYNC_SMQ_ENDPOINT="http://127.0.0.1:9")
-    small.break_(credentials={"next": 1, "operation": "ReceiveMessage", "code": "AccessDenied"})
-    no_right = findings(small)
+    no_queue = doctor_checks(sqlite_smq, VODSYNC_SMQ_QUEUE="another")
+    unreachable = doctor_checks(sqlite_smq, VODSYNC_SMQ_ENDPOINT="http://127.0.0.1:9")
+    sqlite_smq.set_faults(credentials={"next": 1, "operation": "ReceiveMessage", "code": "AccessDenied"})
+    no_right = doctor_checks(sqlite_smq)
 
     part = "source default: queue"
-    assert {verdict for verdict, _ in well.values()} == {"ok"}, well
-    assert [found[part][0] for found in (no_queue, nobody, no_right)] == ["bad", "bad", "unsure"]
+    assert {verdict for verdict, _ in healthy.values()} == {"ok"}, healthy
+    assert [checks[part][0] for checks in (no_queue, unreachable, no_right)] == ["bad", "bad", "unsure"]
     assert "VODSYNC_SMQ_QUEUE" in no_queue[part][1]
-    assert "VODSYNC_SMQ_ENDPOINT" in nobody[part][1]
+    assert "VODSYNC_SMQ_ENDPOINT" in unreachable[part][1]
     assert "PeekMessage" in no_right[part][1]
     assert no_queue["source default: callback settings at VOD"][0] == "bad"
 
 
-def findings(line: Line, **settings: str) -> dict[str, tuple[str, str]]:
-    environment = clean_environment(line.installation.settings | settings, line.installation.folder)
-    said = run("doctor", "--json", folder=line.installation.folder, environment=environment)
-    return {each["part"]: (each["verdict"], each["says"]) for each in json.loads(said.stdout)}
+def doctor_checks(smq: SmqInstallation, **settings: str) -> dict[str, tuple[str, str]]:
+    environment = clean_environment(smq.installation.settings | settings, smq.installation.folder)
+    result = run("doctor", "--json", folder=smq.installation.folder, environment=environment)
+    return {check["part"]: (check["verdict"], check["says"]) for check in json.loads(result.stdout)}

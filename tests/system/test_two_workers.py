@@ -1,4 +1,4 @@
-"""Two worker processes and a burst: few calls, full ones, and nothing lost when one of them is killed."""
+"""Two worker processes and a burst: few and full calls, and nothing is lost if one worker is killed."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ EVENTS = ("FileUploadComplete", "VideoAnalysisComplete", "SnapshotComplete", "St
 
 @contextmanager
 def installation_of(pair: str, folder: Path, *emulator: str, **settings: str) -> Iterator[Installation]:
-    """Emulator and receiver, no worker yet."""
-    with installed(PAIRS[pair], folder, **settings) as ready:
-        ready.start_emulator("--media", "600", *emulator)
-        ready.start("receiver", "serve")
-        ready.wait_until_ready()
-        yield ready
+    """Emulator and receiver. No worker runs yet."""
+    with installed(PAIRS[pair], folder, **settings) as installation:
+        installation.start_emulator("--media", "600", *emulator)
+        installation.start("receiver", "serve")
+        installation.wait_until_ready()
+        yield installation
 
 
 def start_two_workers(installation: Installation) -> None:
@@ -38,17 +38,17 @@ def start_two_workers(installation: Installation) -> None:
 
 
 def burst(installation: Installation, media_ids: list[str]) -> None:
-    """Each medium's notifications together, medium after medium, over several connections at once."""
-    waiting = iter(media_ids)
+    """Send all notifications of each asset together, asset after asset, over several connections at once."""
+    remaining = iter(media_ids)
     lock = threading.Lock()
     refused: list[int] = []
 
     def send() -> None:
-        # httpx would spend more time on sending than vodsync on receiving.
+        # httpx would need more time for sending than vodsync for receiving.
         client = http.client.HTTPConnection("127.0.0.1", installation.port, timeout=10)
         while True:
             with lock:
-                media_id = next(waiting, None)
+                media_id = next(remaining, None)
             if media_id is None:
                 client.close()
                 return
@@ -56,10 +56,10 @@ def burst(installation: Installation, media_ids: list[str]) -> None:
                 body = {"EventType": event, "EventTime": "2025-11-24T16:00:05Z", "Status": "success", "VideoId": media_id}
                 content = json.dumps(body).encode()
                 client.request("POST", "/callbacks", content, signed(content, url=installation.callback_url))
-                answer = client.getresponse()
-                answer.read()
-                if answer.status != 200:
-                    refused.append(answer.status)
+                response = client.getresponse()
+                response.read()
+                if response.status != 200:
+                    refused.append(response.status)
 
     senders = [threading.Thread(target=send) for _ in range(8)]
     for sender in senders:
@@ -94,7 +94,7 @@ def assert_all_arrived(installation: Installation, media_ids: list[str], *, with
 
 
 @pytest.mark.parametrize("pair", ["postgresql-rabbitmq", "mariadb-redis"])
-def test_a_backlog_costs_one_look_up_per_medium_in_full_calls(tmp_path: Path, pair: str) -> None:
+def test_backlog_costs_one_fetch_per_asset_in_full_calls(tmp_path: Path, pair: str) -> None:
     with installation_of(pair, tmp_path) as installation:
         media_ids = library(installation, 200)
         burst(installation, media_ids)
@@ -107,7 +107,7 @@ def test_a_backlog_costs_one_look_up_per_medium_in_full_calls(tmp_path: Path, pa
         assert (calls["repeated_in_call"], calls["throttled"], calls["errors"]) == (0, 0, 0)
 
 
-def test_a_burst_costs_hardly_more_calls_than_it_has_to(tmp_path: Path) -> None:
+def test_burst_costs_at_most_30_percent_more_calls_than_needed(tmp_path: Path) -> None:
     with installation_of("postgresql-rabbitmq", tmp_path) as installation:
         media_ids = library(installation, 600)
         start_two_workers(installation)
@@ -115,7 +115,7 @@ def test_a_burst_costs_hardly_more_calls_than_it_has_to(tmp_path: Path) -> None:
         burst(installation, media_ids)
         assert_all_arrived(installation, media_ids, within=30)
 
-        # The sender shares two cores with everybody else: what is claimed between two notifications of a medium is asked for twice.
+        # An asset that is claimed between two of its notifications is fetched twice: all processes share two cores.
         calls = installation.calls()
         assert calls["calls"] <= math.ceil(600 / 20) * 1.3, calls
         assert calls["busiest_second"] <= 20
@@ -123,7 +123,7 @@ def test_a_burst_costs_hardly_more_calls_than_it_has_to(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pair", list(PAIRS))
-def test_a_killed_worker_loses_nothing(tmp_path: Path, pair: str) -> None:
+def test_killed_worker_loses_nothing(tmp_path: Path, pair: str) -> None:
     with installation_of(pair, tmp_path, "--latency", "0.5", VODSYNC_LEASE="3") as installation:
         media_ids = library(installation, 200)
         start_two_workers(installation)
@@ -132,9 +132,9 @@ def test_a_killed_worker_loses_nothing(tmp_path: Path, pair: str) -> None:
         eventually(lambda: installation.calls()["calls"] >= 4, within=10, missing="the first calls")
         installation.processes["worker-1"].kill()
         killed_at = monotonic_clock.seconds()
-        owing = installation.database.count("vod_sync_request")
+        due_at_kill = installation.database.count("vod_sync_request")
         assert_all_arrived(installation, media_ids, within=20)
 
-        assert owing > 0, "the kill came too late to prove anything"
-        assert monotonic_clock.seconds() - killed_at < 3 + 5, "redelivery takes the lease and a few seconds"
+        assert due_at_kill > 0, "the worker was killed after it had finished"
+        assert monotonic_clock.seconds() - killed_at < 3 + 5, "the lease and a few seconds are enough until the next claim"
         assert installation.calls()["repeated_in_call"] == 0

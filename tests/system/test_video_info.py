@@ -1,4 +1,4 @@
-"""GetVideoInfo with real processes: it follows the batches, never delays them, and what is owed outlives whoever owes it."""
+"""GetVideoInfo with real processes: it never delays batches, and pending calls continue after a killed worker."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from tests.system.processes import eventually
 
 @pytest.fixture(params=list(PAIRS))
 def installation(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Installation]:
-    with installed(PAIRS[request.param], tmp_path, VODSYNC_VIDEO_INFO="on", VODSYNC_LEASE="5") as ready:
-        ready.start_emulator("--media", "60")
-        yield ready
+    with installed(PAIRS[request.param], tmp_path, VODSYNC_VIDEO_INFO="on", VODSYNC_LEASE="5") as running:
+        running.start_emulator("--media", "60")
+        yield running
 
 
 def start(installation: Installation, name: str = "worker") -> None:
@@ -35,7 +35,7 @@ def notify_all(installation: Installation) -> list[str]:
 
 
 STORED = "vod_media WHERE state = 'ok'"
-LOOKED_UP = "vod_video_info WHERE observed_at IS NOT NULL AND available_at IS NULL"
+FETCHED = "vod_video_info WHERE observed_at IS NOT NULL AND available_at IS NULL"
 
 
 def count(installation: Installation, rows: str) -> int:
@@ -55,26 +55,26 @@ def set_fault(installation: Installation, **fault: dict[str, Any]) -> None:
     installation.emulator.put("/faults", json=faults).raise_for_status()
 
 
-def test_look_ups_that_take_long_delay_no_batch_and_outlive_a_kill(installation: Installation) -> None:
+def test_slow_video_info_calls_delay_no_batch_and_continue_after_a_kill(installation: Installation) -> None:
     set_fault(installation, slow={"probability": 1, "seconds": 3})
     start(installation)
 
     media_ids = notify_all(installation)
     wait_until_all(installation, STORED, within=20)
-    looked_up_meanwhile = count(installation, LOOKED_UP)
+    fetched_before_kill = count(installation, FETCHED)
     installation.processes["worker"].kill()
     installation.emulator.delete("/faults").raise_for_status()
     start(installation, "worker-again")
-    wait_until_all(installation, LOOKED_UP, within=30)
+    wait_until_all(installation, FETCHED, within=30)
     shown = [json.loads(installation.run("show", media_id, "--json").stdout) for media_id in media_ids[:3]]
 
-    assert looked_up_meanwhile < 60
-    for medium in shown:
-        answer = medium["video_info"]["answer"]
-        assert (medium["audit_status"], medium["region_id"]) == (answer["AuditStatus"] or None, answer["RegionId"])
+    assert fetched_before_kill < 60
+    for asset in shown:
+        answer = asset["video_info"]["answer"]
+        assert (asset["audit_status"], asset["region_id"]) == (answer["AuditStatus"] or None, answer["RegionId"])
 
 
-def test_a_right_that_is_missing_for_it_is_said_and_stops_no_batch(installation: Installation) -> None:
+def test_missing_video_info_permission_is_reported_and_stops_no_batch(installation: Installation) -> None:
     set_fault(installation, credentials={"probability": 1, "code": "Forbidden.RAM"})
     start(installation)
 
@@ -86,15 +86,15 @@ def test_a_right_that_is_missing_for_it_is_said_and_stops_no_batch(installation:
     start(installation, "worker-again")
 
     assert [("GetVideoInfo" in problem, "RAM rights" in problem) for problem in problems] == [(True, True)]
-    wait_until_all(installation, LOOKED_UP, within=30)
-    eventually(lambda: not installation.http.get("/statusz").json()["problems"], within=10, missing="an end of the problem")
+    wait_until_all(installation, FETCHED, within=30)
+    eventually(lambda: not installation.http.get("/statusz").json()["problems"], within=10, missing="an empty list of problems")
 
 
-def test_errors_of_every_kind_end_with_every_answer_there(installation: Installation) -> None:
+def test_all_video_info_is_stored_despite_api_errors(installation: Installation) -> None:
     kinds = ("reset", "truncated", "garbage", "http_500", "throttle")
     set_fault(installation, **{kind: {"probability": 0.1} for kind in kinds})
     start(installation)
 
     notify_all(installation)
 
-    wait_until_all(installation, LOOKED_UP, within=60)
+    wait_until_all(installation, FETCHED, within=60)

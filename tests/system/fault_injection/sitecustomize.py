@@ -1,9 +1,8 @@
-"""Python imports this at its start where the folder is in PYTHONPATH: it strikes the process at one exact moment of one commit.
+"""Inject one fault into this process at one exact moment of one commit. Python imports this module if PYTHONPATH has its folder.
 
-STRIKE_AT is `TABLE[+TABLE]:MOMENT:BLOW`. The transaction is the first whose statements name all these tables, or whatever else
-stands in their place (`sweep` is beat's message instead). MOMENT is before, during or after its commit. BLOW is `kill` (SIGKILL),
-`stop` (SIGSTOP), or `hold`, which waits until the test has done what it wanted to do at this moment. STRIKE_SIGN is a file that
-appears when the blow falls; `hold` waits for it to go away again.
+FAULT is `TEXT[+TEXT]:MOMENT:ACTION`. The transaction is the first whose statements contain all these texts, usually names of
+tables (`sweep` is beat's message instead). MOMENT is before, during or after its commit. ACTION is `kill` (SIGKILL), `stop`
+(SIGSTOP), or `hold`, which waits until the test deletes the marker. FAULT_MARKER is a file that is created at that moment.
 """
 
 from __future__ import annotations
@@ -17,47 +16,52 @@ from pathlib import Path
 from typing import Any
 
 
-def _install(tables: list[str], moment: str, blow: str, sign: Path) -> None:
-    touched = threading.local()
-    wanted = threading.Lock()
+def _install(texts: list[str], moment: str, action: str, marker: Path) -> None:
+    transaction = threading.local()
+    first_match = threading.Lock()
 
-    def strike() -> None:
-        sign.touch()
-        if blow == "hold":
-            while sign.exists():
+    def inject() -> None:
+        marker.touch()
+        if action == "hold":
+            while marker.exists():
                 time.sleep(0.01)
         else:
-            os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[blow])
+            os.kill(os.getpid(), {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}[action])
 
-    def around(act: Callable[[], object]) -> None:
+    def inject_around(step: Callable[[], object]) -> None:
         if moment == "before":
-            strike()
-            act()
+            inject()
+            step()
         elif moment == "during":
-            # The driver lets go of the interpreter while it waits for the commit: there this thread wakes up.
-            awake = threading.Event()
-            thread = threading.Thread(target=lambda: (awake.wait(), strike()), daemon=True)
+            # The driver releases the GIL while it waits for the commit: then this thread runs.
+            begun = threading.Event()
+
+            def inject_when_begun() -> None:
+                begun.wait()
+                inject()
+
+            thread = threading.Thread(target=inject_when_begun, daemon=True)
             thread.start()
-            awake.set()
-            act()
+            begun.set()
+            step()
             thread.join()
         else:
-            act()
-            strike()
+            step()
+            inject()
 
-    def once(act: Callable[[], object], *, matches: bool) -> None:
-        if matches and not sign.exists() and wanted.acquire(blocking=False):
-            around(act)
+    def run(step: Callable[[], object], *, matches: bool) -> None:
+        if matches and not marker.exists() and first_match.acquire(blocking=False):
+            inject_around(step)
         else:
-            act()
+            step()
 
-    if tables == ["sweep"]:
+    if texts == ["sweep"]:
         from celery.beat import Scheduler
 
         publish = Scheduler.apply_async
 
         def apply_async(self: Any, *arguments: Any, **options: Any) -> None:
-            once(lambda: publish(self, *arguments, **options), matches=True)
+            run(lambda: publish(self, *arguments, **options), matches=True)
 
         Scheduler.apply_async = apply_async
         return
@@ -66,22 +70,23 @@ def _install(tables: list[str], moment: str, blow: str, sign: Path) -> None:
     from sqlalchemy.engine.default import DefaultDialect
 
     @event.listens_for(Engine, "begin")
-    def forget(_connection: Any) -> None:
-        touched.statements = ""
+    def clear_statements(_connection: Any) -> None:
+        transaction.statements = ""
 
     @event.listens_for(Engine, "before_cursor_execute")
-    def remember(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
-        touched.statements = getattr(touched, "statements", "") + statement
+    def record_statement(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        transaction.statements = getattr(transaction, "statements", "") + statement
 
-    commit = DefaultDialect.do_commit
+    commit: Callable[[Any, Any], None] = DefaultDialect.do_commit
 
     def do_commit(self: Any, connection: Any) -> None:
-        statements = getattr(touched, "statements", "")
-        once(lambda: commit(self, connection), matches=all(table in statements for table in tables))
+        statements = getattr(transaction, "statements", "")
+        run(lambda: commit(self, connection), matches=all(text in statements for text in texts))
 
+    # Replacing the method is the only hook directly around the driver's commit.
     DefaultDialect.do_commit = do_commit  # type: ignore[method-assign]
 
 
-if "STRIKE_AT" in os.environ:
-    _tables, _moment, _blow = os.environ["STRIKE_AT"].split(":")
-    _install(_tables.split("+"), _moment, _blow, Path(os.environ["STRIKE_SIGN"]))
+if "FAULT" in os.environ:
+    _texts, _moment, _action = os.environ["FAULT"].split(":")
+    _install(_texts.split("+"), _moment, _action, Path(os.environ["FAULT_MARKER"]))
