@@ -410,8 +410,10 @@ def test_a_call_that_leaves_late_is_counted_where_it_leaves(
 
 
 def test_the_quota_holds_for_workers_together(store: Store) -> None:
-    vod = FakeVod()
-    request(store, *(f"m{number:03}" for number in range(60)))
+    vod, media_ids = FakeVod(), [f"m{number:03}" for number in range(60)]
+    # An asset that VOD does not know would be fetched again after two seconds.
+    vod.put(*map(element, media_ids))
+    request(store, *media_ids)
     source_contexts = {"default": SourceContext("default", vod, SyncSettings(batch_size=1, linger=0 * SECOND, calls_per_second=50))}
     started = time.monotonic()
     stopping = threading.Event()
@@ -426,7 +428,7 @@ def test_the_quota_holds_for_workers_together(store: Store) -> None:
         thread.join(timeout=120)
 
     elapsed = time.monotonic() - started
-    assert sorted(vod.calls) == [[f"m{number:03}"] for number in range(60)]
+    assert sorted(vod.calls) == [[media_id] for media_id in media_ids]
     assert len(vod.calls) <= 50 * elapsed + 1
 
 
