@@ -3,20 +3,25 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help demo test matrix chaos fuzz lint bench lock clean
+.PHONY: help demo check test matrix chaos fuzz mutation lint bench lock clean
 
 help:
 	@echo "make demo    see it work on this machine, with an emulated VOD"
+	@echo "make check   style, types and unit tests, for the time between two edits; needs no server"
 	@echo "make test    run all tests; those that need a server skip where it does not run"
 	@echo "make matrix  kill, cut and freeze at each commit that matters, on every pair of database and broker"
 	@echo "make chaos   random faults under load for MINUTES (1) on each pair of database and broker, from SEED"
 	@echo "make lint    style and types"
 	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
+	@echo "make mutation  change one place of a core module at a time, and list what no test notices; MODULES, SAMPLES (20), SEED"
 	@echo "make bench   the measurements of the README, as a table"
 	@echo "make lock    pin the newest dependencies that fit pyproject.toml"
 
 demo: .venv/runtime
 	@$(BIN)/vodsync demo
+
+check: lint
+	$(BIN)/python -m pytest -n auto tests/unit
 
 test: .venv/development
 	$(BIN)/python -m pytest -n 4
@@ -34,6 +39,9 @@ lint: .venv/development
 
 fuzz: .venv/development
 	$(BIN)/python -m tests.fuzz --inputs 20000
+
+mutation: .venv/development
+	$(BIN)/python -m tests.mutation $(MODULES) $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED))
 
 bench: .venv/development
 	$(BIN)/python -m benchmarks

@@ -21,6 +21,7 @@ class Part(StrEnum):
     LATENCY = "latency"
     SAVING = "saving"
     IDLE = "idle"
+    STARTUP = "startup"
     OUTAGE = "outage"
     LIBRARY = "library"
     LARGE = "large"

@@ -19,7 +19,7 @@ from urllib.parse import urlsplit
 import httpx
 import sqlalchemy as sa
 
-from worker.cli.roles import module_environment
+from worker.cli.processes import isolated_environment
 from worker.core.signature import sign
 from worker.store import Store, schema
 
@@ -115,11 +115,11 @@ class Installation:
 
     def __init__(self, stack: ExitStack, place: Path, database_url: str, broker_url: str | None) -> None:
         self._stack = stack
-        self._place = place
+        self.place = place
         self.port = free_port()
         self.database_url = database_url
         self.callback_url = f"http://127.0.0.1:{self.port}/callbacks"
-        self.environment = module_environment(
+        self.environment = isolated_environment(
             **KEYS,
             VODSYNC_DATABASE_URL=database_url,
             VODSYNC_CALLBACK_URL=self.callback_url,
@@ -140,10 +140,10 @@ class Installation:
         environment = self.environment | {"PYTHONPATH": os.pathsep.join(filter(None, (os.environ.get("PYTHONPATH"), str(_ROOT))))}
         process = subprocess.Popen(
             [sys.executable, "-m", *arguments],
-            cwd=self._place,
+            cwd=self.place,
             env=environment,
             stdout=subprocess.PIPE,
-            stderr=(self._place / f"{arguments[0]}-{arguments[1]}.log").open("w"),
+            stderr=(self.place / f"{arguments[0]}-{arguments[1]}.log").open("w"),
             text=True,
         )
         self._stack.callback(_stop, process)

@@ -1,3 +1,3 @@
-"""vodsync: keeps a relational database true to an ApsaraVideo VOD media library."""
+"""vodsync: keep a relational database in step with an ApsaraVideo VOD media library."""
 
 __version__ = "0.1.0"

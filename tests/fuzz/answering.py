@@ -24,14 +24,13 @@ from tests.fuzz.notifications import SLOW, deep, well_formed
 from worker.core.errors import VodUnreadableError
 from worker.core.media import Answer, Media
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
-from worker.core.urls import MAX_LEVELS
+from worker.core.urls import MAX_DEPTH
 from worker.store import tables
 from worker.store.catalogue.assets import Catalogue
-from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
+from worker.store.inbox.sync_requests import LIVE, Inbox, Request
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
-from worker.sync.source_context import SourceContext
-from worker.vod import client
+from worker.vod import json_answers
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
@@ -128,9 +127,9 @@ class Answering:
         # Not "default": the worker dates its rows by the database's clock.
         requests = [Request("worker", media_id, "fuzz", LIVE) for media_id in asked]
         self._database.empty("vod_sync_request", "vod_quota")
-        store.transact(lambda connection: SyncRequests(connection).request(requests, now=self._now - timedelta(minutes=1)))
+        store.transact(lambda connection: Inbox(connection).request(requests, now=self._now - timedelta(minutes=1)))
         with mock.patch.object(batch, "log"):
-            report = batch.sync_batch(store, SourceContext("worker", _Saying(case.body)), now=self._now, sleep=lambda seconds: None)
+            report = batch.sync_batch(store, _Saying(case.body), now=self._now, source="worker", sleep=lambda seconds: None)
         if report.claimed != len(asked):
             yield f"{report.claimed} of {len(asked)} claimed"
         table = tables.sync_request
@@ -151,14 +150,14 @@ class Answering:
 
 class _Saying:
     def __init__(self, body: bytes) -> None:
-        self.warm = True
+        self.is_warm = True
         self._body = body
 
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
-        return client._decode("BatchGetMediaInfos", self._body)
+        return json_answers.decode("BatchGetMediaInfos", self._body)
 
     def get_video_info(self, media_id: str) -> dict[str, Any]:
-        return client._decode("GetVideoInfo", self._body)
+        return json_answers.decode("GetVideoInfo", self._body)
 
 
 def _is(table: Table, media: Media) -> tuple[Any, Any]:
@@ -168,7 +167,7 @@ def _is(table: Table, media: Media) -> tuple[Any, Any]:
 def decoded(body: bytes) -> dict[str, Any] | None:
     """None where it cannot be read; nothing else may be raised."""
     try:
-        return client._decode("BatchGetMediaInfos", body)
+        return json_answers.decode("BatchGetMediaInfos", body)
     except VodUnreadableError:
         return None
 
@@ -195,7 +194,7 @@ def _complaints(body: bytes, said: dict[str, Any], answer: Answer) -> Iterator[s
         reread = read_media(stored)
         if reread != media or reread is None or content_hash(reread) != digest:
             yield "reading the stored answer again gives something else"
-        if not msgspec.json.encode(media.raw) or _levels(media.raw) > MAX_LEVELS:
+        if not msgspec.json.encode(media.raw) or _levels(media.raw) > MAX_DEPTH:
             yield "the raw answer is too deep"
         yield from _misfits(tables.media, media)
         for table, values in (

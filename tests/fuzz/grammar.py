@@ -7,7 +7,7 @@ from random import Random
 from typing import Any
 
 from tests.fuzz import seeds
-from worker.core import normalise
+from worker.core import field_tables
 
 
 class Token(str):
@@ -17,8 +17,8 @@ class Token(str):
 
 
 NAMES = sorted(
-    {name for fields in (normalise._MEDIA, normalise._MEZZANINE, normalise._AUDIO_STREAM) for name, _, _ in fields}
-    | {name for fields in (normalise._VIDEO_STREAM, normalise._PLAY_INFO) for name, _, _ in fields}
+    {name for fields in (field_tables.MEDIA, field_tables.MEZZANINE, field_tables.AUDIO_STREAM.fields) for name, _, _ in fields}
+    | {name for fields in (field_tables.VIDEO_STREAM.fields, field_tables.PLAY_INFO.fields) for name, _, _ in fields}
     | {"MediaInfos", "MediaInfo", "MezzanineInfo", "PlayInfoList", "AudioStreamList", "VideoStreamList", "Index", "JobId"}
     | {"MediaId", "VideoId", "MediaIds", "EventType", "EventTime", "Status", "DeleteType", "MediaType", "SubType", "TaskInput"}
     | {"NonExistMediaIds", "NonExistReferenceIds", "ForbiddenMediaIds", "RequestId", "Snapshots", "Snapshot", "Media"}

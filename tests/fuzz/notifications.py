@@ -80,9 +80,9 @@ def complaints(body: bytes, found: events.Notification | None) -> Iterator[str]:
     found.body.encode()
     if "\0" in found.body:
         yield "NUL in the stored body"
-    if len(found.event_type) > events.EVENT_TYPE_LENGTH or len(found.status or "") > events.STATUS_LENGTH:
+    if len(found.event_type) > events.MAX_EVENT_TYPE_LENGTH or len(found.status or "") > events.MAX_STATUS_LENGTH:
         yield "too long for its column"
-    if not all(map(is_valid_id, found.media_ids)) or len(found.media_ids) > events.MEDIA_IDS_LIMIT:
+    if not all(map(is_valid_id, found.media_ids)) or len(found.media_ids) > events.MAX_MEDIA_IDS:
         yield "an id that cannot be asked for"
     if any(not well_formed(said) for said in (found.event_type, found.status or "")):
         yield "a text that no database takes"
@@ -97,7 +97,7 @@ def complaints(body: bytes, found: events.Notification | None) -> Iterator[str]:
 
 
 def meaning(found: events.Notification) -> tuple[Any, ...]:
-    return found.event_type, found.media_ids, found.event_time, found.status, found.wants_fetch, found.deletes
+    return found.event_type, found.media_ids, found.event_time, found.status, found.needs_fetch, found.is_deletion
 
 
 def well_formed(text: str) -> bool:

@@ -87,7 +87,7 @@ class Receiving:
         self._down = False
         self._memory: int | None = None
         self._plain = GroupCommit[Delivery](self._commit)
-        self._spooling = GroupCommit[Delivery](self._commit, lanes=2, standby=_Standby(self._spool))
+        self._spooling = GroupCommit[Delivery](self._commit, writers=2, fallback=_Standby(self._spool))
         self._applications = {name: _application(group) for name, group in (("plain", self._plain), ("spooling", self._spooling))}
 
     def close(self) -> None:
@@ -178,7 +178,7 @@ class Receiving:
         wanted = set()
         for case, found in accepted:
             row = rows.get((case.source, found.event_key))
-            if found.wants_fetch:
+            if found.needs_fetch:
                 wanted |= {(case.source, media_id) for media_id in found.media_ids}
             if row is None:
                 yield case, "accepted and not stored"
@@ -205,7 +205,7 @@ def read_back(row: Any) -> tuple[Any, ...]:
 
 
 class _Standby:
-    away = False
+    database_is_down = False
 
     def __init__(self, spool: Spool) -> None:
         self._spool = spool

@@ -67,7 +67,7 @@ def test_repeated_notifications_cost_one_lookup(store: Store, vod: FakeVod) -> N
 
 def test_every_id_is_accounted_for(store: Store, vod: FakeVod) -> None:
     vod.put(element("known"), element("secret"), element("silent"))
-    vod.forbidden, vod.silent = {"secret"}, {"silent"}
+    vod.forbidden, vod.omitted = {"secret"}, {"silent"}
     notify(store, "known", "unknown", "secret", "silent")
 
     report = run(store, vod)
@@ -394,10 +394,10 @@ def test_a_call_that_leaves_late_is_counted_where_it_leaves(
 
     def call() -> None:
         time.sleep(signing)
-        vod.left_at = time.monotonic()
+        vod.sent_at = time.monotonic()
         time.sleep(answering)
 
-    vod.warm = warm
+    vod.is_warm = warm
     vod.during_call = call
     request(store, "a")
 

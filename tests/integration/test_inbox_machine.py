@@ -159,7 +159,7 @@ class InboxMachine(RuleBasedStateMachine):
         truth = self.truth[media_id] = Truth(kind, old.version if old.kind in HIDDEN or kind in HIDDEN else self.count)
         self.asked_before_change[media_id] = self.asked[media_id]
         self.vod.media.pop(media_id, None)
-        for hidden in (self.vod.forbidden, self.vod.silent):
+        for hidden in (self.vod.forbidden, self.vod.omitted):
             hidden.discard(media_id)
         if kind in ("final", "transcoding"):
             shown = element(media_id, Title=truth.title, Status="Normal" if kind == "final" else "Transcoding")
@@ -170,7 +170,7 @@ class InboxMachine(RuleBasedStateMachine):
         elif kind == "forbidden":
             self.vod.forbidden.add(media_id)
         elif kind == "silent":
-            self.vod.silent.add(media_id)
+            self.vod.omitted.add(media_id)
         if told:
             self.deliver([self.notification(media_id, told)])
 
@@ -249,7 +249,7 @@ class InboxMachine(RuleBasedStateMachine):
         for media_id in {media_id for each in new.values() for media_id in each.media_ids}:
             self.asked[media_id] += 1
         for each in new.values():
-            if each.deletes and each.event_time:
+            if each.is_deletion and each.event_time:
                 self.deletions |= dict.fromkeys(each.media_ids, (each.event_time, self.now))
 
     def claim(self, number: int) -> None:

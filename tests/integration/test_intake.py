@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from tests.builders import Log
 from tests.conftest import require
 from tests.integration.test_reliable_transport import Broker
 from worker import runtime, settings
+from worker.background import BackgroundLoop
 from worker.store import Store
 from worker.store.tables import sync_request
 
@@ -36,9 +36,9 @@ class House:
         here: Any = SimpleNamespace(
             settings=settings.load(environ={"VODSYNC_BROKER_URL": broker.url}), sources={"default": None}, store=store
         )
-        self.intake = module.Intake(here, wake_workers=lambda: None)
-        self._thread = threading.Thread(target=self.intake.run, daemon=True)
-        self.start = self._thread.start
+        consumer = module.MessageConsumer(here, wake_workers=lambda: None)
+        self._loop = BackgroundLoop("test", consumer.step, failure="failed", interrupt=consumer.stop)
+        self.start = self._loop.start
 
     def shut(self) -> None:
         if self._client:
@@ -63,8 +63,8 @@ class House:
             return set(connection.execute(sa.select(sync_request.c.media_id)).scalars())
 
     def close(self) -> None:
-        self.intake.stop()
-        self._thread.join(timeout=60)
+        self._loop.stop()
+        self._loop.join(timeout=60)
         self.open()
 
     def _amqp(self, act: Callable[[Any], Any]) -> Any:

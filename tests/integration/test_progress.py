@@ -10,7 +10,7 @@ import pytest
 from tests.builders import NOON, SECOND, claimed, clip, element, request, source_context
 from worker import runtime
 from worker.cli import progress
-from worker.cli.output import Bar
+from worker.cli.bar import Bar
 from worker.cli.progress import Awaited, wait
 from worker.runtime import Runtime
 from worker.settings import load
@@ -82,9 +82,9 @@ def test_an_answer_without_the_medium_is_no_success_although_it_is_not_believed_
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
 def test_those_that_do_not_move_hide_no_others(store: Store, here: Runtime, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_CHUNK", chunk)
-    monkeypatch.setattr(progress, "_LOOK", 0.001)
-    monkeypatch.setattr(progress, "_STUCK", 0.01)
+    monkeypatch.setattr(progress, "CHUNK_SIZE", chunk)
+    monkeypatch.setattr(progress, "POLL_INTERVAL", 0.001)
+    monkeypatch.setattr(progress, "STUCK_AFTER", 0.01)
     ids = [f"m{number:02}" for number in range(40)]
     request(store, *ids)
     seen = threading.Event()

@@ -21,7 +21,7 @@ import redis
 from tests.conftest import require
 from worker.core.errors import BrokerMismatchError
 from worker.queue import reliable_filesystem, reliable_redis, reliable_transport
-from worker.queue.brokers import broker_options, declare, declare_exchange, keeping_connection
+from worker.queue.brokers import broker_options, declare, declare_exchange, reliable_connection
 from worker.queue.reliable_transport import payload
 
 ASKED = b'{"media_ids": ["a"]}'
@@ -49,7 +49,7 @@ class Broker:
                 connection.default_channel.basic_publish(amqp.Message(body), routing_key=self.name)
 
     def open(self) -> kombu.Connection:
-        connection = keeping_connection(self.url, self.folder)
+        connection = reliable_connection(self.url, self.folder)
         declare(connection, self.queue)
         return connection
 
@@ -101,7 +101,7 @@ def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is given back after seconds is given back at once."""
-    monkeypatch.setattr(reliable_transport, "TEND", 0.2)
+    monkeypatch.setattr(reliable_transport, "MAINTENANCE_INTERVAL", 0.2)
     monkeypatch.setattr(reliable_redis, "LEASE", 2)
 
 
@@ -198,7 +198,7 @@ ODD = [
 
 @pytest.mark.parametrize("broker", ["embedded", "redis"], indirect=True)
 def test_no_message_breaks_the_one_who_takes_it(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reliable_filesystem, "_WRITING", 0)
+    monkeypatch.setattr(reliable_filesystem, "WRITE_TIMEOUT", 0)
     for body in ODD:
         broker.push(body)
     taken: list[Any] = []

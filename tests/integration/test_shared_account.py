@@ -115,7 +115,7 @@ def test_a_late_call_is_counted_for_the_account_when_it_left(store: Store, vod: 
     request(store, "a", source="one")
 
     def leave_late() -> None:
-        vod.left_at = time.monotonic() + 5
+        vod.sent_at = time.monotonic() + 5
 
     vod.during_call = leave_late
 

@@ -188,7 +188,7 @@ def test_a_source_that_is_held_back_is_not_asked(store: Store, vod: FakeVod) -> 
 
 def test_an_answer_that_passes_over_the_id_cannot_be_compared(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"))
-    vod.silent = {"a"}
+    vod.omitted = {"a"}
 
     with pytest.raises(VodUnreadableError):
         live(store, vod)

@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from worker.cli.application import VERBS, load_verb
+
 #: What takes long.
 _COMMON = (
     "alembic.command",
@@ -35,10 +37,13 @@ _COMMON = (
     "sqlalchemy.dialects.mysql",
     "sqlalchemy.dialects.postgresql",
     "sqlalchemy.dialects.sqlite",
+    "structlog",
     "typer",
     "uvicorn.protocols.http.httptools_impl",
-    "worker.cli",
     "worker.emulator.server.app",
+    "worker.store.schema",
+    "worker.sync.drain",
+    "worker.sync.verify",
     "worker.vod.client",
 )
 
@@ -127,6 +132,8 @@ def _import(file: Path) -> None:
 if __name__ == "__main__":
     for name in _COMMON:
         importlib.import_module(name)
+    for verb in VERBS:
+        load_verb(verb)
     serve(socket.socket(fileno=int(sys.argv[1])))
     from worker.cli import main
 

@@ -38,7 +38,7 @@ def test_a_second_start_finds_the_first_and_other_parameters_fail(installation: 
     assert (first.returncode, same.returncode, other.returncode) == (DONE, DONE, FAILED)
     (job,) = jobs(installation)
     assert job["parameters"]["since"] == "2020-01-01T00:00:00+00:00"
-    assert "is there already" in same.stderr
+    assert "already exists" in same.stderr
     assert f"vodsync jobs cancel {job['id']}" in other.stderr
     assert "nothing was started" in other.stderr
 
@@ -46,12 +46,12 @@ def test_a_second_start_finds_the_first_and_other_parameters_fail(installation: 
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ("backfill --since 2026-02-01 --until 2026-01-31", "--since lies behind --until"),
-        ("backfill --since 2026-02-01T00:00:00+08:00 --until 2026-01-31T15:59:59Z", "--since lies behind --until"),
+        ("backfill --since 2026-02-01 --until 2026-01-31", "--since is later than --until"),
+        ("backfill --since 2026-02-01T00:00:00+08:00 --until 2026-01-31T15:59:59Z", "--since is later than --until"),
         ("backfill --since yesterday", "2026-01-31"),
         ("backfill --type film", "video,audio"),
         ("backfill --status Normal,1", "Normal,Blocked"),
-        ("replay --since 2026-02-01 --until 2026-01-31", "--since lies behind --until"),
+        ("replay --since 2026-02-01 --until 2026-01-31", "--since is later than --until"),
     ],
 )
 def test_what_cannot_be_meant_is_a_usage_error(installation: Installation, arguments: str, sentence: str) -> None:
@@ -80,7 +80,7 @@ def test_a_job_rests_goes_on_and_ends_on_command(installation: Installation) -> 
     assert (json.loads(rested.stdout)["state"], json.loads(rested.stdout)["counters"]) == ("paused", {})
     assert done.returncode == DONE, done.stderr
     assert (cancelled.returncode, unknown.returncode) == (FAILED, FAILED)
-    assert "is over already" in cancelled.stderr
+    assert "has already ended" in cancelled.stderr
     assert "vodsync jobs list" in unknown.stderr
 
 
@@ -109,7 +109,7 @@ def test_media_that_nobody_could_fetch_are_no_success(installation: Installation
     ended = installation.run("backfill", "--wait", "--json")
 
     assert ended.returncode == FAILED, ended.stderr
-    assert "2 media became dead letters; look: vodsync failures list" in ended.stderr
+    assert "2 media became dead letters; list them with: vodsync failures list" in ended.stderr
     last = json.loads(ended.stdout.splitlines()[-1])
     assert last["state"] == "done"
     assert {name: last["counters"][name] for name in ("requested", "fetched", "dead")} == {

@@ -54,7 +54,7 @@ def test_the_difference_between_the_rows_and_vod_is_shown_as_diff_shows_it(insta
     assert differences.keys() <= {"title", "modified_at"}
     assert (gone.returncode, "missing" in gone.stdout) == (FAILED, True)
     assert (not_stored.returncode, "VOD has it" in not_stored.stderr) == (FAILED, True)
-    assert (unknown.returncode, "VOD does not know it" in unknown.stderr) == (FAILED, True)
+    assert (unknown.returncode, "VOD does not know this id" in unknown.stderr) == (FAILED, True)
     assert installation.emulator.get("/calls").json()["GetVideoInfo"]["calls"] >= 4
 
 

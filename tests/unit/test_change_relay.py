@@ -12,19 +12,6 @@ from worker import runtime, settings
 from worker.core.errors import BrokerMismatchError
 
 
-class Stop:
-    """Set once the thread has waited this often."""
-
-    def __init__(self, turns: int) -> None:
-        self._turns = turns
-
-    def is_set(self) -> bool:
-        return self._turns <= 0
-
-    def wait(self, _: float) -> None:
-        self._turns -= 1
-
-
 @pytest.mark.parametrize("feed", ["on", "off"])
 def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.MonkeyPatch, feed: str) -> None:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={"VODSYNC_CHANGES": feed})))
@@ -39,10 +26,10 @@ def test_old_changes_that_cannot_be_dropped_do_not_end_it(monkeypatch: pytest.Mo
     made = change_relay.ChangeRelay(SimpleNamespace())
     monkeypatch.setattr(change_relay, "drop_old_changes", drop_old)
     monkeypatch.setattr(change_relay, "publish_changes", lambda *_, **__: 0)
-    monkeypatch.setattr(change_relay, "_TIDY", 0)
-    monkeypatch.setattr(made, "_stopped", Stop(3))
+    monkeypatch.setattr(change_relay, "CLEANUP_INTERVAL", 0)
 
-    made._run()
+    for _ in range(3):
+        made.step()
 
     assert len(tries) == 3
 
@@ -64,12 +51,12 @@ def test_what_somebody_has_to_change_at_the_broker_is_said_once(monkeypatch: pyt
     monkeypatch.setattr(change_relay, "publish_changes", announce)
     monkeypatch.setattr(change_relay, "log", log)
 
-    sent = [made._announce() for _ in range(4)]
+    sent = [made._publish() for _ in range(4)]
 
     assert sent == [0, 0, 0, 3]
     assert log.phrases == [
         "broker does not take changes; they wait",
-        "changes cannot be announced; they wait",
-        "changes announced",
+        "changes cannot be published; they wait",
+        "changes published",
         "broker takes changes again",
     ]

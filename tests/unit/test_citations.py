@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 #: What is read. There is no git in a source distribution, so the folders are listed.
-PLACES = ("worker", "migrations", "tests", "benchmarks", "docs", "README.md", "CHANGELOG.md")
+PLACES = ("worker", "migrations", "tests", "benchmarks", "docs", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 
 DOCUMENTS = {"vod-protocol": ROOT / "docs/vod-protocol.md", "contract": ROOT / "docs/contract.md"}
 

@@ -59,8 +59,8 @@ def test_nobody_is_told_ok_when_the_commit_failed_and_the_next_is_tried_afresh()
 
 
 def test_the_buffer_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "_BUFFER", 2)
-    monkeypatch.setattr(group_commit, "_BUFFER_BYTES", 100)
+    monkeypatch.setattr(group_commit, "MAX_WAITING", 2)
+    monkeypatch.setattr(group_commit, "MAX_WAITING_SIZE", 100)
     go_on = threading.Event()
 
     async def scenario() -> None:
@@ -98,17 +98,17 @@ def test_closing_commits_what_was_accepted() -> None:
 class Shelter:
     """A standby that remembers what it was given."""
 
-    def __init__(self, *, away: bool = False) -> None:
-        self.away = away
+    def __init__(self, *, database_is_down: bool = False) -> None:
+        self.database_is_down = database_is_down
         self.kept: list[int] = []
 
     def save(self, items: Sequence[int], /) -> None:
         self.kept += items
-        self.away = True
+        self.database_is_down = True
 
 
 def test_the_standby_takes_what_the_database_does_not_take_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_commit, "_PATIENCE", 0.05)
+    monkeypatch.setattr(group_commit, "COMMIT_TIMEOUT", 0.05)
     go_on, committed, shelter = threading.Event(), [], Shelter()
 
     def commit(items: Sequence[int]) -> None:
@@ -116,10 +116,10 @@ def test_the_standby_takes_what_the_database_does_not_take_in_time(monkeypatch: 
         committed.extend(items)
 
     async def scenario() -> None:
-        group = GroupCommit(commit, standby=shelter)
+        group = GroupCommit(commit, fallback=shelter)
         await group.submit(1, 1)
         await group.submit(2, 1)
-        shelter.away = False
+        shelter.database_is_down = False
         go_on.set()
         await group.submit(3, 1)
         await group.close()
@@ -141,10 +141,10 @@ def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told
     shelter = Shelter()
 
     async def scenario() -> None:
-        group = GroupCommit(refuse, standby=shelter)
+        group = GroupCommit(refuse, fallback=shelter)
         await group.submit(1, 1)
         await group.close()
-        neither = GroupCommit(refuse, standby=Full())
+        neither = GroupCommit(refuse, fallback=Full())
         with pytest.raises(StoreUnavailableError, match="disk full"):
             await neither.submit(2, 1)
         await neither.close()

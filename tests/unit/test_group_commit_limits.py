@@ -120,7 +120,7 @@ def test_the_wake_up_is_sent_once_per_committed_group_and_not_after_a_failed_one
             raise StoreUnavailableError("no answer")
 
     async def scenario() -> None:
-        group: GroupCommit[int] = GroupCommit(commit, after=lambda: events.append("wake-up"))
+        group: GroupCommit[int] = GroupCommit(commit, after_commit=lambda: events.append("wake-up"))
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(StoreUnavailableError):
                 await group.submit(1, 1)
@@ -135,7 +135,7 @@ def test_the_wake_up_is_sent_once_per_committed_group_and_not_after_a_failed_one
 class FullStandby:
     """A standby whose disk is full."""
 
-    away = True
+    database_is_down = True
 
     def save(self, _items: Sequence[int], /) -> None:
         raise StoreUnavailableError("disk full")
@@ -145,7 +145,9 @@ def test_no_wake_up_is_sent_if_the_standby_fails() -> None:
     wakeups: list[str] = []
 
     async def scenario() -> None:
-        group: GroupCommit[int] = GroupCommit(lambda _items: None, after=lambda: wakeups.append("sent"), standby=FullStandby())
+        group: GroupCommit[int] = GroupCommit(
+            lambda _items: None, after_commit=lambda: wakeups.append("sent"), fallback=FullStandby()
+        )
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(StoreUnavailableError, match="disk full"):
                 await group.submit(1, 1)

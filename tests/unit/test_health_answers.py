@@ -70,11 +70,11 @@ class Installation:
             self.store,
             self.spool,
             sources=self.sources,
-            database_fault=lambda: self.database_fault,
-            broker_fault=lambda: self.broker_fault,
-            refusals=lambda: self.refusals,
+            database_error=lambda: self.database_fault,
+            broker_error=lambda: self.broker_fault,
+            callback_problems=lambda: self.refusals,
             now=lambda: NOON + 10 * SECOND,
-            feed=self.feed,
+            change_feed=self.feed,
         )
         endpoints = {"livez": health.livez, "readyz": health.readyz, "statusz": health.statusz}
 

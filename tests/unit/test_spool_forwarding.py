@@ -5,14 +5,17 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.builders import NOON, body
+from worker.background import BackgroundLoop
 from worker.core import events
 from worker.core.errors import StoreUnavailableError
+from worker.outage import Outage
 from worker.store import Store, schema
 from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool
@@ -25,7 +28,7 @@ DEADLINE = 10
 
 
 class SteppedTime:
-    """The `time` of the forwarder. `sleep` returns once the test has advanced the time so far."""
+    """The time of the forwarder. A pause ends once the test has advanced the time so far."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -36,7 +39,7 @@ class SteppedTime:
     def monotonic(self) -> float:
         return self._now
 
-    def sleep(self, seconds: float) -> None:
+    def pause(self, loop: BackgroundLoop, seconds: float) -> bool:
         wake_at = self._now + seconds
         with self._changed:
             while self._limit < wake_at:
@@ -45,6 +48,7 @@ class SteppedTime:
                 self._changed.wait(DEADLINE)
             self._now = wake_at
             self._asleep = False
+        return loop.is_stopping
 
     def wait_until_asleep(self) -> None:
         """Return once the forwarder waits for its next try."""
@@ -80,7 +84,8 @@ class Database:
 @pytest.fixture
 def stepped_time(monkeypatch: pytest.MonkeyPatch) -> SteppedTime:
     stepped = SteppedTime()
-    monkeypatch.setattr(forwarder_module, "time", stepped)
+    monkeypatch.setattr(BackgroundLoop, "pause", lambda loop, seconds: stepped.pause(loop, seconds))
+    monkeypatch.setattr(forwarder_module, "Outage", partial(Outage, clock=stepped.monotonic))
     return stepped
 
 
@@ -103,11 +108,16 @@ class Receivers:
         self._forwarders: list[SpoolDrainer] = []
 
     def start(
-        self, database: Database, *, away: bool, after: Callable[[], object] = lambda: None, store: Store | None = None
+        self,
+        database: Database,
+        *,
+        database_is_down: bool,
+        after_commit: Callable[[], object] = lambda: None,
+        store: Store | None = None,
     ) -> SpoolDrainer:
-        forwarder = SpoolDrainer(store or self._store, Spool(self.path), database, after=after)
+        forwarder = SpoolDrainer(store or self._store, Spool(self.path), database, after_commit=after_commit)
         self._forwarders.append(forwarder)
-        forwarder.start(away=away)
+        forwarder.start(database_is_down=database_is_down)
         return forwarder
 
     def spool(self, *media_ids: str) -> None:
@@ -150,28 +160,28 @@ def test_notifications_of_an_earlier_process_are_forwarded_at_the_start(receiver
     receivers.spool("a", "b")
     database = Database()
 
-    forwarder = receivers.start(database, away=False)
+    forwarder = receivers.start(database, database_is_down=False)
     wait_until(lambda: receivers.spooled() == 0, "an empty spool")
 
     assert database.groups == [["a", "b"]]
-    assert (forwarder.away, forwarder.fault) == (False, None)
+    assert (forwarder.database_is_down, forwarder.error) == (False, None)
 
 
 def test_notifications_are_spooled_until_the_database_takes_them(receivers: Receivers, stepped_time: SteppedTime) -> None:
     database = Database(StoreUnavailableError("no route to the database"))
-    forwarder = receivers.start(database, away=False)
+    forwarder = receivers.start(database, database_is_down=False)
 
     forwarder.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     forwarder.save(deliveries("b"))
-    fault, away, spooled = forwarder.fault, forwarder.away, receivers.spooled()
+    fault, away, spooled = forwarder.error, forwarder.database_is_down, receivers.spooled()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.away, "the end of the outage")
+    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
 
     assert (fault, away, spooled) == ("no route to the database", True, 2)
     assert database.media_ids == ["a", "b"]
-    assert (forwarder.fault, receivers.spooled()) == (None, 0)
+    assert (forwarder.error, receivers.spooled()) == (None, 0)
 
 
 def test_the_database_is_away_until_the_first_try_succeeds(receivers: Receivers, stepped_time: SteppedTime) -> None:
@@ -180,13 +190,13 @@ def test_the_database_is_away_until_the_first_try_succeeds(receivers: Receivers,
     database.before_move = lambda: go_on.wait(DEADLINE)
     receivers.spool("a")
 
-    forwarder = receivers.start(database, away=True)
-    fault = forwarder.fault
+    forwarder = receivers.start(database, database_is_down=True)
+    fault = forwarder.error
     go_on.set()
-    wait_until(lambda: not forwarder.away, "the end of the outage")
+    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
 
     assert fault == "the database does not take notifications in time"
-    assert forwarder.fault is None
+    assert forwarder.error is None
 
 
 def test_the_reason_of_an_earlier_outage_is_not_reported_for_the_next(receivers: Receivers, stepped_time: SteppedTime) -> None:
@@ -197,17 +207,17 @@ def test_the_reason_of_an_earlier_outage_is_not_reported_for_the_next(receivers:
         go_on.wait(DEADLINE)
 
     database = Database(StoreUnavailableError("disk full"))
-    forwarder = receivers.start(database, away=False)
+    forwarder = receivers.start(database, database_is_down=False)
     forwarder.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: receivers.spooled() == 0 and not forwarder.away, "the end of the outage")
+    wait_until(lambda: receivers.spooled() == 0 and not forwarder.database_is_down, "the end of the outage")
 
     database.before_move = wait_inside_the_move
     forwarder.save(deliveries("b"))
     assert moving.wait(DEADLINE)
-    fault = forwarder.fault
+    fault = forwarder.error
     go_on.set()
 
     assert fault == "the database does not take notifications in time"
@@ -227,16 +237,16 @@ def test_an_error_of_any_kind_is_retried_and_reported(
 ) -> None:
     receivers.spool("a")
     database = Database(error)
-    forwarder = receivers.start(database, away=True)
+    forwarder = receivers.start(database, database_is_down=True)
 
     stepped_time.wait_until_asleep()
-    first = forwarder.fault
+    first = forwarder.error
     stepped_time.advance(1)
     stepped_time.wait_until_asleep()
-    second = forwarder.fault
+    second = forwarder.error
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.away, "the end of the outage")
+    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
 
     assert (first, second) == (fault, fault)
     assert database.media_ids == ["a"]
@@ -250,13 +260,13 @@ def test_nothing_is_forwarded_to_a_database_with_an_older_schema(
     old = Store.open(url)
     receivers.spool("a")
     database = Database()
-    forwarder = receivers.start(database, away=True, store=old)
+    forwarder = receivers.start(database, database_is_down=True, store=old)
 
     stepped_time.wait_until_asleep()
-    fault, groups, spooled = forwarder.fault, list(database.groups), receivers.spooled()
+    fault, groups, spooled = forwarder.error, list(database.groups), receivers.spooled()
     schema.upgrade(url)
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.away, "the end of the outage")
+    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
     old.close()
 
     assert fault is not None
@@ -275,13 +285,13 @@ def test_of_two_receivers_with_one_spool_one_forwards_and_both_notice_that_the_d
     receivers.spool("a", "b")
     first_database, second_database = Database(), Database()
     first_database.before_move = wait_inside_the_move
-    first = receivers.start(first_database, away=True)
+    first = receivers.start(first_database, database_is_down=True)
     assert moving.wait(DEADLINE)
 
-    second = receivers.start(second_database, away=True)
-    wait_until(lambda: not second.away, "the end of the outage at the second receiver")
+    second = receivers.start(second_database, database_is_down=True)
+    wait_until(lambda: not second.database_is_down, "the end of the outage at the second receiver")
     go_on.set()
-    wait_until(lambda: not first.away, "the end of the outage at the first receiver")
+    wait_until(lambda: not first.database_is_down, "the end of the outage at the first receiver")
 
     assert (first_database.media_ids, second_database.media_ids) == (["a", "b"], [])
 
@@ -289,13 +299,13 @@ def test_of_two_receivers_with_one_spool_one_forwards_and_both_notice_that_the_d
 def test_a_receiver_forwards_after_the_one_that_did_before_has_ended(receivers: Receivers) -> None:
     receivers.spool("a")
     first_database, second_database = Database(), Database()
-    first = receivers.start(first_database, away=True)
-    wait_until(lambda: not first.away, "the end of the outage")
+    first = receivers.start(first_database, database_is_down=True)
+    wait_until(lambda: not first.database_is_down, "the end of the outage")
     first.close()
 
     receivers.spool("b")
-    second = receivers.start(second_database, away=True)
-    wait_until(lambda: not second.away, "the end of the outage at the second receiver")
+    second = receivers.start(second_database, database_is_down=True)
+    wait_until(lambda: not second.database_is_down, "the end of the outage at the second receiver")
 
     assert (first_database.media_ids, second_database.media_ids) == (["a"], ["b"])
 
@@ -307,7 +317,7 @@ def test_a_large_spool_is_forwarded_in_order_with_one_wake_up_per_group(receiver
     database = Database()
     database.before_move = lambda: steps.append("move")
 
-    receivers.start(database, away=False, after=lambda: steps.append("wake-up"))
+    receivers.start(database, database_is_down=False, after_commit=lambda: steps.append("wake-up"))
     wait_until(lambda: receivers.spooled() == 0 and len(steps) == 6, "an empty spool")
 
     assert database.media_ids == media_ids
@@ -317,7 +327,7 @@ def test_a_large_spool_is_forwarded_in_order_with_one_wake_up_per_group(receiver
 
 def test_a_receiver_that_ends_leaves_spooled_notifications_to_the_next(receivers: Receivers, stepped_time: SteppedTime) -> None:
     database = Database(StoreUnavailableError("gone"))
-    first = receivers.start(database, away=True)
+    first = receivers.start(database, database_is_down=True)
     first.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     stepped_time.advance(float("inf"))
@@ -325,7 +335,7 @@ def test_a_receiver_that_ends_leaves_spooled_notifications_to_the_next(receivers
     first.close()
     spooled = receivers.spooled()
     database.error = None
-    receivers.start(database, away=False)
+    receivers.start(database, database_is_down=False)
     wait_until(lambda: receivers.spooled() == 0, "an empty spool")
 
     assert spooled == 1
@@ -339,7 +349,7 @@ def test_a_spool_that_cannot_be_written_is_no_outage_of_the_database(current_sch
     with pytest.raises(StoreUnavailableError, match=r"spool\.db"):
         forwarder.save(deliveries("a"))
 
-    assert (forwarder.away, forwarder.fault) == (False, None)
+    assert (forwarder.database_is_down, forwarder.error) == (False, None)
 
 
 class CountingLog:
@@ -364,7 +374,7 @@ def test_an_outage_is_logged_when_it_starts_when_it_ends_and_at_intervals_betwee
     log = CountingLog()
     monkeypatch.setattr(forwarder_module, "log", log)
     database = Database(StoreUnavailableError("gone"))
-    forwarder = receivers.start(database, away=False)
+    forwarder = receivers.start(database, database_is_down=False)
 
     forwarder.save(deliveries("a"))
     for _ in range(260):
@@ -373,7 +383,7 @@ def test_an_outage_is_logged_when_it_starts_when_it_ends_and_at_intervals_betwee
     stepped_time.wait_until_asleep()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.away, "the end of the outage")
+    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
     wait_until(lambda: log.levels[-1] == "info", "an entry at the end of the outage")
 
     # 130 seconds, of which the entries between may be 30 to 60 apart.

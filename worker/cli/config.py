@@ -1,27 +1,32 @@
-"""The verb that shows the effective settings."""
+"""`vodsync config`: print the effective settings."""
 
 from __future__ import annotations
-
-from typing import Annotated, Any
 
 import typer
 from pydantic import SecretStr
 
 from worker import settings
+from worker.cli.options import AsJson
 from worker.cli.output import print_json
 from worker.logs import MASK, without_password
 
+#: Secrets of which only the password is masked.
+_URLS = ("database_url", "broker_url")
 
-def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Print every setting with its effective value; secrets are masked."""
-    chosen = settings.load()
-    values: dict[str, Any] = {
-        settings.variable(field): _show(field, getattr(chosen, field))
+
+def config(as_json: AsJson = False) -> None:
+    """Print the effective value of every setting, with secrets masked.
+
+    Settings come from flags, environment variables, .env and the settings file, in this order.
+    """
+    effective = settings.load()
+    values: dict[str, object] = {
+        settings.variable(field): _displayed(field, getattr(effective, field))
         for field in settings.Settings.model_fields
         if field != "sources"
     }
-    for name, source in chosen.sources.items():
-        values |= {f"[sources.{name}] {field}": _show(field, getattr(source, field)) for field in settings.Source.model_fields}
+    for name, source in effective.sources.items():
+        values |= {f"[sources.{name}] {field}": _displayed(field, getattr(source, field)) for field in settings.Source.model_fields}
     if as_json:
         print_json(values)
         return
@@ -29,10 +34,10 @@ def config(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] 
         typer.echo(f"{name}={'' if value is None else value}")
 
 
-def _show(field: str, value: Any) -> Any:
+def _displayed(field: str, value: object) -> object:
+    """Return the value as JSON can hold it, without secrets."""
     if isinstance(value, SecretStr):
-        # A URL is shown without its password; any other secret not at all.
-        return without_password(value.get_secret_value()) if field in ("database_url", "broker_url") else MASK
+        return without_password(value.get_secret_value()) if field in _URLS else MASK
     if isinstance(value, tuple):
-        return ",".join(_show(field, each) for each in value) or None
+        return ",".join(str(_displayed(field, item)) for item in value) or None
     return value if isinstance(value, int | float | bool | type(None)) else str(value)

@@ -1,43 +1,48 @@
-"""What nearly every verb needs first: an installation whose database can be used, and the source that is meant."""
+"""Open the installation for a verb: settings, database schema, source."""
 
 from __future__ import annotations
 
 from worker import runtime
 from worker.core.errors import ConfigurationError, StaleSchemaError
 from worker.settings import DEFAULT_SOURCE, Source
-from worker.store import schema
-from worker.store.installation_health import NO_WORKER, installation_health
 
 
-def ready(source: str | None = None) -> runtime.Runtime:
-    """Raises SchemaStale, StoreUnavailable, and ConfigurationError where there is no such source."""
-    here = runtime.current()
+def open_installation(source: str | None = None) -> runtime.Runtime:
+    """Return the runtime of this process, with a database that has our schema.
+
+    Raises ConfigurationError if `source` is not configured, StaleSchemaError, and StoreUnavailableError.
+    """
+    from worker.store import schema
+
+    installation = runtime.current()
     if source is not None:
-        named(here, source)
+        find_source(installation, source)
     try:
-        schema.check(here.store)
+        schema.check(installation.store)
     except StaleSchemaError as error:
-        # Whoever forgot to set VODSYNC_DATABASE_URL sees it here.
-        raise StaleSchemaError(f"{here.store.engine.url.render_as_string()}: {error}") from None
-    return here
+        # The URL shows an operator that VODSYNC_DATABASE_URL is not set, or names another database.
+        raise StaleSchemaError(f"{installation.store.engine.url.render_as_string()}: {error}") from None
+    return installation
 
 
-def named(here: runtime.Runtime, source: str) -> Source:
-    """Raises ConfigurationError where there is no such source."""
-    if source not in here.sources:
-        raise ConfigurationError(f"no source is named {source}; choose with --source one of: {', '.join(here.sources)}")
-    return here.sources[source]
+def find_source(installation: runtime.Runtime, name: str) -> Source:
+    """Return a source by its name. Raises ConfigurationError if it is not configured."""
+    if name not in installation.sources:
+        raise ConfigurationError(f"source {name} is not configured; choose with --source one of: {', '.join(installation.sources)}")
+    return installation.sources[name]
 
 
 def callback_path(source: str) -> str:
-    """Where the receiver takes a source's notifications."""
+    """Return the receiver's HTTP path for notifications of a source."""
     return "/callbacks" if source == DEFAULT_SOURCE else f"/callbacks/{source}"
 
 
-def first_problem(here: runtime.Runtime) -> str | None:
-    """Why nothing may move, in a sentence; None where nothing is known to be wrong."""
-    with here.store.reading() as connection:
-        seen = installation_health(connection, now=runtime.now(), sources=here.sources)
-    if not any(map(seen.is_alive, seen.workers)):
+def first_problem(installation: runtime.Runtime) -> str | None:
+    """Return a sentence about why no work may be done at present; None if no problem is known."""
+    from worker.store.installation_health import NO_WORKER, installation_health
+
+    with installation.store.reading() as connection:
+        health = installation_health(connection, now=runtime.now(), sources=installation.sources)
+    if not any(map(health.is_alive, health.workers)):
         return NO_WORKER
-    return seen.problems[0] if seen.problems else None
+    return health.problems[0] if health.problems else None

@@ -1,4 +1,4 @@
-"""`vodsync emulate`: the VOD emulator alone."""
+"""`vodsync emulate`: run the VOD emulator."""
 
 from __future__ import annotations
 
@@ -7,27 +7,27 @@ from typing import Annotated
 
 import typer
 
+from worker.cli.output import Exit, print_error
 from worker.emulator.server.config import EmulatorConfig
 
-# A stand-in's secret, which the documentation prints.
-_SECRET = "demoSecret"  # noqa: S105
+DEMO_SECRET = "demoSecret"  # noqa: S105 - accepted by the emulator only, and printed in its documentation
 
 
-def _tell(url: str, config: EmulatorConfig) -> None:
-    """What a program has to wait for on stdout, and what a person has to do on stderr."""
+def _print_started(url: str, config: EmulatorConfig) -> None:
+    """Print the URL on stdout, for programs that wait for it, and the matching settings on stderr at a terminal."""
     print(f"listening on {url}", flush=True)
     if not sys.stderr.isatty():
         return
     settings = {
         "VODSYNC_ENDPOINT": url,
         "ALIBABA_CLOUD_ACCESS_KEY_ID": config.access_key_id,
-        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": config.access_key_secret if config.access_key_secret == _SECRET else "(as given)",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": config.access_key_secret if config.access_key_secret == DEMO_SECRET else "(as given)",
         "VODSYNC_CALLBACK_KEYS": "(as given with --callback-key)" if config.callback_key else "(none: notifications are unsigned)",
         "VODSYNC_CALLBACK_URL": config.callback_url or "(none: no notifications are sent; see --callback-url)",
     }
     if config.smq_queue:
         settings |= {"VODSYNC_SMQ_ENDPOINT": url, "VODSYNC_SMQ_QUEUE": config.smq_queue}
-    print("settings of a vodsync that asks it:", file=sys.stderr)
+    print("settings for a vodsync that uses it:", file=sys.stderr)
     for name, value in settings.items():
         print(f"  {name}={value}", file=sys.stderr)
     print(f"""upload three media: curl -X POST {url}/emulator/uploads -d '{{"count": 3}}'""", file=sys.stderr, flush=True)
@@ -35,37 +35,41 @@ def _tell(url: str, config: EmulatorConfig) -> None:
 
 def emulate(
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 9000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 selects a free one.")] = 9000,
     access_key_id: Annotated[
-        str, typer.Option(envvar="ALIBABA_CLOUD_ACCESS_KEY_ID", help="The access key that calls are signed with.")
+        str, typer.Option(envvar="ALIBABA_CLOUD_ACCESS_KEY_ID", help="The access key with which calls must be signed.")
     ] = "demoKeyId",
     access_key_secret: Annotated[
         str, typer.Option(envvar="ALIBABA_CLOUD_ACCESS_KEY_SECRET", show_default="demoSecret", help="Its secret.")
-    ] = _SECRET,
+    ] = DEMO_SECRET,
     callback_url: Annotated[
-        str, typer.Option(help="Where notifications go, exactly as the receiver knows it; without it none are sent.")
+        str,
+        typer.Option(help="The receiver's URL, exactly as it is in the receiver's settings; without it no notifications are sent."),
     ] = "",
-    callback_key: Annotated[str, typer.Option(help="Signs the notifications; without it they are unsigned.")] = "",
-    smq_queue: Annotated[str, typer.Option(help="Offer a queue of this name, and write the notifications there (too).")] = "",
+    callback_key: Annotated[str, typer.Option(help="The key that signs notifications; without it they are unsigned.")] = "",
+    smq_queue: Annotated[str, typer.Option(help="Provide a queue with this name and also write the notifications to it.")] = "",
     smq_visibility: Annotated[
-        float, typer.Option(min=0.1, help="Seconds until a message of the queue that was received and not deleted comes back.")
+        float, typer.Option(min=0.1, help="Seconds until a received message that was not deleted is delivered again.")
     ] = 30.0,
-    media: Annotated[int, typer.Option(min=0, help="Media that are in the library from the start.")] = 0,
-    seed: Annotated[int, typer.Option(help="The same seed gives the same ids and the same media.")] = 1,
-    qps: Annotated[int, typer.Option(min=0, help="BatchGetMediaInfos calls per second of the account; 0 = unlimited.")] = 20,
+    media: Annotated[int, typer.Option(min=0, help="Number of media in the library at the start.")] = 0,
+    seed: Annotated[int, typer.Option(help="The same seed produces the same ids and the same media.")] = 1,
+    qps: Annotated[int, typer.Option(min=0, help="BatchGetMediaInfos calls per second of the account; 0: unlimited.")] = 20,
     video_info_qps: Annotated[int, typer.Option(min=0, help="The same for GetVideoInfo.")] = 100,
     search_qps: Annotated[int, typer.Option(min=0, help="The same for SearchMedia.")] = 50,
-    scroll_seconds: Annotated[float, typer.Option(min=0, help="Until a ScrollToken of SearchMedia expires.")] = 600.0,
+    scroll_seconds: Annotated[float, typer.Option(min=0, help="Seconds until a ScrollToken of SearchMedia expires.")] = 600.0,
     life_seconds: Annotated[
-        float, typer.Option(min=0, help="From the announcement of an upload to its last transcoded stream; 0 = all at once.")
+        float, typer.Option(min=0, help="Seconds from the start of an upload to its last transcoded stream; 0: all at once.")
     ] = 1.5,
     latency: Annotated[float, typer.Option(min=0, help="Seconds before each answer of the API.")] = 0.0,
-    quirks: Annotated[bool, typer.Option("--quirks/--no-quirks", help="Answer with VOD's habits, or just as documented.")] = True,
+    quirks: Annotated[
+        bool, typer.Option("--quirks/--no-quirks", help="Answer with the observed quirks of VOD, or exactly as documented.")
+    ] = True,
 ) -> None:
-    """Run a stand-in for ApsaraVideo VOD, for development without an account.
+    """Run a VOD emulator, for development without an account.
 
-    It checks signatures, keeps the quota, answers BatchGetMediaInfos, GetVideoInfo and SearchMedia, and sends signed notifications
-    for the uploads that you start. The official SDK works with it: give its Config endpoint="127.0.0.1:9000", protocol="http".
+    It checks signatures, enforces rate limits, answers BatchGetMediaInfos, GetVideoInfo and SearchMedia, and sends signed
+    notifications for the uploads that you start. The official SDK works with it: set endpoint="127.0.0.1:9000" and protocol="http"
+    in its Config.
 
     Example:
 
@@ -73,10 +77,10 @@ def emulate(
 
         curl -X POST http://127.0.0.1:9000/emulator/uploads -d '{"count": 3}'
 
-    GET /emulator lists what else can be controlled while it runs: faults, deletions, counters. Stop it with Ctrl-C.
+    GET /emulator lists the other controls: faults, deletions, counters. Stop the emulator with Ctrl-C.
 
-    Uploads, changes and deletions with "notify": false happen behind everybody's back; the fault lost_notifications loses a
-    share of all events:
+    Uploads, changes and deletions with "notify": false send no notification. The fault lost_notifications drops a share of all
+    events:
 
         curl -X POST http://127.0.0.1:9000/emulator/media/MEDIA_ID/delete -d '{"notify": false}'
 
@@ -104,7 +108,7 @@ def emulate(
         quirks=quirks,
     )
     try:
-        serve(config, on_listening=lambda url: _tell(url, config))
+        serve(config, on_listening=lambda url: _print_started(url, config))
     except OSError as exc:
-        print(f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another with --host and --port", file=sys.stderr)
-        raise typer.Exit(1) from exc
+        message = f"cannot listen on {host}:{port}: {exc.strerror or exc}; choose another address with --host and --port"
+        raise typer.Exit(print_error(message, Exit.FAILED)) from exc

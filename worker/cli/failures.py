@@ -1,4 +1,4 @@
-"""Verbs about dead letters: media that vodsync gave up fetching."""
+"""`vodsync failures`: list, show, retry and drop dead letters."""
 
 from __future__ import annotations
 
@@ -8,99 +8,119 @@ from typing import Annotated
 import typer
 
 from worker import runtime
-from worker.cli.context import ready
-from worker.cli.output import Exit, cell, counted, print_error, print_info, print_json, stdout, table
-from worker.cli.sync import wake_workers
+from worker.cli.context import open_installation
+from worker.cli.options import AnySourceName, AsJson, DryRun
+from worker.cli.output import Exit, count_of, print_error, print_info, print_json, printable
+from worker.cli.table import Table
+from worker.cli.wake_up import wake_workers
 from worker.store.inbox.dead_letters import DeadLetterFilter, DeadLetters
 
-app = typer.Typer(help="Look at media that vodsync gave up on, have them tried again, or drop them.", no_args_is_help=True)
+app = typer.Typer(help="List, retry or drop dead letters: media that vodsync gave up fetching.", no_args_is_help=True)
+
+MAX_SHOWN = 100  # dead letters with one id, at most one per source
 
 _Ids = Annotated[list[str] | None, typer.Argument(help="Media ids, as `failures list` shows them.")]
-_Source = Annotated[str | None, typer.Option(help="Only those of this source.")]
 _Reason = Annotated[
-    str | None, typer.Option(metavar="TEXT", help="Only those whose error contains this, or that were requested for this event.")
+    str | None,
+    typer.Option(metavar="TEXT", help="Only dead letters whose error contains this text, or that this event type requested."),
 ]
-_All = Annotated[bool, typer.Option("--all", help="All that there are.")]
-_DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count.")]
-_AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+_All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 @app.command(name="list")
 def list_(
-    source: _Source = None,
+    source: AnySourceName = None,
     reason: _Reason = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many.")] = 50,
-    as_json: _AsJson = False,
+    limit: Annotated[int, typer.Option(min=1, help="Largest number of dead letters.")] = 50,
+    as_json: AsJson = False,
 ) -> None:
-    """List dead letters, the latest first, with the error that was the last."""
-    here = ready(source)
-    choice = DeadLetterFilter(source=source, text=reason)
-    with here.store.reading() as connection:
-        failures = list(DeadLetters(connection).find(choice, limit=limit))
-        count = DeadLetters(connection).count(choice)
+    """List dead letters with their last error, latest first."""
+    installation = open_installation(source)
+    matching = DeadLetterFilter(source=source, text=reason)
+    with installation.store.reading() as connection:
+        dead_letters = list(DeadLetters(connection).find(matching, limit=limit))
+        count = DeadLetters(connection).count(matching)
     if as_json:
-        print_json([asdict(failure) for failure in failures])
+        print_json([asdict(dead_letter) for dead_letter in dead_letters])
         return
-    if failures:
-        shown = table(None, "source", "media_id", "attempts", "failed_at", "error")
-        for failure in failures:
-            at = f"{failure.failed_at:%Y-%m-%d %H:%M:%S}"
-            shown.add_row(failure.source, cell(failure.media_id), str(failure.attempts), at, cell(failure.error))
-        stdout.print(shown)
-    print_info(counted(count, "dead letter") + (f", {limit} shown; --limit shows more" if count > limit else ""))
+    if dead_letters:
+        listing = Table("source", "media_id", "attempts", "failed_at", "error")
+        for dead_letter in dead_letters:
+            failed_at = f"{dead_letter.failed_at:%Y-%m-%d %H:%M:%S}"
+            listing.add(dead_letter.source, dead_letter.media_id, dead_letter.attempts, failed_at, dead_letter.error)
+        listing.print()
+    print_info(
+        count_of(count, "dead letter") + (f", the latest {limit} are shown; show more with --limit" if count > limit else "")
+    )
 
 
 @app.command()
 def show(
     media_id: Annotated[str, typer.Argument(help="The id, as `failures list` shows it.")],
-    source: _Source = None,
-    as_json: _AsJson = False,
+    source: AnySourceName = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Show one dead letter whole."""
-    here = ready(source)
-    with here.store.reading() as connection:
-        found = list(DeadLetters(connection).find(DeadLetterFilter(source=source, media_ids=[media_id]), limit=100))
-    if not found:
-        raise typer.Exit(print_error(f"no dead letter has the id {cell(media_id)}", Exit.FAILED))
+    """Show all fields of one dead letter."""
+    installation = open_installation(source)
+    matching = DeadLetterFilter(source=source, media_ids=[media_id])
+    with installation.store.reading() as connection:
+        dead_letters = list(DeadLetters(connection).find(matching, limit=MAX_SHOWN))
+    if not dead_letters:
+        message = f"there is no dead letter with the id {printable(media_id)}; list them with: vodsync failures list"
+        raise typer.Exit(print_error(message, Exit.FAILED))
     if as_json:
-        print_json([asdict(failure) for failure in found])
+        print_json([asdict(dead_letter) for dead_letter in dead_letters])
         return
-    for failure in found:
-        shown = table(None, "field", "value")
-        for name, value in asdict(failure).items():
-            shown.add_row(name, cell(value))
-        stdout.print(shown)
+    for dead_letter in dead_letters:
+        fields = Table("field", "value")
+        for name, value in asdict(dead_letter).items():
+            fields.add(name, value)
+        fields.print()
 
 
 @app.command()
 def retry(
-    ids: _Ids = None, source: _Source = None, reason: _Reason = None, everything: _All = False, dry_run: _DryRun = False
+    ids: _Ids = None, source: AnySourceName = None, reason: _Reason = None, everything: _All = False, dry_run: DryRun = False
 ) -> None:
-    """Have dead letters tried again, with all their attempts before them."""
-    _act("made due again", ids, source, reason, everything, dry_run)
+    """Make dead letters due again, with the full number of attempts."""
+    matching = _chosen(ids, source, reason, everything=everything)
+    installation = open_installation(source)
+    if dry_run:
+        count = _count(installation, matching)
+    else:
+        count = installation.store.transact(lambda connection: DeadLetters(connection).retry(matching, now=runtime.now()))
+        wake_workers()
+    _report(count, "made due again", ids, dry_run=dry_run)
 
 
 @app.command()
 def drop(
-    ids: _Ids = None, source: _Source = None, reason: _Reason = None, everything: _All = False, dry_run: _DryRun = False
+    ids: _Ids = None, source: AnySourceName = None, reason: _Reason = None, everything: _All = False, dry_run: DryRun = False
 ) -> None:
-    """Forget dead letters. The next notification of a medium, or `vodsync sync`, makes it due again."""
-    _act("dropped", ids, source, reason, everything, dry_run)
-
-
-def _act(done: str, ids: list[str] | None, source: str | None, reason: str | None, everything: bool, dry_run: bool) -> None:
-    if bool(ids) + bool(reason) + everything != 1:
-        raise typer.Exit(print_error("say which: ids, --reason TEXT or --all", Exit.USAGE))
-    here = ready(source)
-    choice = DeadLetterFilter(source=source, media_ids=ids or [], text=reason)
+    """Delete dead letters. The next notification of an asset, or `vodsync sync`, requests it again."""
+    matching = _chosen(ids, source, reason, everything=everything)
+    installation = open_installation(source)
     if dry_run:
-        with here.store.reading() as connection:
-            count = DeadLetters(connection).count(choice)
-    elif done == "dropped":
-        count = here.store.transact(lambda connection: DeadLetters(connection).drop(choice))
+        count = _count(installation, matching)
     else:
-        count = here.store.transact(lambda connection: DeadLetters(connection).retry(choice, now=runtime.now()))
-        wake_workers()
-    print_info(f"{counted(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
+        count = installation.store.transact(lambda connection: DeadLetters(connection).drop(matching))
+    _report(count, "dropped", ids, dry_run=dry_run)
+
+
+def _chosen(ids: list[str] | None, source: str | None, reason: str | None, *, everything: bool) -> DeadLetterFilter:
+    """Exits with code 2 unless exactly one of ids, reason and everything is given."""
+    if bool(ids) + bool(reason) + everything != 1:
+        raise typer.Exit(print_error("name the dead letters by ids, by --reason TEXT, or by --all", Exit.USAGE))
+    return DeadLetterFilter(source=source, media_ids=ids or [], text=reason)
+
+
+def _count(installation: runtime.Runtime, matching: DeadLetterFilter) -> int:
+    with installation.store.reading() as connection:
+        return DeadLetters(connection).count(matching)
+
+
+def _report(count: int, done: str, ids: list[str] | None, *, dry_run: bool) -> None:
+    print_info(f"{count_of(count, 'dead letter')} {done}" + (" (dry run)" if dry_run else ""))
     if ids and count < len(set(ids)):
-        raise typer.Exit(print_error(f"{len(set(ids)) - count} of the ids are no dead letters", Exit.FAILED))
+        message = f"{len(set(ids)) - count} of the ids are not dead letters; list them with: vodsync failures list"
+        raise typer.Exit(print_error(message, Exit.FAILED))

@@ -1,4 +1,4 @@
-"""Ids as people give them: words, a file, or stdin, however long."""
+"""Read media ids from arguments, a file or stdin, in constant memory."""
 
 from __future__ import annotations
 
@@ -11,16 +11,21 @@ import typer
 
 from worker.cli.output import Exit, print_error
 
-_BLOCK = 1 << 16
+BLOCK_SIZE = 1 << 16  # bytes per read
 
-#: No id is longer; a file that is no list of ids need not fit into memory to be found out.
-_LONGEST = 1000
+#: A longer word is cut, so that a file without white space, such as a video, is not read into memory whole. Ids have at
+#: most 64 characters.
+MAX_WORD_LENGTH = 1000  # bytes
 
-_MARK = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SEPARATORS_TO_SPACES = bytes.maketrans(b",\t\n\r\v\f", b"      ")
 
 
 def read_ids(words: list[str], file: Path | None) -> Iterator[str]:
-    """The ids in `words`, in `file`, or on stdin where the only word is `-`; separated by white space or commas."""
+    """Yield the ids in `file`, on stdin if the only word is `-`, or else `words`.
+
+    Ids in a file or on stdin are separated by white space or commas. Exits with code 2 if the file cannot be read.
+    """
     if file is None and words != ["-"]:
         yield from words
         return
@@ -28,23 +33,20 @@ def read_ids(words: list[str], file: Path | None) -> Iterator[str]:
         yield from _words(sys.stdin.buffer)
         return
     try:
-        with file.open("rb") as opened:
-            yield from _words(opened)
+        with file.open("rb") as stream:
+            yield from _words(stream)
     except OSError as error:
         raise typer.Exit(print_error(f"cannot read {file}: {error.strerror}", Exit.USAGE)) from None
 
 
 def _words(stream: BinaryIO) -> Iterator[str]:
-    begun, first = b"", True
-    while block := stream.read(_BLOCK):
-        if first:
-            block, first = block.removeprefix(_MARK), False
-        # The last word may go on in the next block.
-        *whole, begun = (begun + block).translate(_BLANKS).split(b" ")
-        yield from (word.decode(errors="replace") for word in whole if word)
-        begun = begun[:_LONGEST]
-    if begun:
-        yield begun.decode(errors="replace")
-
-
-_BLANKS = bytes.maketrans(b",\t\n\r\v\f", b"      ")
+    unfinished, is_first = b"", True
+    while block := stream.read(BLOCK_SIZE):
+        if is_first:
+            block, is_first = block.removeprefix(_BYTE_ORDER_MARK), False
+        # The last word of a block may continue in the next one.
+        *words, unfinished = (unfinished + block).translate(_SEPARATORS_TO_SPACES).split(b" ")
+        yield from (word.decode(errors="replace") for word in words if word)
+        unfinished = unfinished[:MAX_WORD_LENGTH]
+    if unfinished:
+        yield unfinished.decode(errors="replace")

@@ -1,16 +1,15 @@
-"""Verbs about the schema."""
+"""`vodsync migrate`: apply, list or check migrations of the database schema."""
 
 from __future__ import annotations
-
-from typing import Annotated
 
 import typer
 
 from worker import runtime
+from worker.cli.options import AsJson
 from worker.cli.output import Exit, print_info, print_json
 from worker.store import schema
 
-app = typer.Typer(help="Bring the database's schema to what this release needs.", invoke_without_command=True)
+app = typer.Typer(help="Bring the database schema to the revision that this release needs.", invoke_without_command=True)
 
 
 @app.callback()
@@ -21,33 +20,34 @@ def _default(context: typer.Context) -> None:
 
 @app.command()
 def up() -> None:
-    """Apply what is pending (the default). Safe to repeat; two at once wait for each other."""
-    here = runtime.current()
-    steps = schema.pending(here.store)
-    schema.upgrade(here.settings.database_url.get_secret_value(), schema=here.settings.database_schema)
-    for step in steps:
-        print_info(f"applied {step.revision}: {step.title}")
-    print_info(f"the database has schema {schema.REVISION}")
+    """Apply pending migrations (the default). Safe to repeat; a second run at the same time waits for the first."""
+    installation = runtime.current()
+    migrations = schema.pending(installation.store)
+    schema.upgrade(installation.settings.database_url.get_secret_value(), schema=installation.settings.database_schema)
+    for migration in migrations:
+        print_info(f"applied {migration.revision}: {migration.title}")
+    print_info(f"the database has schema revision {schema.REVISION}")
 
 
 @app.command()
 def plan() -> None:
-    """Show what `up` would apply; changes nothing."""
-    steps = schema.pending(runtime.current().store)
-    for step in steps:
-        typer.echo(f"{step.revision}  {step.title}")
-    if not steps:
-        print_info(f"nothing to apply: the database has schema {schema.REVISION}")
+    """List the migrations that `up` would apply. Changes nothing."""
+    migrations = schema.pending(runtime.current().store)
+    for migration in migrations:
+        typer.echo(f"{migration.revision}  {migration.title}")
+    if not migrations:
+        print_info(f"nothing to apply: the database has schema revision {schema.REVISION}")
 
 
 @app.command()
-def status(as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False) -> None:
-    """Show the database's schema and the one needed; exit 1 where they differ."""
+def status(as_json: AsJson = False) -> None:
+    """Show the revision of the database and the revision that this release needs; exit 1 if migrations are pending."""
     store = runtime.current().store
-    found, steps = schema.current(store), schema.pending(store)
+    revision, migrations = schema.current(store), schema.pending(store)
     if as_json:
-        print_json({"revision": found, "expected": schema.REVISION, "pending": [step.revision for step in steps]})
+        pending = [migration.revision for migration in migrations]
+        print_json({"revision": revision, "expected": schema.REVISION, "pending": pending})
     else:
-        typer.echo(f"schema {found or 'none'}, needed {schema.REVISION}, {len(steps)} to apply")
-    if steps:
+        typer.echo(f"schema revision {revision or 'none'}, needed {schema.REVISION}, {len(migrations)} to apply")
+    if migrations:
         raise typer.Exit(Exit.FAILED)

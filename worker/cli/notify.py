@@ -1,8 +1,8 @@
-"""The verb that plays VOD for one notification."""
+"""`vodsync notify`: send one notification as VOD would."""
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 
 import httpx
@@ -10,42 +10,57 @@ import msgspec
 import typer
 
 from worker import runtime
-from worker.cli.context import callback_path, named
-from worker.cli.output import Exit, cell, print_error, print_info
+from worker.cli.context import callback_path, find_source
+from worker.cli.output import Exit, print_error, print_info, printable
 from worker.core import signature
 from worker.core.ids import is_valid_id
-from worker.settings import DEFAULT_SOURCE
+from worker.settings import DEFAULT_SOURCE, Source
+
+RECEIVER_TIMEOUT = 5.0  # seconds
+MAX_PRINTED_ANSWER = 500  # characters
 
 
 def notify(
-    media_id: Annotated[str, typer.Argument(help="The medium the notification speaks of.")],
-    event: Annotated[str, typer.Option(help="Its EventType.")] = "VideoAnalysisComplete",
-    to: Annotated[str | None, typer.Option(metavar="URL", help="Where to send it (default: the receiver on this machine).")] = None,
-    source: Annotated[str, typer.Option(help="The source whose callback URL and key sign it.")] = DEFAULT_SOURCE,
+    media_id: Annotated[str, typer.Argument(help="The media id in the notification.")],
+    event: Annotated[str, typer.Option(help="The EventType in the notification.")] = "VideoAnalysisComplete",
+    to: Annotated[
+        str | None, typer.Option(metavar="URL", help="URL of the receiver (default: the receiver on this machine).")
+    ] = None,
+    source: Annotated[str, typer.Option(help="The source whose callback URL and key sign the notification.")] = DEFAULT_SOURCE,
 ) -> None:
-    """Send one signed notification by hand, as VOD would. A receiver treats it like any other.
+    """Send one signed notification by hand, as VOD would.
+
+    The receiver treats it like any other notification.
 
     Example: vodsync notify 0a1b2c3d4e5f60718293a4b5c6d7e8f9
     """
     if not is_valid_id(media_id):
-        raise typer.Exit(print_error(f"{cell(media_id)} is not an id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
-    here = runtime.current()
-    described = named(here, source)
-    url = to or f"http://{here.settings.host}:{here.settings.port}{callback_path(source)}"
-    at = datetime.now(UTC)
-    headers = {"Content-Type": "application/json"}
-    if described.callback_keys:
-        described.require_callback(source)
-        stamp = str(int(at.timestamp()))
-        key = described.callback_keys[0].get_secret_value()
-        headers |= {"X-VOD-TIMESTAMP": stamp, "X-VOD-SIGNATURE": signature.sign(described.callback_url or "", stamp, key)}
-    body = {"EventType": event, "EventTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"), "Status": "success", "VideoId": media_id}
+        raise typer.Exit(print_error(f"{printable(media_id)} is not a valid id (1 to 64 of A-Z a-z 0-9 _ -)", Exit.USAGE))
+    installation = runtime.current()
+    settings = find_source(installation, source)
+    url = to or f"http://{installation.settings.host}:{installation.settings.port}{callback_path(source)}"
+    now = runtime.now()
+    body = {"EventType": event, "EventTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "Status": "success", "VideoId": media_id}
+    headers = {"Content-Type": "application/json", **_signature_headers(source, settings, now)}
     try:
-        answer = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=5)
+        response = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=RECEIVER_TIMEOUT)
     except httpx.HTTPError as error:
         raise typer.Exit(
-            print_error(f"{url} cannot be reached ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
+            print_error(f"cannot reach {url} ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
         ) from None
-    print_info(f"{url} answered {answer.status_code}")
-    if answer.status_code != 200:
-        raise typer.Exit(print_error(answer.text[:500], Exit.FAILED))
+    print_info(f"{url} answered {response.status_code}")
+    if response.status_code != 200:
+        raise typer.Exit(print_error(response.text[:MAX_PRINTED_ANSWER], Exit.FAILED))
+
+
+def _signature_headers(name: str, source: Source, now: datetime) -> dict[str, str]:
+    """Return the headers of vod-protocol 1.3; none if the source has no key. Raises ConfigurationError without a callback URL."""
+    if not source.callback_keys:
+        return {}
+    source.require_callback(name)
+    timestamp = str(int(now.timestamp()))
+    key = source.callback_keys[0].get_secret_value()
+    return {
+        "X-VOD-TIMESTAMP": timestamp,
+        "X-VOD-SIGNATURE": signature.sign(source.callback_url or "", timestamp, key),
+    }

@@ -1,1 +1,1 @@
-"""What vodsync knows about VOD, without any input or output."""
+"""Types and rules of VOD's data, without input or output."""

@@ -1,18 +1,18 @@
-"""What can go wrong, named by what the caller can do about it."""
+"""The exceptions of vodsync, grouped by what the caller can do."""
 
 from __future__ import annotations
 
 
 class VodsyncError(Exception):
-    """Any failure that vodsync foresees; the message is for people and names the next step."""
+    """An expected failure. The message is written for people and names the next step."""
 
 
 class ConfigurationError(VodsyncError):
-    """A setting is missing, unknown or unsafe; nothing was started."""
+    """A setting is missing, unknown or unsafe. Nothing was started."""
 
 
 class NotificationRejectedError(VodsyncError):
-    """The delivery was not accepted and nothing was written; `reason` is one word for metrics."""
+    """A notification was not accepted and nothing was written. `reason` is one word for metrics and the response."""
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message)
@@ -20,32 +20,25 @@ class NotificationRejectedError(VodsyncError):
 
 
 class MessageRejectedError(VodsyncError):
-    """Another program's message asks for nothing that could be done; somebody has to send it differently."""
+    """A message of another program cannot be carried out. Its sender has to correct it."""
 
 
 class StoreUnavailableError(VodsyncError):
-    """The database did not take the write; asking again later is expected to work."""
+    """The database did not take the write. Retrying later is expected to succeed."""
 
 
 class BrokerMismatchError(VodsyncError):
-    """The broker holds something of another kind than we need; somebody has to change that there."""
+    """The broker has a queue or exchange of another kind than vodsync needs. The operator has to change it there."""
 
 
 class StaleSchemaError(VodsyncError):
-    """The database's schema is not the one this release needs; `vodsync migrate` changes that."""
+    """The database schema is not the one that this release needs. `vodsync migrate` changes it."""
 
 
 class VodError(VodsyncError):
-    """VOD did not give an answer. `code`, `status` and `request_id` are VOD's own where it sent them."""
+    """A call of VOD failed. `code`, `status` (HTTP) and `request_id` come from VOD's response, if there was one."""
 
-    def __init__(
-        self,
-        message: str,
-        *,
-        code: str = "",
-        status: int | None = None,
-        request_id: str = "",
-    ) -> None:
+    def __init__(self, message: str, *, code: str = "", status: int | None = None, request_id: str = "") -> None:
         super().__init__(message)
         self.code = code
         self.status = status
@@ -53,24 +46,26 @@ class VodError(VodsyncError):
 
 
 class VodUnavailableError(VodError):
-    """Asking again later is expected to work."""
+    """Retrying later is expected to succeed."""
 
 
 class VodUnreadableError(VodUnavailableError):
-    """VOD answered, and nobody can read it: a line that broke, or one medium of the batch."""
+    """VOD answered with something that cannot be parsed: the transfer was damaged, or one asset of the batch is the cause."""
 
 
 class VodThrottledError(VodError):
-    """The account called too often; every worker has to slow down. `retry_after` is in seconds."""
+    """The account called too often, so every worker has to slow down. `retry_after` is in seconds, if VOD named a time."""
 
-    def __init__(self, message: str, *, retry_after: float | None = None, **fields: object) -> None:
-        super().__init__(message, **fields)  # type: ignore[arg-type]
+    def __init__(
+        self, message: str, *, retry_after: float | None = None, code: str = "", status: int | None = None, request_id: str = ""
+    ) -> None:
+        super().__init__(message, code=code, status=status, request_id=request_id)
         self.retry_after = retry_after
 
 
 class VodRefusedError(VodError):
-    """Asking again with the same ids will not help."""
+    """Retrying with the same ids will not succeed."""
 
 
 class VodCredentialsError(VodError):
-    """No call of this source can work until somebody changes its keys, rights, bill or clock."""
+    """No call of this source can succeed until the operator corrects its keys, permissions, bill or clock."""

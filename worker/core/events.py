@@ -1,4 +1,4 @@
-"""What does this notification say?"""
+"""Parse VOD's event notifications (vod-protocol 2)."""
 
 from __future__ import annotations
 
@@ -16,15 +16,14 @@ from worker.core.errors import NotificationRejectedError
 from worker.core.ids import is_valid_id
 from worker.core.urls import storable, strip_signature
 
-#: What the columns of vod_notification hold.
-EVENT_TYPE_LENGTH = 128
-STATUS_LENGTH = 64
+MAX_EVENT_TYPE_LENGTH = 128  # characters, the width of the column in vod_notification
+MAX_STATUS_LENGTH = 64  # characters, the width of the column in vod_notification
 
-#: VOD names one medium in a notification; the bound is for bodies that somebody else wrote.
-MEDIA_IDS_LIMIT = 1000
+#: The most ids that are read from one notification. VOD sends one; this bounds what a forged body can cause.
+MAX_MEDIA_IDS = 1000
 
-# Three vocabularies, by event type (vod-protocol 2.1).
-_STATUS = {
+#: The three vocabularies of Status; which one VOD uses depends on the event type (vod-protocol 2.1).
+_STATUSES = {
     "success": "success",
     "succeed": "success",
     "succeeded": "success",
@@ -32,10 +31,13 @@ _STATUS = {
     "failed": "fail",
 }
 
+#: Event types that are never about audio or video.
 _OTHER_TYPES = frozenset({"ImageUploadComplete", "AttachedMediaUploadComplete"})
 
-#: Where these types say which kind of media they are about; the values that are neither audio nor video.
+#: The field in which these event types name the kind of media that they are about.
 _KIND_FIELD = {"DeleteMediaComplete": "MediaType", "MediaBaseChangeComplete": "MediaType", "CreateAuditComplete": "SubType"}
+
+#: The values of that field that are neither audio nor video.
 _OTHER_KINDS = frozenset({"image", "attached"})
 
 _decode = msgspec.json.Decoder().decode
@@ -43,75 +45,75 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 class Notification(msgspec.Struct, frozen=True, kw_only=True):
-    """What we take from a notification; everything else is fetched, for its body is not signed (vod-protocol 1.3)."""
+    """What is read from a notification. Everything else is fetched, because the body is not signed (vod-protocol 1.3)."""
 
-    #: "" where it names none.
+    #: "" if absent.
     event_type: str
     media_ids: tuple[str, ...]
-    #: How many more it names than anybody fetches because of one notification.
-    dropped: int = 0
-    #: Aware UTC; None where absent or impossible.
+    #: The number of ids beyond MAX_MEDIA_IDS that were ignored.
+    dropped_ids: int = 0
+    #: Aware UTC. None if absent or not a time.
     event_time: datetime | None
-    #: "success", "fail", or VOD's own word.
+    #: "success", "fail", or another word as VOD sent it.
     status: str | None
-    #: It refers to audio or video by an id.
-    wants_fetch: bool
-    #: It says that the whole medium, audio or video, is deleted.
-    deletes: bool
-    #: The digest by which the same notification is recognised twice.
+    #: True if the notification names an audio or video asset by its id.
+    needs_fetch: bool
+    #: True if the whole audio or video asset was deleted.
+    is_deletion: bool
+    #: A digest of the content. Deliveries of the same notification have the same key.
     event_key: str
-    #: The received text without signatures of URLs.
+    #: The received text, without the signatures of URLs.
     body: str
 
 
 def parse(body: bytes) -> Notification:
-    """Read one notification as VOD sends it (vod-protocol 2); an unknown type and one without an id are as good as any.
+    """Return the notification in the body of a callback (vod-protocol 2). Unknown types and a missing id are accepted.
 
-    Raises RejectedNotification with the reason "malformed" where the body is not a JSON object.
+    Raises NotificationRejectedError with the reason "malformed" if the body is not a JSON object in UTF-8.
     """
-    said, received = _load(body)
-    # Some samples of VOD have names with a trailing blank.
+    document, received = _load(body)
+    # Some of VOD's samples have field names with a trailing space (vod-protocol 2.1).
     fields: dict[str, Any] = {}
-    for name, value in said.items():
+    for name, value in document.items():
         fields.setdefault(name.strip(), value)
 
-    event_type = storable(_text(fields, "EventType"))[:EVENT_TYPE_LENGTH]
+    event_type = storable(_text(fields, "EventType"))[:MAX_EVENT_TYPE_LENGTH]
     media_ids = _media_ids(fields, event_type)
     kind = _text(fields, _KIND_FIELD[event_type]) if event_type in _KIND_FIELD else ""
-    wants_fetch = bool(media_ids) and event_type not in _OTHER_TYPES and kind.lower() not in _OTHER_KINDS
+    needs_fetch = bool(media_ids) and event_type not in _OTHER_TYPES and kind.lower() not in _OTHER_KINDS
     status = _text(fields, "Status")
-    status = _STATUS.get(status.lower()) or storable(status)[:STATUS_LENGTH]
+    status = _STATUSES.get(status.lower()) or storable(status)[:MAX_STATUS_LENGTH]
     try:
-        event_time = field_parsers.instant(fields.get("EventTime"))
+        event_time = field_parsers.utc_time(fields.get("EventTime"))
     except field_parsers.UnreadableError:
         event_time = None
     return Notification(
         event_type=event_type,
-        media_ids=media_ids[:MEDIA_IDS_LIMIT],
-        dropped=max(0, len(media_ids) - MEDIA_IDS_LIMIT),
+        media_ids=media_ids[:MAX_MEDIA_IDS],
+        dropped_ids=max(0, len(media_ids) - MAX_MEDIA_IDS),
         event_time=event_time,
         status=status or None,
-        wants_fetch=wants_fetch,
-        # A failure means that the medium is still there (vod-protocol 2.7).
-        deletes=wants_fetch
+        needs_fetch=needs_fetch,
+        # After a failed deletion the asset still exists (vod-protocol 2.7).
+        is_deletion=needs_fetch
         and event_type == "DeleteMediaComplete"
         and status == "success"
         and _text(fields, "DeleteType").lower() == "all",
-        event_key=_event_key(said),
+        event_key=_event_key(document),
         body=strip_signature(received),
     )
 
 
 def parse_queued(text: str) -> Notification:
-    """Read one notification as a queue holds it: the same JSON, or base64 of it (vod-protocol 3.1).
+    """Return the notification in a message of the SMQ queue, which is the same JSON or base64 of it (vod-protocol 3.1).
 
-    Raises RejectedNotification with the reason "malformed" where it is neither.
+    Raises NotificationRejectedError with the reason "malformed" if it is neither.
     """
     text = text.strip().removeprefix("\ufeff").lstrip()
     try:
         body = text.encode() if text.startswith("{") else base64.b64decode("".join(text.split()), validate=True)
     except ValueError:
-        _refuse()
+        _reject()
     return parse(body)
 
 
@@ -121,15 +123,16 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _media_ids(fields: dict[str, Any], event_type: str) -> tuple[str, ...]:
-    named = _text(fields, "VideoId")
-    if not is_valid_id(named):
-        named = _text(fields, "MediaId")
-        if not is_valid_id(named):
-            named = _workflow_media(fields) if event_type == "WorkflowTaskComplete" else ""
+    """Return the first valid one of VideoId, MediaId and a workflow's input, then those of MediaIds (vod-protocol 2.2)."""
+    media_id = _text(fields, "VideoId")
+    if not is_valid_id(media_id):
+        media_id = _text(fields, "MediaId")
+        if not is_valid_id(media_id):
+            media_id = _workflow_media(fields) if event_type == "WorkflowTaskComplete" else ""
     if "MediaIds" not in fields:
-        return (named,) if named else ()
-    listed = (part for part in _listed(fields["MediaIds"]) if is_valid_id(part))
-    return tuple(dict.fromkeys([named, *listed] if named else listed))
+        return (media_id,) if media_id else ()
+    listed = (part for part in _list_items(fields["MediaIds"]) if is_valid_id(part))
+    return tuple(dict.fromkeys([media_id, *listed] if media_id else listed))
 
 
 def _workflow_media(fields: dict[str, Any]) -> str:
@@ -139,46 +142,47 @@ def _workflow_media(fields: dict[str, Any]) -> str:
             task_input = _decode(task_input)
         except (ValueError, RecursionError):
             return ""
-    named = _text(task_input, "Media") if isinstance(task_input, dict) else ""
-    return named if is_valid_id(named) else ""
+    media_id = _text(task_input, "Media") if isinstance(task_input, dict) else ""
+    return media_id if is_valid_id(media_id) else ""
 
 
-def _listed(value: object) -> Iterator[str]:
+def _list_items(value: object) -> Iterator[str]:
     parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else ()
     return (part.strip() for part in parts if isinstance(part, str))
 
 
 def _load(body: bytes) -> tuple[dict[str, Any], str]:
+    """Return the body as a JSON object and as text."""
     try:
         received = body.decode()
         try:
-            said = _decode(body)
+            document = _decode(body)
         except (msgspec.DecodeError, UnicodeError):
-            said = lenient_json.loads(received, constant=_no_constant)
+            document = lenient_json.loads(received, constant=_refuse_constant)
     except (ValueError, RecursionError):
-        _refuse()
-    if not isinstance(said, dict):
-        _refuse()
-    return said, received
+        _reject()
+    if not isinstance(document, dict):
+        _reject()
+    return document, received
 
 
-def _refuse() -> NoReturn:
+def _reject() -> NoReturn:
     raise NotificationRejectedError(
         "the body is not a JSON object: send one event as VOD does, in UTF-8", reason="malformed"
     ) from None
 
 
-def _no_constant(name: str) -> NoReturn:
+def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
 
 
-def _event_key(said: dict[str, Any]) -> str:
-    """The digest of the canonical JSON of the whole body (vod-protocol 2.10)."""
+def _event_key(document: dict[str, Any]) -> str:
+    """Return the SHA-256 of the canonical JSON of the whole body (vod-protocol 2.10)."""
     try:
         try:
-            canonical = _encode_sorted(said)
+            canonical = _encode_sorted(document)
         except ValueError:
-            canonical = json.dumps(said, sort_keys=True, separators=(",", ":")).encode()
+            canonical = json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
     except RecursionError:
-        _refuse()
+        _reject()
     return hashlib.sha256(canonical).hexdigest()

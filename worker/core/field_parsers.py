@@ -1,7 +1,7 @@
-"""What does one JSON value of VOD say, whichever way it is written?
+"""Parse single JSON values, in every form in which VOD sends them (vod-protocol 7).
 
-Each reader gives a value of our type, None where VOD says nothing (absent, null, empty, white space), or raises Unreadable. They
-expect values that `urls.clean` has gone over. The rules are those of vod-protocol 7.
+Each function returns a value of our type, or None if VOD sent nothing (absent, null, empty, white space). It raises UnreadableError
+for anything else. All of them expect values that `urls.clean` returned.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from worker.core.urls import clean
 
 
 class UnreadableError(ValueError):
-    """The value is of no form that we know."""
+    """The value has none of the known forms."""
 
 
 _decode = msgspec.json.Decoder().decode
@@ -27,7 +27,7 @@ _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def text(value: object) -> str | None:
-    """The text without surrounding white space; numbers and booleans as JSON writes them."""
+    """Return a text without surrounding white space. A number or boolean becomes its JSON text."""
     if isinstance(value, str):
         return value.strip() or None
     if value is None:
@@ -40,7 +40,7 @@ def text(value: object) -> str | None:
 
 
 def text_or_object(value: object) -> str | None:
-    """The text; an object as its compact JSON text with sorted keys (UserData comes in both forms)."""
+    """Return a text. An object becomes its compact JSON text with sorted keys, because UserData occurs in both forms."""
     return _encode_sorted(value).decode() if isinstance(value, dict) else text(value)
 
 
@@ -48,20 +48,19 @@ def text_or_object(value: object) -> str | None:
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 
-#: Large enough to round once only, and independent of the caller's context.
+#: The longest text that is converted to a number, in characters. The bound keeps the arithmetic cheap.
+_MAX_NUMBER_LENGTH = 100
+
+#: Precise enough to round only once. Our own context does not depend on the caller's.
 _CONTEXT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 
-_PLACES = Decimal("0.000001")
-_BEYOND = 10**12
+_SIX_PLACES = Decimal("0.000001")
+_DECIMAL_LIMIT = 10**12  # absolute values have to be below this, to fit into the columns
 _ZERO = Decimal("0.000000")
 
 
-#: No number of VOD's is longer; the bound keeps the arithmetic cheap.
-_LONGEST = 100
-
-
 def _number(written: str) -> Decimal:
-    if len(written) > _LONGEST or not _NUMBER.fullmatch(written):
+    if len(written) > _MAX_NUMBER_LENGTH or not _NUMBER.fullmatch(written):
         raise UnreadableError
     return Decimal(written)
 
@@ -77,35 +76,35 @@ def _exact(value: object) -> Decimal | None:
     if isinstance(value, int):
         return Decimal(value)
     if isinstance(value, float) and math.isfinite(value):
-        # The shortest text that means this float is what VOD wrote.
+        # VOD wrote the shortest text that means this float.
         return Decimal(repr(value))
     raise UnreadableError
 
 
 def _six_places(number: Decimal) -> Decimal:
-    if not -_BEYOND < number < _BEYOND:
+    if not -_DECIMAL_LIMIT < number < _DECIMAL_LIMIT:
         raise UnreadableError
-    rounded = number.quantize(_PLACES, context=_CONTEXT)
-    if not -_BEYOND < rounded < _BEYOND:
+    rounded = number.quantize(_SIX_PLACES, context=_CONTEXT)
+    if not -_DECIMAL_LIMIT < rounded < _DECIMAL_LIMIT:
         raise UnreadableError
-    # There is one zero only, also for "-0.0".
+    # "-0.0" becomes the same zero as "0".
     return rounded or _ZERO
 
 
 def decimal(value: object) -> Decimal | None:
-    """A number with six places, half to even, below 10^12 (vod-protocol 7.1, 7.5, 7.6, 7.8)."""
+    """Return a number below 10^12 with six places, rounded half to even (vod-protocol 7.1, 7.5, 7.6, 7.8)."""
     number = _exact(value)
     return None if number is None else _six_places(number)
 
 
-def rate(value: object) -> Decimal | None:
-    """A decimal that may be a fraction: "30000/1001"; "0/0" is how ffmpeg says unknown (vod-protocol 7.7)."""
+def frame_rate(value: object) -> Decimal | None:
+    """Return a decimal, also from a fraction such as "30000/1001". "0/0" means unknown and is None (vod-protocol 7.7)."""
     if not isinstance(value, str) or "/" not in value:
         return decimal(value)
-    above, below = (_number(part.strip()) for part in value.split("/", 1))
-    if below:
-        return _six_places(_CONTEXT.divide(above, below))
-    if above:
+    numerator, denominator = (_number(part.strip()) for part in value.split("/", 1))
+    if denominator:
+        return _six_places(_CONTEXT.divide(numerator, denominator))
+    if numerator:
         raise UnreadableError
     return None
 
@@ -113,15 +112,15 @@ def rate(value: object) -> Decimal | None:
 def _integer(bits: int) -> Callable[[object], int | None]:
     lowest, highest = -(2 ** (bits - 1)), 2 ** (bits - 1) - 1
 
-    def read(value: object) -> int | None:
-        """A whole number that fits, also as 44100.0, "44100" or "44100.0" (vod-protocol 7.1, 7.25, 7.26)."""
+    def parse(value: object) -> int | None:
+        """Return a whole number that fits its column, also from 44100.0, "44100" or "44100.0" (vod-protocol 7.1, 7.25, 7.26)."""
         if type(value) is int:
             number = value
         else:
             exact = _exact(value)
             if exact is None:
                 return None
-            # The range comes first: "1e999" is cheap to compare and expensive to write out.
+            # The range is checked before the conversion, because int(Decimal("1e999")) is slow.
             if not lowest <= exact <= highest:
                 raise UnreadableError
             number = int(exact)
@@ -131,39 +130,41 @@ def _integer(bits: int) -> Callable[[object], int | None]:
             raise UnreadableError
         return number
 
-    return read
+    return parse
 
 
 integer32 = _integer(32)
 integer64 = _integer(64)
 
-_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+_BOOLEANS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
 
 
-def flag(value: object) -> bool | None:
-    """A boolean, 0 or 1, or one of them as text (vod-protocol 7.23)."""
+def boolean(value: object) -> bool | None:
+    """Return a boolean, also from 0 and 1, and from the text of any of them (vod-protocol 7.23)."""
     written = text(value)
     if written is None:
         return None
-    if (said := _FLAGS.get(written.lower())) is None:
+    if (parsed := _BOOLEANS.get(written.lower())) is None:
         raise UnreadableError
-    return said
+    return parsed
 
 
 # Times
 
-# The fraction may follow a colon: VOD's AI events write 16:00:01:540Z (vod-protocol 2.1).
-_INSTANT = re.compile(
+# AI events have a colon before the fraction: 16:00:01:540Z (vod-protocol 2.1).
+_TIME = re.compile(
     r"([0-9]{4})-([0-9]{2})-([0-9]{2})[T ]([0-9]{2}):([0-9]{2}):([0-9]{2})"
     r"(?:[.,:]([0-9]{1,9}))?(?:[Zz]|([+-])([0-9]{2}):?([0-9]{2}))?"
 )
 
-#: MySQL's DATETIME begins with the year 1000.
-_FIRST_YEAR = 1000
+_FIRST_YEAR = 1000  # the first year that MySQL's DATETIME can represent
 
 
-def instant(value: object) -> datetime | None:
-    """An aware UTC time of the years 1000 to 9999; without an offset it is UTC, as VOD documents all times (vod-protocol 7.30)."""
+def utc_time(value: object) -> datetime | None:
+    """Return an aware UTC time of the years 1000 to 9999.
+
+    A time without an offset is UTC, as VOD documents for all its times (vod-protocol 7.30).
+    """
     if value is None:
         return None
     if not isinstance(value, str):
@@ -171,58 +172,60 @@ def instant(value: object) -> datetime | None:
     written = value.strip()
     if not written:
         return None
-    match = _INSTANT.fullmatch(written)
+    match = _TIME.fullmatch(written)
     if match is None:
         raise UnreadableError
-    year, month, day, hour, minute, second, fraction, sign, hours, minutes = match.groups()
+    year, month, day, hour, minute, second, fraction, sign, offset_hours, offset_minutes = match.groups()
     microsecond = int(fraction[:6].ljust(6, "0")) if fraction else 0
     try:
-        found = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), microsecond, UTC)
+        time = datetime(int(year), int(month), int(day), int(hour), int(minute), int(second), microsecond, UTC)
         if sign is not None:
-            offset = timedelta(hours=int(hours), minutes=int(minutes))
-            found = found.replace(tzinfo=timezone(-offset if sign == "-" else offset)).astimezone(UTC)
+            offset = timedelta(hours=int(offset_hours), minutes=int(offset_minutes))
+            time = time.replace(tzinfo=timezone(-offset if sign == "-" else offset)).astimezone(UTC)
     except (ValueError, OverflowError):
         raise UnreadableError from None
-    if found.year < _FIRST_YEAR:
+    if time.year < _FIRST_YEAR:
         raise UnreadableError
-    return found
+    return time
 
 
 # Lists
 
-#: A list may hold a list as JSON text, which may hold a list; nothing real goes deeper.
-_LEVELS = 4
+#: A list can contain a list as JSON text, which can contain a list again. VOD does not go deeper than this.
+_MAX_LIST_LEVELS = 4
 
 
 def tags(value: object) -> tuple[str, ...] | None:
-    """The parts of a comma list that are not empty (vod-protocol 7.24); a list of such texts is taken as well."""
-    listed = value if isinstance(value, list) else [value]
-    said = ",".join(written for written in map(text, listed) if written is not None)
-    return tuple(part.strip() for part in said.split(",") if part.strip()) or None
+    """Return the parts of a comma list that are not empty (vod-protocol 7.24). A list of such texts is accepted as well."""
+    elements = value if isinstance(value, list) else [value]
+    joined = ",".join(written for written in map(text, elements) if written is not None)
+    return tuple(part.strip() for part in joined.split(",") if part.strip()) or None
 
 
-def texts(value: object, *, wrapper: str | None = None, commas: bool = False) -> tuple[tuple[str, ...] | None, bool]:
-    """All texts of a list in any of VOD's shapes, and whether everything in it could be read (vod-protocol 7.3, 7.4).
+def text_list(value: object, *, wrapper: str | None = None, commas: bool = False) -> tuple[tuple[str, ...] | None, bool]:
+    """Return the texts of a list, and whether all of it could be read. Never raises (vod-protocol 7.3, 7.4).
 
-    The list may be an object that holds it under `wrapper`, JSON text, or a single text; JSON text inside a list is spliced in, and
-    stays as it is where it is not valid. With `commas`, a text without a scheme is a comma list. None means that nothing was said.
+    The list can be an object with the list under `wrapper`, JSON text, or a single text. The elements of JSON text inside a list
+    become elements of the list; text that is not valid JSON is kept as it is. With `commas`, a text without "://" is a comma list.
+    The texts are None if VOD sent nothing.
     """
     if isinstance(value, dict) and wrapper in value:
         value = value[wrapper]
-    found: list[str] = []
-    whole = _collect(value, found, wrapper, commas, _LEVELS)
-    said_nothing = value is None or (isinstance(value, str) and not value.strip())
-    return (None if said_nothing or (not found and not whole) else tuple(found)), whole
+    collected: list[str] = []
+    is_complete = _collect(value, collected, wrapper, commas, _MAX_LIST_LEVELS)
+    is_empty = value is None or (isinstance(value, str) and not value.strip())
+    return (None if is_empty or (not collected and not is_complete) else tuple(collected)), is_complete
 
 
-def _collect(value: Any, found: list[str], wrapper: str | None, commas: bool, levels: int) -> bool:
+def _collect(value: Any, collected: list[str], wrapper: str | None, commas: bool, levels: int) -> bool:
+    """Append the texts in `value` to `collected`. Return whether all of `value` could be read."""
     if isinstance(value, dict):
-        return wrapper in value and levels > 0 and _collect(value[wrapper], found, wrapper, commas, levels - 1)
+        return wrapper in value and levels > 0 and _collect(value[wrapper], collected, wrapper, commas, levels - 1)
     if isinstance(value, list):
-        whole = levels > 0
-        for inner in value if whole else ():
-            whole = _collect(inner, found, wrapper, commas, levels - 1) and whole
-        return whole
+        is_complete = levels > 0
+        for inner in value if is_complete else ():
+            is_complete = _collect(inner, collected, wrapper, commas, levels - 1) and is_complete
+        return is_complete
     try:
         written = text(value)
     except UnreadableError:
@@ -231,12 +234,12 @@ def _collect(value: Any, found: list[str], wrapper: str | None, commas: bool, le
         return True
     inner = _json_inside(written) if levels > 0 and written[0] in "[{" else None
     if isinstance(inner, list) or (isinstance(inner, dict) and wrapper in inner):
-        return _collect(inner, found, wrapper, commas, levels - 1)
+        return _collect(inner, collected, wrapper, commas, levels - 1)
     if commas and "://" not in written:
         parts = (part.strip(" \t\r\n\"'") for part in written.strip("[]").split(","))
-        found.extend(part for part in parts if part)
+        collected.extend(part for part in parts if part)
     else:
-        found.append(written)
+        collected.append(written)
     return True
 
 

@@ -1,7 +1,7 @@
-"""Which texts are ids, and how a reference id (the customer's own id of a medium) travels until its media id is known.
+"""Validate ids, and carry reference ids in the same lists as media ids.
 
-Only an answer of VOD tells which medium a reference id belongs to (vod-protocol 7.18). Until then the sync request carries
-the reference id behind a prefix that no media id can begin with.
+A reference id is the customer's own id of an asset. Only an answer of VOD contains the media id that belongs to it
+(vod-protocol 7.18). Until then the sync request has the reference id as its key, behind a prefix with which no media id begins.
 """
 
 from __future__ import annotations
@@ -9,29 +9,29 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-_PREFIX = "ref:"
+_REFERENCE_PREFIX = "ref:"
 
-# VOD promises neither length nor alphabet; this is what every id seen fits into (vod-protocol 2.1).
-_USABLE = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# VOD promises neither the length nor the alphabet of an id. All ids that we saw match this (vod-protocol 2.1).
+_VALID_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def is_valid_id(text: str) -> bool:
-    """Whether `text` can be asked for: a comma or a blank in it would turn one id into several."""
-    return _USABLE.fullmatch(text) is not None
+    """Return whether `text` can be sent to VOD as one id. A comma or a space in it would make several ids of it."""
+    return _VALID_ID.fullmatch(text) is not None
 
 
 def reference_key(reference_id: str) -> str:
-    """The reference id as it stands where otherwise a media id stands."""
-    return _PREFIX + reference_id
+    """Return the key that a sync request has while only its reference id is known."""
+    return _REFERENCE_PREFIX + reference_id
 
 
-def split(keys: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Media ids and reference ids (without prefix) of a mixed list."""
+def split_keys(keys: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the media ids and the reference ids (without their prefix) among the keys of sync requests."""
     media_ids: list[str] = []
     reference_ids: list[str] = []
-    for each in keys:
-        if each.startswith(_PREFIX):
-            reference_ids.append(each.removeprefix(_PREFIX))
+    for key in keys:
+        if key.startswith(_REFERENCE_PREFIX):
+            reference_ids.append(key.removeprefix(_REFERENCE_PREFIX))
         else:
-            media_ids.append(each)
+            media_ids.append(key)
     return media_ids, reference_ids

@@ -1,4 +1,4 @@
-"""JSON that is sent although it is none: what a strict parser refuses costs a value, not the document."""
+"""Parse JSON that a strict parser refuses, so that one bad value does not make the whole document unreadable."""
 
 from __future__ import annotations
 
@@ -7,15 +7,17 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-#: Python refuses to convert more than 4,300 digits, for the time it takes.
-_DIGITS = 1000
+# Python refuses to convert more than 4,300 digits because of the time it takes.
+_MAX_DIGITS = 1000
 
 
 def loads(text: str, *, constant: Callable[[str], Any], strict: bool = True) -> Any:
-    """The value of `text`. Numbers that no number type holds stay texts; `constant` decides about NaN, `strict` refuses
-    control characters inside texts.
+    """Return the value of the JSON document `text`. A byte order mark at its beginning is skipped.
 
-    Raises ValueError or RecursionError where it is not JSON after all.
+    A number that no number type can represent stays the text that was sent. `constant` is called with "NaN", "Infinity" or
+    "-Infinity" and returns the value for it. With `strict`, control characters inside strings are refused.
+
+    Raises ValueError or RecursionError if `text` is not JSON.
     """
     return json.loads(
         text.removeprefix("\ufeff"), strict=strict, parse_constant=constant, parse_float=_float_or_text, parse_int=_int_or_text
@@ -28,4 +30,4 @@ def _float_or_text(written: str) -> float | str:
 
 
 def _int_or_text(written: str) -> int | str:
-    return int(written) if len(written) <= _DIGITS else written
+    return int(written) if len(written) <= _MAX_DIGITS else written

@@ -1,4 +1,4 @@
-"""One page of the library's listing: which media there are, when they came and when they changed (vod-protocol 6.1)."""
+"""Parse one page of the library's listing (vod-protocol 6.1)."""
 
 from __future__ import annotations
 
@@ -8,15 +8,18 @@ from typing import Any
 
 import msgspec
 
-from worker.core.field_parsers import instant, text
+from worker.core.field_parsers import text, utc_time
 from worker.core.ids import is_valid_id
 
-#: Rows of a page, and rows that can be reached by page numbers alone.
-PAGE_ROWS, MAX_PAGED_ROWS = 100, 5_000
+PAGE_ROWS = 100  # rows per page, the most that VOD accepts
+MAX_PAGED_ROWS = 5_000  # rows that page numbers reach; further rows need a token
+
+#: The object of a row that has the fields of the asset itself.
+_INNER_OBJECTS = ("Video", "Audio")
 
 
 class ListedMedia(msgspec.Struct, frozen=True):
-    """A row. Times are None where VOD did not say them."""
+    """One row of a page. A time is None if VOD did not send it."""
 
     media_id: str
     created_at: datetime | None
@@ -24,43 +27,46 @@ class ListedMedia(msgspec.Struct, frozen=True):
 
 
 class Page(msgspec.Struct, frozen=True):
-    """`total` counts all rows that match, `token` leads on behind the wall; `length` counts rows, those without a usable id too."""
+    """One page of SearchMedia."""
 
     rows: tuple[ListedMedia, ...]
+    #: The number of rows that VOD sent, including those without a valid id.
     length: int
+    #: The number of all rows that match the search.
     total: int | None
+    #: The ScrollToken with which the next page can be requested beyond MAX_PAGED_ROWS.
     token: str | None
 
 
 def read_page(answer: Mapping[str, Any]) -> Page:
-    """What `SearchMedia` answered, whatever shape its parts have."""
+    """Return the page in an answer of SearchMedia. A part of an unexpected type counts as absent."""
     elements = answer.get("MediaList")
     elements = elements if isinstance(elements, list) else []
     total = answer.get("Total")
     return Page(
-        rows=tuple(row for element in elements if isinstance(element, dict) and (row := _read(element)) is not None),
+        rows=tuple(row for element in elements if isinstance(element, dict) and (row := _read_row(element)) is not None),
         length=len(elements),
         total=int(total) if isinstance(total, int | float | str) and str(total).isdigit() else None,
         token=text(answer.get("ScrollToken")),
     )
 
 
-def only_of(application: str, answer: Mapping[str, Any]) -> dict[str, Any]:
-    """The answer with nothing in the rows that belong to another application; they still count as rows of the page."""
+def keep_application(app_id: str, answer: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer of SearchMedia in which the rows of other applications are empty. They still count as rows of the page."""
     elements = answer.get("MediaList")
     if not isinstance(elements, list):
         return dict(answer)
-    return {**answer, "MediaList": [{} if _is_of_another(application, element) else element for element in elements]}
+    return {**answer, "MediaList": [{} if _is_of_other_application(app_id, element) else element for element in elements]}
 
 
-def _is_of_another(application: str, element: Any) -> bool:
-    inner = [element.get(name) for name in ("Video", "Audio")] if isinstance(element, dict) else []
-    said = [part["AppId"] for part in inner if isinstance(part, dict) and isinstance(part.get("AppId"), str)]
-    return any(each.strip() not in ("", application) for each in said)
+def _is_of_other_application(app_id: str, element: Any) -> bool:
+    inner = [element.get(name) for name in _INNER_OBJECTS] if isinstance(element, dict) else []
+    app_ids = [part["AppId"] for part in inner if isinstance(part, dict) and isinstance(part.get("AppId"), str)]
+    return any(sent.strip() not in ("", app_id) for sent in app_ids)
 
 
-def _read(element: Mapping[str, Any]) -> ListedMedia | None:
-    inner = next((part for name in ("Video", "Audio") if isinstance(part := element.get(name), dict)), {})
+def _read_row(element: Mapping[str, Any]) -> ListedMedia | None:
+    inner = next((part for name in _INNER_OBJECTS if isinstance(part := element.get(name), dict)), {})
     media_id = (
         text(element.get("MediaId")) or text(inner.get("VideoId")) or text(inner.get("AudioId")) or text(inner.get("MediaId"))
     )
@@ -68,6 +74,6 @@ def _read(element: Mapping[str, Any]) -> ListedMedia | None:
         return None
     return ListedMedia(
         media_id=media_id,
-        created_at=instant(element.get("CreationTime")) or instant(inner.get("CreationTime")),
-        modified_at=instant(element.get("ModificationTime")) or instant(inner.get("ModificationTime")),
+        created_at=utc_time(element.get("CreationTime")) or utc_time(inner.get("CreationTime")),
+        modified_at=utc_time(element.get("ModificationTime")) or utc_time(inner.get("ModificationTime")),
     )

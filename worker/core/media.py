@@ -1,7 +1,8 @@
-"""Our media types: what we believe about one medium after reading VOD's answer.
+"""The types into which VOD's answers are parsed.
 
-Attribute names are the column names of vod-protocol section 9 in snake case. None stands for "not said, empty or unreadable".
-Durations and start times are in seconds, bitrates in Kbps, frame rates in frames per second, sizes in bytes, lengths in pixels.
+Attributes are VOD's field names (vod-protocol 9.2 to 9.7) in snake case, equal to our column names. None means that VOD sent
+nothing, an empty value, or a value that cannot be read. Durations and start times are in seconds, bitrates in Kbps, frame rates in
+frames per second, sizes in bytes, widths and heights in pixels.
 """
 
 from __future__ import annotations
@@ -12,20 +13,18 @@ from typing import Any
 
 import msgspec
 
-#: A batch of BatchGetMediaInfos takes at most this many ids (vod-protocol 9.1).
-BATCH_LIMIT = 20
+BATCH_LIMIT = 20  # ids per call of BatchGetMediaInfos (vod-protocol 9.1)
 
-#: The longest id that we store; VOD's are 32 characters, reference ids up to 64 (vod-protocol 2.1, 9.2).
+#: The widths of key columns, in characters. VOD's media ids have 32, reference ids up to 64 (vod-protocol 2.1, 9.2), and the Index
+#: of a stream has one or two digits.
 ID_LENGTH = 64
-
-#: The longest JobId that can be part of a key.
 JOB_ID_LENGTH = 128
-
-#: The longest Index of a stream that can be part of a key; VOD's are one or two digits.
 STREAM_INDEX_LENGTH = 64
 
 
 class AudioStream(msgspec.Struct, frozen=True, kw_only=True):
+    """One audio stream of the source file (vod-protocol 9.4)."""
+
     stream_index: str
     codec_name: str | None = None
     codec_long_name: str | None = None
@@ -45,6 +44,8 @@ class AudioStream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
+    """One video stream of the source file (vod-protocol 9.5)."""
+
     stream_index: str
     codec_name: str | None = None
     codec_long_name: str | None = None
@@ -72,7 +73,7 @@ class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Mezzanine(msgspec.Struct, frozen=True, kw_only=True):
-    """The source file (VOD's MezzanineInfo without its stream lists)."""
+    """The source file: VOD's MezzanineInfo without its stream lists (vod-protocol 9.3)."""
 
     status: str | None = None
     file_name: str | None = None
@@ -88,7 +89,7 @@ class Mezzanine(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlayInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """One transcoded stream, known by its `job_id`."""
+    """One transcoded stream, with `job_id` as its key (vod-protocol 9.6)."""
 
     job_id: str
     status: str | None = None
@@ -120,7 +121,7 @@ class PlayInfo(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Media(msgspec.Struct, frozen=True, kw_only=True):
-    """One medium whole. `raw` is VOD's element with signatures removed, `unreadable` the paths inside it that stayed untyped."""
+    """One audio or video asset with its source file, streams and transcoded streams (vod-protocol 9.1, 9.2)."""
 
     media_id: str
     title: str | None = None
@@ -148,47 +149,52 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     video_streams: tuple[VideoStream, ...] = ()
     play_infos: tuple[PlayInfo, ...] = ()
 
+    #: VOD's element, made storable by `urls.clean`.
     raw: dict[str, Any]
+    #: The paths of values inside `raw` that could not be read.
     unreadable: tuple[str, ...] = ()
 
     @property
     def described(self) -> bool:
-        """True where VOD says something of the medium itself, beyond its id."""
+        """True if VOD sent a field of MediaInfo other than the id."""
         info = self.raw.get("MediaInfo")
         return isinstance(info, dict) and any(value not in (None, "") for name, value in info.items() if name != "MediaId")
 
     @property
     def empty(self) -> bool:
-        """True where VOD names the medium and says nothing of it."""
+        """True if VOD sent the id of the asset and nothing else."""
         return not (self.described or self.mezzanine or self.audio_streams or self.video_streams or self.play_infos)
 
     @property
     def analysed(self) -> bool:
-        """True where VOD has looked into the source file: a duration or a stream is known."""
+        """True if VOD has analysed the source file, so that a duration or a stream is known."""
         if self.audio_streams or self.video_streams:
             return True
         return self.mezzanine is not None and self.mezzanine.duration is not None
 
     @property
     def source_deleted(self) -> bool:
-        """True where VOD keeps the medium without its source file (vod-protocol 9.3): a newer state, not a missing analysis."""
+        """True if VOD keeps the asset without its source file (vod-protocol 9.3).
+
+        This is a newer state of an asset. It does not mean that the analysis is missing.
+        """
         return self.mezzanine is not None and self.mezzanine.status == "Deleted"
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """One answer of BatchGetMediaInfos. Ids are VOD's; an id that was asked for and stands nowhere here was not answered."""
+    """One answer of BatchGetMediaInfos. A requested id that is in none of these fields was not answered."""
 
     request_id: str = ""
     media: tuple[Media, ...] = ()
     missing: frozenset[str] = frozenset()
     missing_references: frozenset[str] = frozenset()
     forbidden: frozenset[str] = frozenset()
-    #: Elements of the answer that could not be attributed to any medium, as paths ("MediaInfos[3]").
+    #: The paths of elements that name no asset ("MediaInfos[3]"), and of lists that are not lists.
     unreadable: tuple[str, ...] = ()
 
 
 class VideoInfo(msgspec.Struct, frozen=True, kw_only=True):
-    """What GetVideoInfo says of one medium; only `audit_status` and `region_id` go beyond Media (vod-protocol 9.7)."""
+    """One asset as GetVideoInfo returns it. Only `audit_status` and `region_id` are not in Media as well (vod-protocol 9.7)."""
 
     media_id: str
     audit_status: str | None = None

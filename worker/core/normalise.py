@@ -1,187 +1,44 @@
-"""The provider's JSON in, our media types out."""
+"""Convert VOD's answers into our types, and compute the hash by which changed content is recognised."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
 
-from worker.core import field_parsers
-from worker.core.field_parsers import (
-    UnreadableError,
-    decimal,
-    flag,
-    instant,
-    integer32,
-    integer64,
-    rate,
-    tags,
-    text,
-    text_or_object,
-)
-from worker.core.media import (
-    ID_LENGTH,
-    JOB_ID_LENGTH,
-    STREAM_INDEX_LENGTH,
-    Answer,
-    AudioStream,
-    Media,
-    Mezzanine,
-    PlayInfo,
-    VideoInfo,
-    VideoStream,
-)
+from worker.core.field_parsers import UnreadableError, text, text_list
+from worker.core.field_tables import AUDIO_STREAM, MEDIA, MEZZANINE, PLAY_INFO, VIDEO_INFO, VIDEO_STREAM, Fields, Item, ListFields
+from worker.core.media import ID_LENGTH, Answer, Media, Mezzanine, VideoInfo
 from worker.core.urls import clean
-
-#: VOD's name of a field, our attribute, and how it is read. Where two names fill one attribute, the first that says something wins.
-Fields = tuple[tuple[str, str, Callable[[object], Any]], ...]
-
-_MEDIA: Fields = (
-    ("Title", "title", text),
-    ("Description", "description", text),
-    ("Status", "status", text),
-    ("CateId", "cate_id", integer64),
-    ("CateName", "cate_name", text),
-    ("Tags", "tags", tags),
-    ("CoverURL", "cover_url", text),
-    ("CreationTime", "created_at", instant),
-    ("ModificationTime", "modified_at", instant),
-    ("StorageLocation", "storage_location", text),
-    ("StorageClass", "storage_class", text),
-    ("RestoreStatus", "restore_status", text),
-    ("RestoreExpiration", "restore_expiration", instant),
-    ("DownloadSwitch", "download_switch", text),
-    ("TemplateGroupId", "template_group_id", text),
-    ("AppId", "app_id", text),
-    ("UserData", "user_data", text_or_object),
-    ("ReferenceId", "reference_id", text),
-)
-
-_VIDEO_INFO: Fields = (
-    *_MEDIA,
-    ("AuditStatus", "audit_status", text),
-    ("RegionId", "region_id", text),
-    ("Size", "size", integer64),
-    ("Duration", "duration", decimal),
-    ("CustomMediaInfo", "custom_media_info", text_or_object),
-)
-
-_MEZZANINE: Fields = (
-    ("Status", "status", text),
-    ("FileName", "file_name", text),
-    ("FileURL", "file_url", text),
-    ("FileMD5", "file_md5", text),
-    ("CreationTime", "created_at", instant),
-    ("Size", "size", integer64),
-    ("Width", "width", integer32),
-    ("Height", "height", integer32),
-    ("Duration", "duration", decimal),
-    ("Bitrate", "bitrate", decimal),
-    ("Fps", "fps", rate),
-)
-
-_STREAM: Fields = (
-    ("CodecName", "codec_name", text),
-    ("CodecLongName", "codec_long_name", text),
-    ("CodecTag", "codec_tag", text),
-    ("CodecTagString", "codec_tag_string", text),
-    ("CodecTimeBase", "codec_time_base", text),
-    ("Timebase", "time_base", text),
-    # Documented as a date, in reality an offset in seconds (vod-protocol 7.5).
-    ("StartTime", "start_time", decimal),
-    ("Duration", "duration", decimal),
-    ("Bitrate", "bitrate", decimal),
-    ("NumFrames", "num_frames", integer64),
-    ("Lang", "lang", text),
-)
-
-_AUDIO_STREAM: Fields = (
-    *_STREAM,
-    ("SampleRate", "sample_rate", integer32),
-    ("Samplerate", "sample_rate", integer32),
-    ("SampleFmt", "sample_fmt", text),
-    ("Channels", "channels", integer32),
-    ("ChannelLayout", "channel_layout", text),
-)
-
-_VIDEO_STREAM: Fields = (
-    *_STREAM,
-    ("Profile", "profile", text),
-    ("Level", "level", integer32),
-    ("PixFmt", "pix_fmt", text),
-    ("Width", "width", integer32),
-    ("Height", "height", integer32),
-    ("Rotate", "rotate", integer32),
-    ("Sar", "sar", text),
-    ("Dar", "dar", text),
-    ("HasBFrames", "has_b_frames", integer32),
-    ("Fps", "fps", rate),
-    ("AvgFPS", "avg_fps", rate),
-    ("HDRType", "hdr_type", text),
-)
-
-_PLAY_INFO: Fields = (
-    ("Status", "status", text),
-    ("StreamType", "stream_type", text),
-    ("Format", "format", text),
-    ("Definition", "definition", text),
-    ("Specification", "specification", text),
-    ("NarrowBandType", "narrow_band_type", text),
-    ("Width", "width", integer32),
-    ("Height", "height", integer32),
-    ("Size", "size", integer64),
-    ("Duration", "duration", decimal),
-    ("Bitrate", "bitrate", decimal),
-    ("Fps", "fps", rate),
-    ("CodecName", "codec_name", text),
-    ("HDRType", "hdr_type", text),
-    ("BitDepth", "bit_depth", integer32),
-    ("Encrypt", "encrypt", flag),
-    ("EncryptType", "encrypt_type", text),
-    ("EncryptMode", "encrypt_mode", text),
-    ("PlayURL", "play_url", text),
-    ("WatermarkId", "watermark_id", text),
-    ("JobType", "job_type", text),
-    ("JobExt", "job_ext", text),
-    ("TemplateId", "template_id", text),
-    ("TemplateGroupId", "template_group_id", text),
-    ("CreationTime", "created_at", instant),
-    ("ModificationTime", "modified_at", instant),
-)
-
-#: What tells two children of one medium apart: VOD's name, our attribute, the longest that fits a key.
-_INDEX = ("Index", "stream_index", STREAM_INDEX_LENGTH)
-_JOB = ("JobId", "job_id", JOB_ID_LENGTH)
 
 _encode = msgspec.json.Encoder().encode
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
 def read_answer(body: object) -> Answer:
-    """What one answer of BatchGetMediaInfos says; never raises, whatever JSON value `body` is (vod-protocol 7 and 9.1).
+    """Return an answer of BatchGetMediaInfos. Never raises, for any JSON value (vod-protocol 7 and 9.1).
 
-    An element that belongs to no medium, and a list that is none, stand in `Answer.unreadable`; "$" is the body itself. Where two
-    elements have the same id, the one with more analysed data stays, and of equals the first.
+    `Answer.unreadable` lists the elements that name no asset and the lists that are not lists; it is ("$",) if `body` is not an
+    object. Of two elements with the same id, the one with more data of the analysis is returned, or else the first.
     """
     if not isinstance(body, dict):
         return Answer(unreadable=("$",))
     unreadable: list[str] = []
-    chosen: dict[str, Media] = {}
+    by_id: dict[str, Media] = {}
     for position, element in enumerate(_list(body, "MediaInfos", unreadable)):
         media = read_media(element)
         if media is None:
             unreadable.append(f"MediaInfos[{position}]")
-        elif media.media_id not in chosen or _richness(media) > _richness(chosen[media.media_id]):
-            chosen[media.media_id] = media
+        elif media.media_id not in by_id or _completeness(media) > _completeness(by_id[media.media_id]):
+            by_id[media.media_id] = media
     try:
         request_id = text(clean(body.get("RequestId"))) or ""
     except UnreadableError:
         request_id = ""
     return Answer(
         request_id=request_id,
-        media=tuple(chosen.values()),
+        media=tuple(by_id.values()),
         missing=_ids(body, "NonExistMediaIds", unreadable),
         missing_references=_ids(body, "NonExistReferenceIds", unreadable),
         forbidden=_ids(body, "ForbiddenMediaIds", unreadable),
@@ -190,38 +47,39 @@ def read_answer(body: object) -> Answer:
 
 
 def read_media(element: object) -> Media | None:
-    """One element of MediaInfos; None where no id of 1 to 64 characters says whose it is. Never raises.
+    """Return one element of MediaInfos, or None if it has no id of 1 to 64 characters. Never raises.
 
-    A field that cannot be read costs that field, a stream without a key of its own that stream; both are listed in `unreadable`.
-    Everything is read from `Media.raw`, so reading that again gives the same Media.
+    A field that cannot be read is None. A stream without a key of its own is left out. Both are listed in `unreadable`. All values
+    are read from `Media.raw`, so that reading `raw` again returns an equal Media.
     """
     if not isinstance(element, dict):
         return None
     raw: dict[str, Any] = clean(element)
-    # The three ids of one element are the same medium, whatever they say (vod-protocol 7.15).
+    # The outer id is the key. The others are used only if it is missing (vod-protocol 7.15).
     media_id = _id(raw, "MediaId") or _id(raw.get("MediaInfo"), "MediaId") or _id(raw.get("MezzanineInfo"), "MediaId")
     if media_id is None or len(media_id) > ID_LENGTH:
         return None
     unreadable: list[str] = []
     info = _object(raw, "MediaInfo", unreadable)
-    source = _object(raw, "MezzanineInfo", unreadable)
+    mezzanine = _object(raw, "MezzanineInfo", unreadable)
     return Media(
         media_id=media_id,
-        **_typed(info, _MEDIA, "MediaInfo.", unreadable),
+        **_typed(info, MEDIA, "MediaInfo.", unreadable),
         snapshots=_snapshots(info, "MediaInfo.", unreadable),
-        mezzanine=Mezzanine(**_typed(source, _MEZZANINE, "MezzanineInfo.", unreadable)) if source else None,
-        audio_streams=_children(AudioStream, _AUDIO_STREAM, _INDEX, source, "MezzanineInfo.AudioStreamList", unreadable),
-        video_streams=_children(VideoStream, _VIDEO_STREAM, _INDEX, source, "MezzanineInfo.VideoStreamList", unreadable),
-        play_infos=_children(PlayInfo, _PLAY_INFO, _JOB, raw, "PlayInfoList", unreadable),
+        mezzanine=Mezzanine(**_typed(mezzanine, MEZZANINE, "MezzanineInfo.", unreadable)) if mezzanine else None,
+        audio_streams=_items(AUDIO_STREAM, mezzanine, "MezzanineInfo.AudioStreamList", unreadable),
+        video_streams=_items(VIDEO_STREAM, mezzanine, "MezzanineInfo.VideoStreamList", unreadable),
+        play_infos=_items(PLAY_INFO, raw, "PlayInfoList", unreadable),
         raw=raw,
         unreadable=tuple(unreadable),
     )
 
 
 def read_video_info(body: object) -> VideoInfo | None:
-    """What GetVideoInfo says, in its older shape (numbers as text, snapshots in an object) and its newer one (vod-protocol 9.7).
+    """Return an answer of GetVideoInfo, or None if it names no asset. Never raises.
 
-    `body` is the whole answer or its Video object; None where it names no medium. Never raises.
+    `body` is the whole answer or its Video object. The older form (numbers as text, snapshots in an object) and the newer one are
+    both accepted (vod-protocol 9.7).
     """
     if not isinstance(body, dict):
         return None
@@ -235,7 +93,7 @@ def read_video_info(body: object) -> VideoInfo | None:
     unreadable: list[str] = []
     return VideoInfo(
         media_id=media_id,
-        **_typed(raw, _VIDEO_INFO, "", unreadable),
+        **_typed(raw, VIDEO_INFO, "", unreadable),
         snapshots=_snapshots(raw, "", unreadable),
         raw=raw,
         unreadable=tuple(unreadable),
@@ -243,48 +101,49 @@ def read_video_info(body: object) -> VideoInfo | None:
 
 
 def content_hash(media: Media) -> str:
-    """64 hex digits that are equal for two answers with the same content, in whatever order VOD wrote keys, streams and play infos.
+    """Return 64 hex digits that are equal for equal content, in any order of keys, streams and play infos.
 
-    `media` comes from read_media, so signatures of URLs do not count. The typed values do, as well as the raw ones: a parser that
-    reads more than the last release gives another hash, and the rows are written again.
+    `media` comes from read_media, so its URLs have no signatures. The hash covers the typed values as well as the raw ones: if a
+    new release reads more of an answer, the hash differs and the rows are written again.
     """
     raw = dict(media.raw)
-    _unorder(raw, "PlayInfoList")
-    if isinstance(source := raw.get("MezzanineInfo"), dict):
-        raw["MezzanineInfo"] = source = dict(source)
-        _unorder(source, "AudioStreamList")
-        _unorder(source, "VideoStreamList")
+    _sort_list(raw, "PlayInfoList")
+    if isinstance(mezzanine := raw.get("MezzanineInfo"), dict):
+        raw["MezzanineInfo"] = mezzanine = dict(mezzanine)
+        _sort_list(mezzanine, "AudioStreamList")
+        _sort_list(mezzanine, "VideoStreamList")
     typed = msgspec.structs.replace(
         media,
         audio_streams=tuple(sorted(media.audio_streams, key=lambda stream: stream.stream_index)),
         video_streams=tuple(sorted(media.video_streams, key=lambda stream: stream.stream_index)),
         play_infos=tuple(sorted(media.play_infos, key=lambda play: play.job_id)),
         raw={},
-        # Its paths count positions, and it follows from the rest.
+        # It follows from the rest, and its paths depend on the order.
         unreadable=(),
     )
-    # The fields of our types come in one order; only VOD's own objects need to be put into one.
+    # The fields of our types have a fixed order. Only VOD's own objects need sorting.
     return hashlib.sha256(_encode(typed) + _encode_sorted(raw)).hexdigest()
 
 
-def _typed(source: dict[str, Any], fields: Fields, path: str, unreadable: list[str]) -> dict[str, Any]:
-    values: dict[str, Any] = {}
-    for name, attribute, read in fields:
-        said = source.get(name)
-        if said is None:
+def _typed(values: dict[str, Any], fields: Fields, path: str, unreadable: list[str]) -> dict[str, Any]:
+    """Return the attributes that `fields` reads from the JSON object `values`."""
+    attributes: dict[str, Any] = {}
+    for name, attribute, parse in fields:
+        value = values.get(name)
+        if value is None:
             continue
         try:
-            value = read(said)
+            parsed = parse(value)
         except UnreadableError:
             unreadable.append(path + name)
         else:
-            if value is not None:
-                values.setdefault(attribute, value)
-    return values
+            if parsed is not None:
+                attributes.setdefault(attribute, parsed)
+    return attributes
 
 
 def _object(raw: dict[str, Any], name: str, unreadable: list[str]) -> dict[str, Any]:
-    # VOD may write absent, null and empty alike (vod-protocol 7.16).
+    # Absent, null and empty are equal (vod-protocol 7.16).
     value = raw.get(name) or {}
     if isinstance(value, dict):
         return value
@@ -292,57 +151,54 @@ def _object(raw: dict[str, Any], name: str, unreadable: list[str]) -> dict[str, 
     return {}
 
 
-def _list(source: dict[str, Any], path: str, unreadable: list[str]) -> list[Any]:
-    value = source.get(path.rpartition(".")[2]) or []
+def _list(parent: dict[str, Any], path: str, unreadable: list[str]) -> list[Any]:
+    value = parent.get(path.rpartition(".")[2]) or []
     if isinstance(value, list):
         return value
     unreadable.append(path)
     return []
 
 
-def _id(source: object, name: str) -> str | None:
+def _id(parent: object, name: str) -> str | None:
     try:
-        return text(source.get(name)) if isinstance(source, dict) else None
+        return text(parent.get(name)) if isinstance(parent, dict) else None
     except UnreadableError:
         return None
 
 
 def _ids(body: dict[str, Any], name: str, unreadable: list[str]) -> frozenset[str]:
-    found, whole = field_parsers.texts(clean(body.get(name)), commas=True)
-    if not whole:
+    ids, is_complete = text_list(clean(body.get(name)), commas=True)
+    if not is_complete:
         unreadable.append(name)
-    return frozenset(found or ())
+    return frozenset(ids or ())
 
 
-def _snapshots(source: dict[str, Any], path: str, unreadable: list[str]) -> tuple[str, ...] | None:
-    found, whole = field_parsers.texts(source.get("Snapshots"), wrapper="Snapshot")
-    if not whole:
+def _snapshots(parent: dict[str, Any], path: str, unreadable: list[str]) -> tuple[str, ...] | None:
+    urls, is_complete = text_list(parent.get("Snapshots"), wrapper="Snapshot")
+    if not is_complete:
         unreadable.append(f"{path}Snapshots")
-    return found
+    return urls
 
 
-def _children(
-    kind: Any, fields: Fields, key: tuple[str, str, int], source: dict[str, Any], path: str, unreadable: list[str]
-) -> tuple[Any, ...]:
-    """One `kind` for each element that has a key of its own; the first of two with the same key stays (vod-protocol 7.28)."""
-    key_name, attribute, longest = key
-    found: dict[str, Any] = {}
-    for position, element in enumerate(_list(source, path, unreadable)):
-        at = f"{path}[{position}]"
-        own = _id(element, key_name)
-        if own is None or len(own) > longest or own in found:
-            unreadable.append(at)
+def _items(definition: ListFields[Item], parent: dict[str, Any], path: str, unreadable: list[str]) -> tuple[Item, ...]:
+    """Return one item for each element that has a key. Of two elements with the same key, the first is used (vod-protocol 7.28)."""
+    by_key: dict[str, Item] = {}
+    for position, element in enumerate(_list(parent, path, unreadable)):
+        element_path = f"{path}[{position}]"
+        key = _id(element, definition.key)
+        if key is None or len(key) > definition.max_key_length or key in by_key:
+            unreadable.append(element_path)
             continue
-        values = _typed(element, fields, f"{at}.", unreadable)
-        values[attribute] = own
-        found[own] = kind(**values)
-    return tuple(found.values())
+        attributes = _typed(element, definition.fields, f"{element_path}.", unreadable)
+        attributes[definition.key_attribute] = key
+        by_key[key] = definition.item(**attributes)
+    return tuple(by_key.values())
 
 
-def _unorder(source: dict[str, Any], name: str) -> None:
-    if isinstance(elements := source.get(name), list) and len(elements) > 1:
-        source[name] = [msgspec.Raw(encoded) for encoded in sorted(map(_encode_sorted, elements))]
+def _sort_list(parent: dict[str, Any], name: str) -> None:
+    if isinstance(elements := parent.get(name), list) and len(elements) > 1:
+        parent[name] = [msgspec.Raw(encoded) for encoded in sorted(map(_encode_sorted, elements))]
 
 
-def _richness(media: Media) -> tuple[bool, int]:
+def _completeness(media: Media) -> tuple[bool, int]:
     return media.analysed, len(media.audio_streams) + len(media.video_streams) + len(media.play_infos)

@@ -1,4 +1,4 @@
-"""What another program asks for: a message that names media, read whole or refused with a reason."""
+"""Parse and validate a message in which another program requests fetches (queue `vodsync.reprocess`)."""
 
 from __future__ import annotations
 
@@ -10,22 +10,24 @@ import msgspec
 from worker.core.errors import MessageRejectedError
 from worker.core.ids import is_valid_id, reference_key
 
-#: Bounds of one message: bytes, and media after repeated ones are left out.
-LONGEST, MOST = 2 * 1024 * 1024, 10_000
+MAX_MESSAGE_SIZE = 2 * 1024 * 1024  # bytes
+MAX_KEYS = 10_000  # ids of one message, after duplicates are removed
 
-#: What the column `reason` of a sync request holds, and what stands there where the message gives none.
-_REASON_LENGTH, _REASON = 64, "reprocess"
+_DEFAULT_REASON = "reprocess"
+_MAX_REASON_LENGTH = 64  # characters, the width of the column `reason` of a sync request
 
-#: Of what the message says, this much is repeated in a refusal: ids that are none, characters of each, characters of the whole.
-_NAMED, _SHOWN, _SENTENCE = 3, 20, 120
+# An error message quotes only a little of the message that it is about.
+_MAX_QUOTED_IDS = 3
+_MAX_QUOTED_LENGTH = 20  # characters of one quoted value
+_MAX_DETAIL_LENGTH = 120  # characters of the JSON parser's message
 
-_BOM = b"\xef\xbb\xbf"
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 Priority = Literal["live", "manual", "backfill"]
 
 
 class ReprocessRequest(msgspec.Struct, frozen=True):
-    """Please fetch these again. `keys` are media ids, and reference ids as `ids.reference_key` writes them."""
+    """A valid message. `keys` are media ids, and reference ids as returned by `ids.reference_key`."""
 
     source: str
     keys: tuple[str, ...]
@@ -34,7 +36,7 @@ class ReprocessRequest(msgspec.Struct, frozen=True):
 
 
 class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A key that is misspelt would otherwise be an order that nobody carries out. Null is the same as left out."""
+    """The documented fields. An unknown one is refused, because a misspelt field would be ignored. Null counts as absent."""
 
     source: str | None = None
     media_ids: list[str] | None = None
@@ -43,29 +45,33 @@ class _Message(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     priority: Priority | None = None
 
 
-def read(body: bytes, *, sources: Collection[str], default: str) -> ReprocessRequest:
-    """All that the message asks for, of one of `sources`; of `default` where it names none.
+_decoder = msgspec.json.Decoder(_Message)
 
-    Raises RejectedMessage: one id that is none, and nothing of the message counts.
+
+def read_message(body: bytes, *, sources: Collection[str], default: str) -> ReprocessRequest:
+    """Return the request in a message for one of `sources`, or for `default` if the message names no source.
+
+    Raises MessageRejectedError if any part of the message is invalid; a message is never carried out in part.
     """
-    said = _decode(body)
-    source = default if said.source is None else said.source
+    message = _decode(body)
+    source = default if message.source is None else message.source
     if source not in sources:
         known = ", ".join(sorted(sources))
-        where = "names no source and there is none called" if said.source is None else "names the unknown source"
-        raise MessageRejectedError(f"the message {where} {_shown(source)}; known are: {known}")
-    media_ids, reference_ids = said.media_ids or [], said.reference_ids or []
-    _require_ids(media_ids, reference_ids)
+        problem = "names no source and there is none called" if message.source is None else "names the unknown source"
+        raise MessageRejectedError(f"the message {problem} {_quote(source)}; known are: {known}")
+    media_ids, reference_ids = message.media_ids or [], message.reference_ids or []
+    _require_valid_ids(media_ids, reference_ids)
     keys = tuple(dict.fromkeys([*media_ids, *map(reference_key, reference_ids)]))
     if not keys:
-        raise MessageRejectedError("the message names no media; give media_ids, reference_ids or both")
-    if len(keys) > MOST:
-        raise MessageRejectedError(f"the message names {len(keys):,} media; at most {MOST:,} fit into one, so send several")
-    return ReprocessRequest(source, keys, _one_line(said.reason or "", _REASON_LENGTH) or _REASON, said.priority or "manual")
+        raise MessageRejectedError("the message names no media; add media_ids, reference_ids or both")
+    if len(keys) > MAX_KEYS:
+        raise MessageRejectedError(f"the message names {len(keys):,} media; at most {MAX_KEYS:,} fit into one, so send several")
+    reason = _one_line(message.reason or "", _MAX_REASON_LENGTH) or _DEFAULT_REASON
+    return ReprocessRequest(source, keys, reason, message.priority or "manual")
 
 
 def is_json(body: bytes) -> bool:
-    """Whether anybody's JSON reader takes it."""
+    """Return whether `body` is valid JSON."""
     try:
         msgspec.json.decode(body)
     except (ValueError, RecursionError):
@@ -74,35 +80,37 @@ def is_json(body: bytes) -> bool:
 
 
 def _decode(body: bytes) -> _Message:
-    if len(body) > LONGEST:
-        raise MessageRejectedError(f"the message has {len(body):,} bytes; at most {LONGEST:,} are read, so send several")
+    if len(body) > MAX_MESSAGE_SIZE:
+        raise MessageRejectedError(f"the message has {len(body):,} bytes; at most {MAX_MESSAGE_SIZE:,} are read, so send several")
     try:
-        return _MESSAGE.decode(body.removeprefix(_BOM))
+        return _decoder.decode(body.removeprefix(_BYTE_ORDER_MARK))
     except msgspec.ValidationError as error:
-        raise MessageRejectedError(f"the message does not have the documented form: {_one_line(str(error), _SENTENCE)}") from None
+        detail = _one_line(str(error), _MAX_DETAIL_LENGTH)
+        raise MessageRejectedError(f"the message does not have the documented form: {detail}") from None
     except (ValueError, RecursionError) as error:
-        raise MessageRejectedError(f"the message is not a JSON text in UTF-8: {_one_line(str(error), _SENTENCE)}") from None
+        detail = _one_line(str(error), _MAX_DETAIL_LENGTH)
+        raise MessageRejectedError(f"the message is not a JSON text in UTF-8: {detail}") from None
 
 
-_MESSAGE = msgspec.json.Decoder(_Message)
-
-
-def _require_ids(media_ids: Iterable[str], reference_ids: Iterable[str]) -> None:
-    bad = [
-        f"{name}[{index}] = {_shown(each)}"
-        for name, ids in (("media_ids", media_ids), ("reference_ids", reference_ids))
-        for index, each in enumerate(ids)
-        if not is_valid_id(each)
+def _require_valid_ids(media_ids: Iterable[str], reference_ids: Iterable[str]) -> None:
+    invalid = [
+        f"{field}[{index}] = {_quote(text)}"
+        for field, ids in (("media_ids", media_ids), ("reference_ids", reference_ids))
+        for index, text in enumerate(ids)
+        if not is_valid_id(text)
     ]
-    if bad:
-        named = ", ".join(bad[:_NAMED]) + (f" and {len(bad) - _NAMED:,} more" if len(bad) > _NAMED else "")
-        raise MessageRejectedError(f"nothing was requested: not an id (1 to 64 of A-Z a-z 0-9 _ -) is {named}")
+    if invalid:
+        quoted = ", ".join(invalid[:_MAX_QUOTED_IDS])
+        more = f" and {len(invalid) - _MAX_QUOTED_IDS:,} more" if len(invalid) > _MAX_QUOTED_IDS else ""
+        raise MessageRejectedError(
+            f"nothing was requested, because these ids are invalid (an id is 1 to 64 of A-Z a-z 0-9 _ -): {quoted}{more}"
+        )
 
 
-def _shown(said: str) -> str:
-    return repr(said if len(said) <= _SHOWN else said[:_SHOWN] + "…")
+def _quote(text: str) -> str:
+    return repr(text if len(text) <= _MAX_QUOTED_LENGTH else text[:_MAX_QUOTED_LENGTH] + "…")
 
 
 def _one_line(text: str, length: int) -> str:
-    """Without what would break a line, steer a terminal or not fit into a column."""
+    """Return the first `length` characters of `text` without line breaks and control characters, which could steer a terminal."""
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())[:length].rstrip()

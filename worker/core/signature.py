@@ -1,4 +1,4 @@
-"""Did VOD send this?"""
+"""Compute and verify the signature of an HTTP callback."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from datetime import datetime, timedelta
 
 from worker.core.errors import NotificationRejectedError
 
-#: Ten digits in our time; the bound only keeps garbage away from the arithmetic.
-_SECONDS = re.compile(r"-?[0-9]{1,20}")
+# A timestamp has ten digits today. The bound keeps garbage away from the arithmetic.
+_TIMESTAMP = re.compile(r"-?[0-9]{1,20}")
 
 _DIGEST = re.compile(r"[0-9a-f]{32}")
 
 
 def sign(url: str, timestamp: str, key: str) -> str:
-    """The 32 lower-case hex digits that VOD sends as X-VOD-SIGNATURE (vod-protocol 1.3).
+    """Return the 32 lower-case hex digits that VOD sends as X-VOD-SIGNATURE (vod-protocol 1.3).
 
-    `url` is the callback URL exactly as configured at VOD, `timestamp` the text of X-VOD-TIMESTAMP.
+    `url` is the callback URL exactly as configured at VOD. `timestamp` is the text of X-VOD-TIMESTAMP.
     """
-    said = f"{url}|{timestamp}|{key}".encode("utf-8", "surrogatepass")
-    # MD5 is VOD's choice; the flag lets it run on machines in FIPS mode.
-    return hashlib.md5(said, usedforsecurity=False).hexdigest()
+    signed = f"{url}|{timestamp}|{key}".encode("utf-8", "surrogatepass")
+    # VOD prescribes MD5. The flag permits it on machines in FIPS mode.
+    return hashlib.md5(signed, usedforsecurity=False).hexdigest()
 
 
 def verify(
@@ -37,25 +37,26 @@ def verify(
 ) -> None:
     """Return if one of `keys` signed this delivery and `timestamp` is at most `tolerance` away from `now` (vod-protocol 1.3).
 
-    Several keys are valid at once while a key is rotated. The body is not covered: who saw one delivery can send any body with the
-    same headers until the timestamp is stale.
+    Several keys are valid at once while a key is rotated. The signature does not cover the body: with the headers of one captured
+    delivery, an attacker can send any body until the timestamp is stale.
 
-    Raises RejectedNotification with the reason "unsigned", "signature" or "stale".
+    Raises NotificationRejectedError with the reason "unsigned", "signature" or "stale".
     """
-    sent_at = (timestamp or "").strip()
-    sent = (signature or "").strip().lower()
-    if not sent_at or not sent:
+    timestamp = (timestamp or "").strip()
+    signature = (signature or "").strip().lower()
+    if not timestamp or not signature:
         raise NotificationRejectedError(
             "the notification is not signed: switch authentication on in VOD's callback settings, "
             "or set VODSYNC_CALLBACK_UNSIGNED=accept",
             reason="unsigned",
         )
-    if not _SECONDS.fullmatch(sent_at) or not _DIGEST.fullmatch(sent) or not _one_signs(url, keys, sent_at, sent):
+    is_well_formed = _TIMESTAMP.fullmatch(timestamp) and _DIGEST.fullmatch(signature)
+    if not is_well_formed or not _matches_a_key(url, keys, timestamp, signature):
         raise NotificationRejectedError(
             "the signature does not match: compare VODSYNC_CALLBACK_URL and VODSYNC_CALLBACK_KEYS with VOD's callback settings",
             reason="signature",
         )
-    if abs(now.timestamp() - int(sent_at)) > tolerance.total_seconds():
+    if abs(now.timestamp() - int(timestamp)) > tolerance.total_seconds():
         raise NotificationRejectedError(
             f"the signature is more than {tolerance.total_seconds():g} s away from our time: "
             "check this machine's clock, or raise VODSYNC_CALLBACK_TOLERANCE",
@@ -63,9 +64,9 @@ def verify(
         )
 
 
-def _one_signs(url: str, keys: Sequence[str], timestamp: str, signature: str) -> bool:
+def _matches_a_key(url: str, keys: Sequence[str], timestamp: str, signature: str) -> bool:
     matches = False
     for key in keys:
-        # An empty key would let everybody sign. Every key is tried, so that the time taken tells nothing.
+        # With an empty key anyone could sign. All keys are tried, so that the duration does not depend on which one matches.
         matches |= bool(key) and hmac.compare_digest(sign(url, timestamp, key), signature)
     return matches

@@ -1,4 +1,4 @@
-"""The clock of an installation: rings now and then for what a lost wake-up left behind."""
+"""Send the periodic sweep task (`vodsync work --beat`, `celery beat`)."""
 
 from __future__ import annotations
 
@@ -7,15 +7,24 @@ from typing import Any
 from celery.beat import Scheduler as CeleryScheduler
 
 from worker import logs
+from worker.outage import Outage
 
 log = logs.get(__name__)
 
 
-class Scheduler(CeleryScheduler):  # type: ignore[misc]
-    """The schedule has no memory worth a file: each entry may fire twice, or never, and only seconds are lost."""
+class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no types
+    """Keeps no schedule file, unlike Celery's default: a sweep that is sent twice or not at all costs only seconds."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._broker = Outage()
+        super().__init__(*arguments, **options)
 
     def apply_entry(self, entry: Any, producer: Any = None) -> None:
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:
-            log.warning("clock does not reach the broker; the sweep finds the work", task=entry.task, error=str(error))
+            if self._broker.failed(str(error)):
+                log.warning("beat cannot reach the broker; the workers' sweep finds the work", task=entry.task, error=str(error))
+        else:
+            if self._broker.recovered():
+                log.info("beat reaches the broker again", task=entry.task)

@@ -1,4 +1,4 @@
-"""The Celery application: names, limits and the embedded clock."""
+"""Create the Celery application: broker, queue, limits, schedule and the services of a worker."""
 
 from __future__ import annotations
 
@@ -13,7 +13,18 @@ from worker import runtime
 from worker.core.errors import VodsyncError
 from worker.queue.brokers import broker_options, sync_queue
 
-# Whose process this is is not Celery's business; messages are JSON, so that root is no more dangerous here than elsewhere.
+#: What each worker runs beside the pool. Celery imports these classes when a worker starts, so that the receiver and the command
+#: line, which only send wake-ups, need not. They all start after the pool, in no fixed order.
+SERVICES = (
+    "worker.queue.services.heartbeat:HeartbeatSender",
+    "worker.queue.services.sweeper:Sweeper",
+    "worker.queue.services.job_runner:JobRunner",
+    "worker.queue.services.change_relay:ChangeRelay",
+    "worker.queue.services.smq_poller:SmqPoller",
+    "worker.queue.services.reprocess_consumer:ReprocessConsumer",
+)
+
+# Celery warns about workers that run as root because of pickle messages. We accept only JSON.
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
@@ -55,20 +66,22 @@ def _create() -> Celery:
         beat_scheduler="worker.queue.beat:Scheduler",
         beat_schedule={"sweep": {"task": "vodsync.sweep", "schedule": 10.0, "options": {"expires": 10}}},
     )
+    created.steps["worker"].update(SERVICES)
     return created
 
 
 app = _create()
 
 
-@signals.setup_logging.connect  # type: ignore[untyped-decorator]
-def _keep_our_logging(**_: Any) -> None:
-    """Celery configures no logging where somebody listens to this signal; runtime.start did it."""
+@signals.setup_logging.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _keep_logging(**_: Any) -> None:
+    """Celery configures no logging if this signal has a receiver. `runtime.start` has configured it."""
 
 
-@signals.worker_init.connect  # type: ignore[untyped-decorator]
-def _refuse_a_bad_start(**_: Any) -> None:
-    # Celery logs exceptions of a signal and goes on; only SystemExit stops the start.
+@signals.worker_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _check_start(**_: Any) -> None:
+    """Refuse to start a worker with invalid credentials or a stale schema."""
+    # Celery logs other exceptions of a signal receiver and continues. Only SystemExit ends the process.
     try:
         _ = runtime.current().source_contexts
         runtime.current().require_schema(waiting=True)
@@ -76,8 +89,9 @@ def _refuse_a_bad_start(**_: Any) -> None:
         raise runtime.refusal(error) from None
 
 
-@signals.worker_ready.connect  # type: ignore[untyped-decorator]
-def _keep_what_stands(**_: Any) -> None:
-    # What stands here now stays: without this each full collection stops every thread for some 100 ms, and calls start late.
+@signals.worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _freeze_garbage_collector(**_: Any) -> None:
+    # Objects that exist now stay until the end. Otherwise each full collection stops all threads for about 100 ms, and calls to VOD
+    # start late.
     gc.collect()
     gc.freeze()

@@ -1,4 +1,4 @@
-"""A worker's ear at the broker: whatever the broker says or does, the worker lives on by its own clock and listens again."""
+"""Keep a worker connected to a broker that fails or refuses commands: pause before each new connection."""
 
 from __future__ import annotations
 
@@ -9,19 +9,30 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from worker import logs
+from worker.outage import Outage
 
 log = logs.get(__name__)
 
-#: Seconds between two tries to listen, and between two looks whether the worker is to stop.
-_PAUSE, _LOOK = 2.0, 0.1
+RETRY_PAUSE = 2.0  # seconds between two connections
+STOP_CHECK_INTERVAL = 0.1  # seconds
+STABLE_CONNECTION_TIME = 10.0  # seconds after which a connection counts as working
 
 
-class Consumer(CeleryConsumer):  # type: ignore[misc]
-    """Pauses before it connects again.
+class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
+    """Celery's consumer with a pause after each failure.
 
-    A broker can take the connection and refuse each command (a Redis that is read-only after a failover, or cannot save); Celery
-    would begin again at once.
+    A broker can accept a connection and refuse each command, like a Redis that is read-only after a failover or cannot save. Celery
+    alone would then reconnect without a pause.
     """
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        self._outage = Outage()
+        self._connected_at: float | None = None
+        super().__init__(*arguments, **options)
+
+    def on_ready(self) -> None:
+        self._connected_at = time.monotonic()
+        super().on_ready()
 
     def on_connection_error_before_connected(self, exc: Exception) -> None:
         self._pause(exc)
@@ -30,8 +41,14 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]
         super().on_connection_error_after_connected(exc)
         self._pause(exc)
 
-    def _pause(self, error: Any) -> None:
-        log.warning("broker does not give wake-ups; the sweep finds the work", error=f"{type(error).__name__}: {error}")
-        until = time.monotonic() + _PAUSE
-        while time.monotonic() < until and state.should_stop is None and state.should_terminate is None:
-            time.sleep(_LOOK)
+    def _pause(self, error: Exception) -> None:
+        # Celery reports no success other than the connection, which proves nothing. So an outage ends if a connection lasted.
+        if self._connected_at is not None and time.monotonic() - self._connected_at > STABLE_CONNECTION_TIME:
+            self._outage.recovered()
+        self._connected_at = None
+        message = f"{type(error).__name__}: {error}"
+        if self._outage.failed(message):
+            log.warning("worker receives no wake-ups from the broker; the sweep finds the work", error=message)
+        resume_at = time.monotonic() + RETRY_PAUSE
+        while time.monotonic() < resume_at and state.should_stop is None and state.should_terminate is None:
+            time.sleep(STOP_CHECK_INTERVAL)

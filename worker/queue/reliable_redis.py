@@ -1,7 +1,7 @@
-"""Redis lists, for messages that must not be lost.
+"""A transport for Redis that keeps a message until it is acknowledged.
 
-Whatever takes a message takes it out of the list and into a hash in one step on the server, with the time beside it. What has been
-there for too long belongs to a process that is gone, and goes back to the list.
+One Lua script on the server moves a message from the list to a hash and records the time. A message whose claim was not renewed for
+`LEASE` belongs to a dead process and is moved back to the list.
 """
 
 from __future__ import annotations
@@ -15,14 +15,13 @@ from kombu.transport import redis
 
 from worker.queue.reliable_transport import ReliableChannel
 
-#: Seconds without a word from the taker of a message after which somebody else gets it.
-LEASE = 20
+#: A claim that is not renewed for this long expires, and another consumer receives the message.
+LEASE = 20  # seconds
 
-#: Messages given back in one go.
-_MOST = 100
+MAX_REQUEUED = 100  # messages in one step, so that the server is not blocked
 
 # KEYS: hash, times, lists. ARGV: tag.
-_TAKE = """
+_CLAIM = """
 for i = 3, #KEYS do
   local raw = redis.call('RPOP', KEYS[i])
   if raw then
@@ -34,8 +33,8 @@ end
 return false
 """
 
-# KEYS: hash, times, list. ARGV: seconds, at most, and the tags that are still being worked on.
-_TEND = """
+# KEYS: hash, times, list. ARGV: lease in seconds, MAX_REQUEUED, and the tags whose claims are renewed.
+_MAINTAIN = """
 local now = tonumber(redis.call('TIME')[1])
 for i = 3, #ARGV do
   redis.call('ZADD', KEYS[2], 'XX', now, ARGV[i])
@@ -49,7 +48,7 @@ end
 """
 
 # KEYS: hash, times, list. ARGV: tag.
-_GIVE_BACK = """
+_REQUEUE = """
 local raw = redis.call('HGET', KEYS[1], ARGV[1])
 if raw then redis.call('RPUSH', KEYS[3], raw) end
 redis.call('HDEL', KEYS[1], ARGV[1])
@@ -57,42 +56,44 @@ redis.call('ZREM', KEYS[2], ARGV[1])
 """
 
 
-class Channel(ReliableChannel, redis.Channel):  # type: ignore[misc]
-    """A text that any client pushes is as good as kombu's envelope."""
+class Channel(ReliableChannel, redis.Channel):  # type: ignore[misc]  # kombu has no types
+    """Also reads plain texts that other clients push, without kombu's envelope."""
 
-    def take(self, queue: str) -> tuple[str, bytes] | None:
+    def claim(self, queue: str) -> tuple[str, bytes] | None:
         tag = f"{queue}/{uuid4()}"
-        raw = self._run(_TAKE, [*_kept(queue), *(self._q_for_pri(queue, step) for step in self.priority_steps)], [tag])
+        lists = [self._q_for_pri(queue, priority) for priority in self.priority_steps]
+        raw = self._run(_CLAIM, [*_claim_keys(queue), *lists], [tag])
         return None if raw is None else (tag, raw)
 
-    def forget(self, tag: str) -> None:
-        kept, times = _kept(_queue(tag))
+    def delete_claimed(self, tag: str) -> None:
+        claims, times = _claim_keys(_queue_name(tag))
         with self.conn_or_acquire() as client:
-            client.pipeline().hdel(kept, tag).zrem(times, tag).execute()
+            client.pipeline().hdel(claims, tag).zrem(times, tag).execute()
 
-    def give_back(self, tag: str) -> None:
-        queue = _queue(tag)
-        self._run(_GIVE_BACK, [*_kept(queue), queue], [tag])
+    def requeue_claimed(self, tag: str) -> None:
+        queue = _queue_name(tag)
+        self._run(_REQUEUE, [*_claim_keys(queue), queue], [tag])
 
-    def tend(self, held: list[str]) -> None:
+    def maintain_claims(self, tags: list[str]) -> None:
         for queue in self.active_queues:
-            self._run(_TEND, [*_kept(queue), queue], [LEASE, _MOST, *held])
+            self._run(_MAINTAIN, [*_claim_keys(queue), queue], [LEASE, MAX_REQUEUED, *tags])
 
     def _run(self, script: str, keys: list[str], arguments: list[Any]) -> Any:
         with self.conn_or_acquire() as client:
             return client.eval(script, len(keys), *keys, *arguments)
 
 
-def _kept(queue: str) -> tuple[str, str]:
+def _claim_keys(queue: str) -> tuple[str, str]:
+    """Return the names of the hash of claimed messages and of the sorted set of their times."""
     return f"{queue}.taken", f"{queue}.taken_at"
 
 
-def _queue(tag: str) -> str:
+def _queue_name(tag: str) -> str:
     return tag.partition("/")[0]
 
 
-class _Poller(redis.MultiChannelPoller):  # type: ignore[misc]
-    """Asks now and then. kombu's waits in BRPOP, which takes a message before anybody could keep it."""
+class _Poller(redis.MultiChannelPoller):  # type: ignore[misc]  # kombu has no types
+    """Polls the lists. kombu's own poller waits in BRPOP, which removes a message before it could be kept."""
 
     def get(self, callback: Any, timeout: float | None = None) -> None:
         for channel in list(self._channels):
@@ -102,13 +103,13 @@ class _Poller(redis.MultiChannelPoller):  # type: ignore[misc]
         raise Empty
 
 
-class Transport(redis.Transport):  # type: ignore[misc]
-    """Its channels keep what they take."""
+class Transport(redis.Transport):  # type: ignore[misc]  # kombu has no types
+    """kombu's Redis transport with reliable channels."""
 
     Channel = Channel
 
-    #: Seconds between two looks at a list that was empty.
-    polling_interval = 0.2
+    #: After all lists were empty.
+    polling_interval = 0.2  # seconds
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)

@@ -1,7 +1,8 @@
-"""Messages that outlive whoever took them: taken in one step, kept until acknowledged, given back when their taker dies.
+"""Base classes for kombu transports that keep a message until it is acknowledged, even if the consumer is killed.
 
-kombu's own transports for Redis and for folders take a message first and write down afterwards that it was taken. A process that is
-killed in between has lost it.
+kombu's own transports for Redis and for folders remove a message first and record the delivery afterwards. A consumer that is
+killed in between loses the message. These transports claim a message in one step, keep it until it is acknowledged, and requeue it
+if the consumer dies.
 """
 
 from __future__ import annotations
@@ -15,75 +16,75 @@ from typing import Any
 import msgspec
 from kombu.transport import virtual
 
-#: Seconds between two looks for messages whose taker died.
-TEND = 2.0
+#: How often claims are renewed, and messages of dead consumers are requeued.
+MAINTENANCE_INTERVAL = 2.0  # seconds
 
 
-class QoS(virtual.QoS):  # type: ignore[misc]
-    """What was delivered and is not acknowledged yet, by tag; where it is kept meanwhile is the channel's business."""
+class QoS(virtual.QoS):  # type: ignore[misc]  # kombu has no types
+    """The delivered messages that are not acknowledged yet, by delivery tag. The channel stores their content."""
 
     def __init__(self, channel: Any, prefetch_count: int = 0) -> None:
         super().__init__(channel, prefetch_count)
-        # What a process still holds at its end comes back without its help; it would wait for a broker that may be away.
+        # kombu would requeue messages when the process exits, and wait for a broker that may be down. Other processes do it for us.
         self._on_collect.cancel()
 
     @property
-    def held(self) -> list[str]:
+    def unacknowledged(self) -> list[str]:
         return [tag for tag in self._delivered if tag not in self._dirty]
 
     def ack(self, delivery_tag: str) -> None:
-        self.channel.forget(delivery_tag)
+        self.channel.delete_claimed(delivery_tag)
         super().ack(delivery_tag)
 
     def reject(self, delivery_tag: str, requeue: bool = False) -> None:
         if requeue:
-            self.channel.give_back(delivery_tag)
+            self.channel.requeue_claimed(delivery_tag)
         else:
-            self.channel.forget(delivery_tag)
+            self.channel.delete_claimed(delivery_tag)
         super().ack(delivery_tag)
 
     def restore_unacked(self) -> list[Any]:
-        for tag in self.held:
-            self.channel.give_back(tag)
+        for tag in self.unacknowledged:
+            self.channel.requeue_claimed(tag)
         self._delivered.clear()
         return []
 
 
 class ReliableChannel(ABC):
-    """Stands before one of kombu's virtual channels among the bases of a channel that has the last four methods."""
+    """Mixin for a subclass of one of kombu's virtual channels; must precede it in the list of base classes."""
 
     QoS = QoS
 
     qos: Any
-    _tended_at = 0.0
+    _maintained_at = 0.0
 
     def drain_events(self, **options: Any) -> Any:
-        if monotonic() - self._tended_at > TEND:
-            self._tended_at = monotonic()
-            self.tend(self.qos.held)
-        return super().drain_events(**options)  # type: ignore[misc]
+        if monotonic() - self._maintained_at > MAINTENANCE_INTERVAL:
+            self._maintained_at = monotonic()
+            self.maintain_claims(self.qos.unacknowledged)
+        return super().drain_events(**options)  # type: ignore[misc]  # a method of kombu's channel
 
     def _get(self, queue: str) -> dict[str, Any]:
-        taken = self.take(queue)
-        if taken is None:
+        claimed = self.claim(queue)
+        if claimed is None:
             raise Empty
-        return payload(*taken)
+        return payload(*claimed)
 
     @abstractmethod
-    def take(self, queue: str) -> tuple[str, bytes] | None:
-        """Tag and content of the next message, which is kept under that tag from the same moment on."""
+    def claim(self, queue: str) -> tuple[str, bytes] | None:
+        """Claim the next message. Return its delivery tag and content, or None if the queue is empty."""
 
     @abstractmethod
-    def forget(self, tag: str) -> None:
-        """It is done with."""
+    def delete_claimed(self, tag: str) -> None:
+        """Delete a claimed message, because it was acknowledged."""
 
     @abstractmethod
-    def give_back(self, tag: str) -> None:
-        """The next to look finds it first."""
+    def requeue_claimed(self, tag: str) -> None:
+        """Make a claimed message the first of its queue again."""
 
     @abstractmethod
-    def tend(self, held: list[str]) -> None:
-        """Say that the messages of these tags are still being worked on, and give back those of whoever died."""
+    def maintain_claims(self, tags: list[str]) -> None:
+        """Renew the claims of `tags`, and requeue the messages of dead consumers."""
 
 
 class _Properties(msgspec.Struct):
@@ -91,7 +92,7 @@ class _Properties(msgspec.Struct):
 
 
 class _Envelope(msgspec.Struct):
-    """In which kombu sends."""
+    """The format in which kombu stores a message."""
 
     body: str
     properties: _Properties
@@ -99,12 +100,12 @@ class _Envelope(msgspec.Struct):
 
 
 def payload(tag: str, raw: bytes) -> dict[str, Any]:
-    """Of what kombu makes a message: from its own envelope, or from what another program pushed without one."""
+    """Return what kombu builds a message from. `raw` is kombu's own envelope, or a plain body that another program pushed."""
     headers: dict[str, Any] = {}
     try:
         envelope = msgspec.json.decode(raw, type=_Envelope)
-        encoded = envelope.properties.body_encoding == "base64"
-        body = base64.b64decode(envelope.body, validate=True) if encoded else envelope.body.encode()
+        is_base64 = envelope.properties.body_encoding == "base64"
+        body = base64.b64decode(envelope.body, validate=True) if is_base64 else envelope.body.encode()
         headers = {name: value for name, value in (envelope.headers or {}).items() if name == "compression"}
     except (ValueError, RecursionError):
         body = raw

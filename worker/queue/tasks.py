@@ -1,9 +1,10 @@
-"""What a message can ask for. Both carry no data; neither minds coming twice, late, or never."""
+"""Define the Celery tasks. Their messages carry no data and may be lost, repeated or late."""
 
 from __future__ import annotations
 
 from worker import logs, runtime
 from worker.core.errors import StoreUnavailableError
+from worker.outage import Outage
 from worker.queue.celery_app import app
 from worker.queue.wakeups import wakeup_sender
 from worker.store.installation_health import backlog
@@ -11,53 +12,73 @@ from worker.sync.drain import DrainResult, drain, drain_video_infos
 
 log = logs.get(__name__)
 
+_sweep_outage = Outage()
+_work_outage = Outage()
+_look_up_outage = Outage()
 
-@app.task(name="vodsync.sync_batch")  # type: ignore[untyped-decorator]
+
+@app.task(name="vodsync.sync_batch")  # type: ignore[untyped-decorator]  # Celery has no types
 def sync_batch() -> None:
-    """Work off what is due, and ring again where that was not all."""
+    """Sync what is due, and send another wake-up if more is waiting."""
     if work().more_waiting:
         wakeup_sender().send()
 
 
-@app.task(name="vodsync.sweep")  # type: ignore[untyped-decorator]
+@app.task(name="vodsync.sweep")  # type: ignore[untyped-decorator]  # Celery has no types
 def sweep() -> None:
-    """Ring for what a lost wake-up left behind."""
-    here = runtime.current()
+    """Send a wake-up if something is due, for instance because an earlier wake-up was lost."""
+    current = runtime.current()
     try:
-        with here.store.reading() as connection:
+        with current.store.reading() as connection:
             due = backlog(connection, now=runtime.now()).due
     except StoreUnavailableError as error:
-        log.warning("sweep postponed", error=str(error))
+        if _sweep_outage.failed(str(error)):
+            log.warning("sweep postponed", error=str(error))
         return
+    if _sweep_outage.recovered():
+        log.info("sweep continues")
     if due:
         wakeup_sender().send()
 
 
 def work(source: str | None = None) -> DrainResult:
-    """One wake-up's worth, or a thread's that serves only `source`.
+    """Sync batches of all sources, or of `source` only, until nothing is due or it is time to yield.
 
-    A database that is away is no error: the leases give everything back.
+    A database outage is logged and not raised: the leases make interrupted requests due again.
     """
-    here = runtime.current()
-    source_contexts, narrow = (
-        (here.source_contexts, here.concurrency_limits) if source is None else ({source: here.source_contexts[source]}, {})
-    )
+    current = runtime.current()
+    if source is None:
+        contexts, limits = current.source_contexts, current.concurrency_limits
+    else:
+        contexts, limits = {source: current.source_contexts[source]}, {}
     try:
-        worked = drain(
-            here.store, source_contexts, now=runtime.now, stopping=here.stopping, wake_workers=wakeup_sender().send, limits=narrow
+        result = drain(
+            current.store,
+            contexts,
+            now=runtime.now,
+            stopping=current.stopping,
+            wake_workers=wakeup_sender().send,
+            limits=limits,
         )
     except StoreUnavailableError as error:
-        log.warning("work postponed", error=str(error))
+        if _work_outage.failed(str(error)):
+            log.warning("work postponed", error=str(error))
         return DrainResult()
-    if worked.batches:
-        here.claimed_at = runtime.now()
-    return worked
+    if _work_outage.recovered():
+        log.info("work continues")
+    if result.batches:
+        current.claimed_at = runtime.now()
+    return result
 
 
 def look_up(source: str) -> None:
-    """What the single-video operation is still to be asked for."""
-    here = runtime.current()
+    """Make the pending GetVideoInfo calls of `source`. A database outage is logged and not raised."""
+    current = runtime.current()
     try:
-        drain_video_infos(here.store, here.source_contexts[source], now=runtime.now, stopping=here.stopping)
+        drain_video_infos(current.store, current.source_contexts[source], now=runtime.now, stopping=current.stopping)
     except StoreUnavailableError as error:
-        log.warning("look-ups postponed", source=source, error=str(error))
+        if _look_up_outage.failed(str(error)):
+            log.warning("look-ups postponed", source=source, error=str(error))
+    else:
+        if _look_up_outage.recovered():
+            log.info("look-ups continue", source=source)

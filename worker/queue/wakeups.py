@@ -1,81 +1,85 @@
-"""Rings for the workers, from a thread of its own: a broker that is slow, frozen or gone never delays who rings."""
+"""Send wake-ups to the workers from a background thread, so that a slow or broken broker never delays the caller."""
 
 from __future__ import annotations
 
 import threading
-import time
 from functools import cache
 from typing import Any
 
 from worker import logs
-from worker.queue.brokers import ENOUGH_WAKE_UPS
+from worker.background import BackgroundLoop
+from worker.outage import Outage
+from worker.queue.brokers import MAX_WAKEUPS
 from worker.queue.celery_app import app
 
 log = logs.get(__name__)
 
-#: Seconds: at most one wake-up in this time; a look at the broker when nobody rang for so long.
-_REST, _PROBE = 0.1, 10.0
+MIN_INTERVAL = 0.1  # seconds between two wake-ups of this process
+PROBE_INTERVAL = 10.0  # seconds without a wake-up after which the broker is checked
+POOL_TIMEOUT = 5  # seconds to wait for a free connection
+CLOSE_TIMEOUT = 2.0  # seconds
 
 
 class WakeupSender:
-    """`ring` returns at once. A wake-up that could not be sent is found by the sweep; `fault` says why, None while all is well."""
+    """`send` returns at once. If a wake-up cannot be sent, the workers' sweep finds the work."""
 
     def __init__(self) -> None:
-        self.fault: str | None = None
-        self.rung = 0
-        self._rang = threading.Event()
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="doorbell", daemon=True)
-        self._thread.start()
+        self._requested = threading.Event()
+        self._outage = Outage()
+        self._loop = BackgroundLoop(
+            "wake-ups", self._step, failure="wake-ups failed", initial_delay=PROBE_INTERVAL, finish=self._send_requested
+        )
+        self._loop.start()
+
+    @property
+    def error(self) -> str | None:
+        """Why wake-ups cannot be sent; None if they can."""
+        return self._outage.error
 
     def send(self) -> None:
-        self._rang.set()
+        """Wake one worker. Several calls in quick succession may become one wake-up."""
+        self._requested.set()
+        self._loop.wake()
 
     def close(self) -> None:
-        """Send what was rung, and end; waits two seconds at most."""
-        self._closed.set()
-        self._rang.set()
-        self._thread.join(timeout=2)
+        """Send what was requested and end. Waits for at most `CLOSE_TIMEOUT`."""
+        self._loop.stop()
+        self._loop.join(CLOSE_TIMEOUT)
 
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            rang = self._rang.wait(timeout=_PROBE)
-            self._rang.clear()
-            try:
-                if rang or self.fault:
-                    # Only a wake-up that is sent proves that the next one can be; one too many does no harm.
-                    self._send()
-                else:
-                    self._look()
-            except Exception as error:
-                self._note(f"{type(error).__name__}: {error}")
-            else:
-                self._note(None)
-            time.sleep(_REST)
+    def _step(self) -> float:
+        self._send_requested(probe=True)
+        self._loop.pause(MIN_INTERVAL)
+        # A wake-up that was requested meanwhile has set the loop's event and is sent at once.
+        return PROBE_INTERVAL
 
-    def _send(self) -> None:
-        with app.pool.acquire(block=True, timeout=5) as connection:
-            if self._waiting(connection) < ENOUGH_WAKE_UPS or self.fault:
-                app.send_task("vodsync.sync_batch", connection=connection, expires=60, ignore_result=True, retry=False)
-                self.rung += 1
+    def _send_requested(self, *, probe: bool = False) -> None:
+        requested = self._requested.is_set()
+        if not requested and not probe:
+            return
+        if requested:
+            self._requested.clear()
+        try:
+            with app.pool.acquire(block=True, timeout=POOL_TIMEOUT) as connection:
+                waiting = _count_wakeups(connection)
+                # During an outage only a wake-up that is sent proves that the next one can be. One too many does no harm.
+                if self._outage.active or (requested and waiting < MAX_WAKEUPS):
+                    app.send_task("vodsync.sync_batch", connection=connection, expires=60, ignore_result=True, retry=False)
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            if self._outage.failed(message):
+                log.warning("broker does not take wake-ups; the sweep finds the work", error=message)
+        else:
+            if self._outage.recovered():
+                log.info("broker takes wake-ups again")
 
-    def _look(self) -> None:
-        with app.pool.acquire(block=True, timeout=5) as connection:
-            self._waiting(connection)
 
-    def _waiting(self, connection: Any) -> int:
-        queue = app.conf.task_queues[0].bind(connection.default_channel)
-        return int(queue.queue_declare().message_count or 0)
-
-    def _note(self, fault: str | None) -> None:
-        if fault and not self.fault:
-            log.warning("broker does not take wake-ups; the sweep finds the work", error=fault)
-        elif self.fault and not fault:
-            log.info("broker takes wake-ups again")
-        self.fault = fault
+def _count_wakeups(connection: Any) -> int:
+    """Return how many wake-ups are waiting in the queue. Declares the queue if it does not exist."""
+    queue = app.conf.task_queues[0].bind(connection.default_channel)
+    return int(queue.queue_declare().message_count or 0)
 
 
 @cache
 def wakeup_sender() -> WakeupSender:
-    """This process's doorbell."""
+    """Return this process's sender. The first call starts its thread."""
     return WakeupSender()

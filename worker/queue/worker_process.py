@@ -1,4 +1,4 @@
-"""A worker process that stops as the rest of vodsync does: in order at the first signal, at once at the second."""
+"""Stop a Celery worker the way the other vodsync processes stop: in order at the first signal, at once at the second."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from celery.worker import state
 from worker.queue.celery_app import app
 
 
-class Worker(app.Worker):  # type: ignore[misc]
-    """Celery's own handlers talk on stdout, and call Ctrl-C a failure."""
+class Worker(app.Worker):  # type: ignore[misc]  # Celery has no types
+    """Replaces Celery's signal handlers, which print to stdout and make Ctrl-C a failure."""
 
     def install_platform_tweaks(self, _worker: Any) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):

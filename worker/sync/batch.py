@@ -198,7 +198,7 @@ def _load(connection: Connection, claim: Claim, fetched: FetchResult) -> StoredF
 
 def _apply(connection: Connection, context: SourceContext, claim: Claim, decisions: Decisions, *, now: datetime) -> int:
     """Write the decisions. Return how many assets are new or changed."""
-    catalogue, inbox = Catalogue(connection, announce=context.settings.announce), SyncRequests(connection)
+    catalogue, requests = Catalogue(connection, announce=context.settings.announce), SyncRequests(connection)
     # Rows of vod_video_info are locked before those of vod_media, here as elsewhere.
     VideoInfoQueue(connection).enqueue(claim.source, decisions.video_info, now=now)
     changed = 0
@@ -210,9 +210,9 @@ def _apply(connection: Connection, context: SourceContext, claim: Claim, decisio
         catalogue.mark(claim.source, writes.missing_if_new, MISSING, observed_at=observed_at, only_new=True)
         catalogue.mark(claim.source, writes.missing, MISSING, observed_at=observed_at)
         catalogue.mark(claim.source, writes.forbidden, FORBIDDEN, observed_at=observed_at)
-    inbox.complete(claim, decisions.completed, now=now)
-    inbox.retry(claim, list(decisions.retries.values()), now=now)
-    inbox.dead_letter(claim, decisions.dead_letters, now=now)
+    requests.complete(claim, decisions.completed, now=now)
+    requests.retry(claim, list(decisions.retries.values()), now=now)
+    requests.dead_letter(claim, decisions.dead_letters, now=now)
     return changed
 
 

@@ -17,7 +17,7 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.core.ids import split
+from worker.core.ids import split_keys
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
@@ -90,7 +90,7 @@ class Fetcher:
             # This process was suspended. Other workers used the rate meanwhile, so its threads must not all call at once now.
             slot = self._next_slot() or slot
             self._sleep(slot.wait.total_seconds())
-        media_ids, reference_ids = split(keys)
+        media_ids, reference_ids = split_keys(keys)
         self._result.calls += 1
         try:
             with record_late_start(self._context.vod, slot, self._result.late):
@@ -168,11 +168,11 @@ def record_late_start(vod: Vod, slot: Slot, late: dict[datetime, datetime]) -> I
 
     The first calls of a client count from the end of the call, because the time at which the connection was open is unknown.
     """
-    warm, delay_before = vod.warm, slot.late()
+    warm, delay_before = vod.is_warm, slot.late()
     try:
         yield
     finally:
-        delay = max(delay_before, slot.late(vod.left_at)) if warm else slot.late()
+        delay = max(delay_before, slot.late(vod.sent_at)) if warm else slot.late()
         if delay > _MAX_DELAY:
             late[slot.at] = slot.at + delay
 

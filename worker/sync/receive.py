@@ -26,8 +26,8 @@ def delivery(source: str, notification: Notification, *, received_at: datetime) 
         status=notification.status,
         body=notification.body,
         received_at=received_at,
-        media_ids=notification.media_ids if notification.wants_fetch else (),
-        deletes=notification.deletes,
+        media_ids=notification.media_ids if notification.needs_fetch else (),
+        deletes=notification.is_deletion,
     )
 
 

@@ -1,4 +1,4 @@
-"""The one interface through which we ask VOD; `client` speaks to the real one, `fake` to nobody."""
+"""The interface through which vodsync calls VOD. `client` implements it with the official SDK, `testing` without a network."""
 
 from __future__ import annotations
 
@@ -7,24 +7,27 @@ from typing import Any, Protocol
 
 
 class Vod(Protocol):
-    """Answers are the parsed JSON bodies, with every field that VOD sent. Errors are those of `worker.core.errors.VodError`."""
+    """Calls of one source's VOD. They return the parsed JSON body with all fields that VOD sent, and raise VodError."""
 
-    #: A call was answered. Before the first one leaves, certificates are loaded and a connection is opened.
-    warm: bool
+    #: True once a call was answered. Before that, the first call loads certificates and opens a connection.
+    is_warm: bool
 
     @property
-    def left_at(self) -> float:
-        """When this thread's last call left, by the monotonic clock, in seconds."""
+    def sent_at(self) -> float:
+        """The time at which the calling thread's last request was sent, in seconds of the monotonic clock. 0 before the first."""
         ...
 
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
-        """At most 20 ids together (vod-protocol 9.1)."""
+        """Return the assets with these ids, 20 ids at most (vod-protocol 9.1)."""
         ...
 
     def get_video_info(self, media_id: str) -> dict[str, Any]:
-        """The single-video operation, which alone knows `AuditStatus` and `RegionId` (vod-protocol 9.7)."""
+        """Return one asset from the operation that also has `AuditStatus` and `RegionId` (vod-protocol 9.7)."""
         ...
 
     def search_media(self, search_type: str, match: str, sort_by: str, page: int, token: str | None = None) -> dict[str, Any]:
-        """A page of the library; `search_type` is video or audio, `token` that of the page before (vod-protocol 6.1)."""
+        """Return page number `page`, from 1, of the library (vod-protocol 6.1).
+
+        `search_type` is "video" or "audio". `token` is the ScrollToken of the previous page.
+        """
         ...

@@ -1,8 +1,7 @@
-"""Who we are to the vendor: the keys that are set, or those that its credential chain finds."""
+"""Provide the access key for requests that vodsync signs itself."""
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -10,37 +9,39 @@ from alibabacloud_credentials.client import Client as CredentialChain
 
 from worker.core.errors import VodUnavailableError
 from worker.settings import Source
+from worker.vod import vendor_loggers
 
-# Importing the library gives its logger a handler of its own (vod-protocol 8.2). What it would say reaches us as an exception.
-_library = logging.getLogger("credentials")
-_library.handlers.clear()
-_library.setLevel(logging.CRITICAL)
+vendor_loggers.silence()
 
 
 @dataclass(frozen=True, slots=True)
-class Keys:
-    """An access key; the token comes with keys that are valid for hours only."""
+class AccessKey:
+    """An access key. Temporary keys, which are valid for hours, have a security token as well."""
 
     access_key_id: str
     secret: str = field(repr=False)
     security_token: str = field(default="", repr=False)
 
 
-def keys(source: Source) -> Callable[[], Keys]:
-    """What gives the keys of the moment, for those of the chain expire. It raises VodUnavailable where there are none."""
+def access_key_provider(source: Source) -> Callable[[], AccessKey]:
+    """Return a function that returns the source's current access key.
+
+    The key comes from the settings, or else from the vendor's credential chain, whose keys expire. The function raises
+    VodUnavailableError if the chain finds no key.
+    """
     if source.access_key_id and source.access_key_secret:
         token = source.security_token.get_secret_value() if source.security_token else ""
-        fixed = Keys(source.access_key_id, source.access_key_secret.get_secret_value(), token)
-        return lambda: fixed
+        configured = AccessKey(source.access_key_id, source.access_key_secret.get_secret_value(), token)
+        return lambda: configured
     chain = CredentialChain()
 
-    def ask() -> Keys:
+    def current_key() -> AccessKey:
         try:
-            found = chain.get_credential()
+            credential = chain.get_credential()
         except Exception as error:
-            raise VodUnavailableError(f"the vendor's credential chain gave no key: {type(error).__name__}") from error
-        if not found or not found.access_key_id or not found.access_key_secret:
-            raise VodUnavailableError("the vendor's credential chain gave no key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
-        return Keys(found.access_key_id, found.access_key_secret, found.security_token or "")
+            raise VodUnavailableError(f"the vendor's credential chain found no key: {type(error).__name__}") from error
+        if not credential or not credential.access_key_id or not credential.access_key_secret:
+            raise VodUnavailableError("the vendor's credential chain found no key; set ALIBABA_CLOUD_ACCESS_KEY_ID")
+        return AccessKey(credential.access_key_id, credential.access_key_secret, credential.security_token or "")
 
-    return ask
+    return current_key

@@ -1,14 +1,19 @@
-"""The HTTP side. `worker.web:app` runs under any ASGI server; `vodsync serve` uses uvicorn."""
+"""The receiver as an ASGI application: `worker.web:app`, for any ASGI server. `vodsync serve` runs it under uvicorn."""
 
 from __future__ import annotations
 
-from typing import Any
+from starlette.types import ASGIApp
+
+from worker import runtime
+from worker.asgi import LazyApplication
 
 
-def __getattr__(name: str) -> Any:
-    # Built when a server asks for it, not when a test imports a neighbour.
-    if name == "app":
-        from worker.web.application import create
+def _create() -> ASGIApp:
+    # Raises ConfigurationError if a setting is invalid. The import below would end the process, because it creates the Celery app.
+    runtime.current()
+    from worker.web.application import create
 
-        return create()
-    raise AttributeError(name)
+    return create()
+
+
+app = LazyApplication(_create)

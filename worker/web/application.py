@@ -1,4 +1,4 @@
-"""What stands at which path."""
+"""Create the receiver's application: its paths, its parts, and what happens when it starts and stops."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from worker import logs, runtime
-from worker.core.errors import VodsyncError
 from worker.queue.wakeups import wakeup_sender
 from worker.store.inbox.notifications import Delivery
 from worker.sync import receive as receiving
@@ -27,13 +26,12 @@ from worker.web.spool_drainer import SpoolDrainer
 
 log = logs.get(__name__)
 
-
-#: Seconds.
-_SWITCH = 0.0003
+#: After which the event loop and a thread that commits hand over to each other. Python's default is 5 ms.
+THREAD_SWITCH_INTERVAL = 0.0003  # seconds
 
 
 class Application(Starlette):
-    """Takes POST /callbacks straight to the receiver: Starlette's layers would cost it as much again as its own work."""
+    """Passes POST /callbacks directly to the receiver. Starlette's middleware and routing would cost as much as the receiver."""
 
     def __init__(self, receiver: ASGIApp, **options: Any) -> None:
         super().__init__(**options)
@@ -47,52 +45,55 @@ class Application(Starlette):
 
 
 def create() -> Starlette:
-    """The application of this process's runtime. A setting that makes it unsafe ends the process with a sentence."""
-    here = runtime.current_or_exit()
-    try:
-        here.require_callbacks()
-        away = not here.require_schema(waiting=False)
-    except VodsyncError as error:
-        raise runtime.refusal(error) from None
-    bell = wakeup_sender()
+    """Return the receiver's application for this process's settings.
+
+    Raises VodsyncError if a setting is invalid or unsafe, or if the database's schema is stale. If the database server is down, the
+    receiver starts all the same, because the spool takes the notifications.
+    """
+    current = runtime.current()
+    current.require_callbacks()
+    database_is_down = not current.require_schema(waiting=False)
+    wakeups = wakeup_sender()
 
     def commit(deliveries: Sequence[Delivery]) -> None:
-        receiving.receive(here.store, deliveries, now=runtime.now())
+        receiving.receive(current.store, deliveries, now=runtime.now())
 
-    forwarder = SpoolDrainer(here.store, here.spool, commit, after=bell.send) if here.spool else None
-    group: GroupCommit[Delivery] = GroupCommit(commit, after=bell.send, lanes=2 if here.spool else 1, standby=forwarder)
-    receiver = Receiver(here.sources, group, now=runtime.now)
+    drainer = SpoolDrainer(current.store, current.spool, commit, after_commit=wakeups.send) if current.spool else None
+    group_commit: GroupCommit[Delivery] = GroupCommit(
+        commit, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer
+    )
+    receiver = Receiver(current.sources, group_commit, now=runtime.now)
     health = Health(
-        here.store,
-        here.spool,
-        sources=here.sources,
-        database_fault=lambda: forwarder.fault if forwarder else None,
-        broker_fault=lambda: bell.fault,
-        refusals=lambda: receiver.problems,
+        current.store,
+        current.spool,
+        sources=current.sources,
+        database_error=lambda: drainer.error if drainer else None,
+        broker_error=lambda: wakeups.error,
+        callback_problems=lambda: receiver.problems,
         now=runtime.now,
-        feed=here.settings.changes == "on",
+        change_feed=current.settings.changes == "on",
     )
 
     @asynccontextmanager
     async def lifespan(_app: Starlette) -> AsyncIterator[None]:
-        unsigned = [name for name, source in here.sources.items() if source.callback_unsigned == "accept"]
+        unsigned = [name for name, source in current.sources.items() if source.callback_unsigned == "accept"]
         if unsigned:
-            log.warning("callbacks are taken from anybody", sources=",".join(unsigned))
-        # What stands here now stays: without this each full collection stops every request for some 60 ms.
+            log.warning("unsigned callbacks are accepted from any sender", sources=",".join(unsigned))
+        # Objects that exist now stay until the end. Otherwise each full collection stops all requests for about 60 ms.
         gc.collect()
         gc.freeze()
-        # The event loop and a thread that commits take turns; by default either waits up to 5 ms for the other to give way.
-        sys.setswitchinterval(_SWITCH)
-        if forwarder:
-            forwarder.start(away=away)
-        log.info("receiver started", sources=",".join(here.sources))
+        sys.setswitchinterval(THREAD_SWITCH_INTERVAL)
+        if drainer:
+            drainer.start(database_is_down=database_is_down)
+        log.info("receiver started", sources=",".join(current.sources))
         yield
-        await group.close()
-        if forwarder:
-            await asyncio.to_thread(forwarder.close)
-        bell.close()
+        await group_commit.close()
+        if drainer:
+            await asyncio.to_thread(drainer.close)
+        wakeups.close()
+        wakeup_sender.cache_clear()
         health.close()
-        here.store.close()
+        current.store.close()
         log.info("receiver stopped")
 
     app = Application(
@@ -104,9 +105,9 @@ def create() -> Starlette:
             Route("/readyz", health.readyz),
             Route("/statusz", health.statusz),
         ],
-        exception_handlers={HTTPException: responses.not_routed, Exception: responses.failed},
+        exception_handlers={HTTPException: responses.routing_error, Exception: responses.unexpected_error},
         lifespan=lifespan,
     )
-    # A redirect counts as a failed delivery (vod-protocol 1.1), and is no error in our shape.
+    # VOD counts a redirect as a failed delivery (vod-protocol 1.1), and its body is not our JSON error.
     app.router.redirect_slashes = False
     return app

@@ -1,4 +1,7 @@
-"""Many concurrent requests, one commit: while one transaction runs, the next one's deliveries gather. There is no timer."""
+"""Group concurrent notifications into one database commit.
+
+While one transaction runs, the deliveries for the next one are collected. There is no timer.
+"""
 
 from __future__ import annotations
 
@@ -13,124 +16,128 @@ from worker.core.errors import StoreUnavailableError
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
 
-#: Deliveries in one transaction, and deliveries that may wait for one; at 1 MiB each the buffer stays bounded in memory too.
-_GROUP, _BUFFER = 500, 2_000
-_BUFFER_BYTES = 64 * 1024 * 1024
+MAX_GROUP_SIZE = 500  # deliveries in one transaction
 
+#: Limits of what waits for a transaction. The second one bounds the memory: a delivery has up to 1 MiB.
+MAX_WAITING = 2_000  # deliveries
+MAX_WAITING_SIZE = 64 * 1024 * 1024  # bytes
 
-#: Seconds that a commit may take before the standby takes its group.
-_PATIENCE = 1.0
+COMMIT_TIMEOUT = 1.0  # seconds until the fallback stores the group
 
 
 class FallbackStore(Protocol[Item]):
-    """Makes items durable while the database is away."""
+    """Stores items durably while the database is down."""
 
-    away: bool
+    database_is_down: bool
 
-    def save(self, items: Sequence[Item], /) -> None: ...
+    def save(self, items: Sequence[Item], /) -> None:
+        """Return when `items` are durable. Raises StoreUnavailableError otherwise."""
 
 
 class BufferFullError(StoreUnavailableError):
-    """More deliveries are waiting for a commit than we are willing to hold in memory."""
+    """More deliveries wait for a commit than may be kept in memory."""
 
 
 class GroupCommit(Generic[T]):
-    """Hands items to `commit` in groups, on one thread a lane; each `submit` returns once its own group is committed.
+    """Calls `commit` with groups of items on `writers` threads, and `after_commit` after each success.
 
-    A second lane uses the time that a database server takes to answer; a local file has none to use. A `standby` takes the groups
-    whose commit fails or takes too long, and all of them while it says that the database is away. Such a commit may still succeed
-    later, so both may hold an item.
+    A second writer uses the time in which a database server answers. A local file has no such time.
+    The fallback saves a group whose commit fails or takes longer than `COMMIT_TIMEOUT`, and all groups while it reports that the
+    database is down. A commit that took too long may still succeed, so an item can be in both.
     """
 
     def __init__(
         self,
         commit: Callable[[Sequence[T]], object],
         *,
-        lanes: int = 1,
-        after: Callable[[], object] = lambda: None,
-        standby: FallbackStore[T] | None = None,
+        writers: int = 1,
+        after_commit: Callable[[], object] = lambda: None,
+        fallback: FallbackStore[T] | None = None,
     ) -> None:
         self._commit = commit
-        self._after = after
+        self._after_commit = after_commit
         self._waiting: deque[tuple[T, int, asyncio.Future[None]]] = deque()
-        self._bytes = 0
-        self._writer = ThreadPoolExecutor(max_workers=lanes, thread_name_prefix="group-commit")
-        self._lanes = lanes
-        self._standby = standby
-        self._keeper = ThreadPoolExecutor(max_workers=1, thread_name_prefix="standby")
+        self._waiting_size = 0
+        self._writers = writers
+        self._writer_threads = ThreadPoolExecutor(max_workers=writers, thread_name_prefix="group-commit")
+        self._fallback = fallback
+        self._fallback_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="fallback")
         self._running: set[asyncio.Task[None]] = set()
 
     async def submit(self, item: T, size: int) -> None:
-        """Returns when `item` (of `size` bytes) is durable. Raises StoreUnavailable, BufferFull among others: then it is not."""
-        if len(self._waiting) >= _BUFFER or self._bytes + size > _BUFFER_BYTES:
+        """Return when `item`, which takes `size` bytes, is durable.
+
+        Raises StoreUnavailableError if it could not be stored, BufferFullError if too many items wait.
+        """
+        if len(self._waiting) >= MAX_WAITING or self._waiting_size + size > MAX_WAITING_SIZE:
             raise BufferFullError("too many deliveries are waiting for the database")
         future = asyncio.get_running_loop().create_future()
         self._waiting.append((item, size, future))
-        self._bytes += size
-        if len(self._running) < self._lanes:
+        self._waiting_size += size
+        if len(self._running) < self._writers:
             self._running.add(asyncio.create_task(self._run()))
         await future
 
     async def close(self) -> None:
-        """Commit what was accepted, and end."""
+        """Store what was submitted, and end the threads."""
         while self._running:
             await asyncio.wait(self._running)
-        self._writer.shutdown(wait=False)
-        self._keeper.shutdown(wait=False)
+        self._writer_threads.shutdown(wait=False)
+        self._fallback_thread.shutdown(wait=False)
 
-    async def _gather(self) -> None:
-        """Give way to the event loop until a turn of it brings nobody new: whoever is on the way shares this commit.
+    async def _collect(self) -> None:
+        """Let the event loop run until an iteration adds no item, so that concurrent requests share a commit.
 
-        With one lane the commit before has been such a time.
+        A single writer needs no extra time: items are collected while its previous commit runs.
         """
-        before = -1
-        while self._lanes > 1 and before < len(self._waiting) < _GROUP:
-            before = len(self._waiting)
+        count_before = -1
+        while self._writers > 1 and count_before < len(self._waiting) < MAX_GROUP_SIZE:
+            count_before = len(self._waiting)
             await asyncio.sleep(0)
 
     async def _run(self) -> None:
         try:
             while self._waiting:
-                await self._gather()
+                await self._collect()
                 await self._commit_group()
         finally:
-            # At once, not in a callback: whoever submits next must see that nobody runs.
+            # Not in a done callback, which runs later: the next `submit` must see that this task has ended.
             self._running.discard(cast("asyncio.Task[None]", asyncio.current_task()))
 
     async def _commit_group(self) -> None:
-        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), _GROUP))]
+        group = [self._waiting.popleft() for _ in range(min(len(self._waiting), MAX_GROUP_SIZE))]
         if not group:
-            # Another lane took them.
+            # The other writer took them.
             return
-        self._bytes -= sum(size for _, size, _ in group)
-        fault: StoreUnavailableError | None = None
+        self._waiting_size -= sum(size for _, size, _ in group)
+        failure: StoreUnavailableError | None = None
         try:
             await self._make_durable([item for item, _, _ in group])
         except StoreUnavailableError as error:
-            fault = error
+            failure = error
         except Exception as error:
-            fault = StoreUnavailableError(f"could not write: {type(error).__name__}")
-            fault.__cause__ = error
+            failure = StoreUnavailableError(f"could not write: {type(error).__name__}")
+            failure.__cause__ = error
         for _, _, future in group:
             if future.done():
                 continue
-            if fault is None:
+            if failure is None:
                 future.set_result(None)
             else:
-                future.set_exception(fault)
-        if fault is None:
-            self._after()
+                future.set_exception(failure)
+        if failure is None:
+            self._after_commit()
 
     async def _make_durable(self, items: list[T]) -> None:
         loop = asyncio.get_running_loop()
-        if self._standby is None:
-            await loop.run_in_executor(self._writer, self._commit, items)
+        if self._fallback is None:
+            await loop.run_in_executor(self._writer_threads, self._commit, items)
             return
-        if not self._standby.away:
-            commit = loop.run_in_executor(self._writer, self._commit, items)
-            await asyncio.wait((commit,), timeout=_PATIENCE)
+        if not self._fallback.database_is_down:
+            commit = loop.run_in_executor(self._writer_threads, self._commit, items)
+            await asyncio.wait((commit,), timeout=COMMIT_TIMEOUT)
             if commit.done() and commit.exception() is None:
                 return
-            # How a commit ends that nobody waits for any more is no news.
+            # Retrieve the exception of a commit that ends later, or asyncio logs it as never retrieved.
             commit.add_done_callback(lambda late: late.exception())
-        await loop.run_in_executor(self._keeper, self._standby.save, items)
+        await loop.run_in_executor(self._fallback_thread, self._fallback.save, items)

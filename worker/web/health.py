@@ -1,4 +1,4 @@
-"""Whether we live, whether we can store, and how the whole is doing."""
+"""Answer /livez, /readyz and /statusz."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -18,14 +18,15 @@ from worker.store.installation_health import InstallationHealth, installation_he
 from worker.store.spool import Spool, Spooled
 from worker.web import responses
 
-#: Seconds: an answer about health that takes longer is an answer too.
-_PATIENCE = 3.0
+T = TypeVar("T")
+
+CHECK_TIMEOUT = 3.0  # seconds; a check that takes longer reports its part as down
 
 
 class Health:
-    """`database_fault` says why notifications are spooled, `broker_fault` why wake-ups do not get through; None: all is well.
+    """`database_error` and `broker_error` return why notifications are spooled or wake-ups are not sent, None if all is well.
 
-    `refusals` are sentences about callbacks that are not taken. With `feed` there is a change feed to tell of.
+    `callback_problems` returns sentences about refused callbacks. With `change_feed`, /statusz reports on the change feed too.
     """
 
     def __init__(
@@ -34,107 +35,111 @@ class Health:
         spool: Spool | None,
         *,
         sources: Collection[str],
-        database_fault: Callable[[], str | None],
-        broker_fault: Callable[[], str | None],
-        refusals: Callable[[], list[str]],
+        database_error: Callable[[], str | None],
+        broker_error: Callable[[], str | None],
+        callback_problems: Callable[[], list[str]],
         now: Callable[[], datetime],
-        feed: bool = False,
+        change_feed: bool = False,
     ) -> None:
         self._store = store
         self._spool = spool
         self._sources = sources
-        self._database_fault = database_fault
-        self._broker_fault = broker_fault
-        self._refusals = refusals
+        self._database_error = database_error
+        self._broker_error = broker_error
+        self._callback_problems = callback_problems
         self._now = now
-        self._feed = feed
-        # Threads of its own: a frozen database must not use up those of anybody else.
-        self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
+        self._change_feed = change_feed
+        # Threads of their own: checks of a database that hangs must not occupy the threads of others.
+        self._database_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="health")
         self._spool_thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="spool-health")
 
     async def livez(self, _request: Request) -> Response:
+        """Return 200 while the process serves requests. Uses neither database nor broker."""
         return PlainTextResponse("ok")
 
     async def readyz(self, _request: Request) -> Response:
-        """200 while notifications can be stored durably.
+        """Return 200 while notifications can be stored durably, otherwise 503 and the part that prevents it.
 
-        A broker outage degrades: the sweep finds the work. So does a database outage while the spool takes notifications.
+        A broker outage only degrades, because the workers' sweep finds the work. So does a database outage while the spool works.
         """
-        spool = await self._spool_state()
-        away = "degraded" if spool["state"] == "ok" else "down"
+        spool = await self._check_spool()
+        outage_state = "degraded" if spool["state"] == "ok" else "down"
         parts: dict[str, dict[str, Any]] = {
-            "database": self._database(away),
+            "database": self._database(outage_state),
             "schema": {"state": "ok"},
             "spool": spool,
             "broker": self._broker(),
         }
         try:
-            await self._aside(lambda: schema.check(self._store))
+            await _run(self._database_threads, lambda: schema.check(self._store))
         except StaleSchemaError as error:
             parts["schema"] = {"state": "down", "error": str(error)}
         except StoreUnavailableError as error:
-            parts["database"] = {"state": away, "error": str(error)}
-            parts["schema"] = {"state": away, "error": "not known while the database is down"}
+            parts["database"] = {"state": outage_state, "error": str(error)}
+            parts["schema"] = {"state": outage_state, "error": "not known while the database is down"}
         if parts["database"]["state"] == "ok" and spool["state"] == "down":
             spool["state"] = "degraded"
         down = [name for name, part in parts.items() if part["state"] == "down"]
-        body: dict[str, Any] = {"ready": not down, "parts": parts}
+        content: dict[str, Any] = {"ready": not down, "parts": parts}
         if down:
-            body |= {"error": f"{down[0]}: {parts[down[0]]['error']}", "reason": down[0]}
-        return responses.json(body, 503 if down else 200)
+            content |= {"error": f"{down[0]}: {parts[down[0]]['error']}", "reason": down[0]}
+        return responses.json(content, 503 if down else 200)
 
     async def statusz(self, _request: Request) -> Response:
-        spool = await self._spool_state()
-        body: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": spool}
-        spooled = Spooled(spool["count"] or 0, spool["since"]).problem
-        problems = [*([spooled] if spooled else []), *self._refusals()]
+        """Return the state of the installation. 200 even if the database is down; `problems` then begins with its error."""
+        spool = await self._check_spool()
+        content: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": spool}
+        spool_problem = Spooled(spool["count"] or 0, spool["since"]).problem
+        problems = [*([spool_problem] if spool_problem else []), *self._callback_problems()]
         try:
-            revision, seen = await self._aside(self._look)
+            revision, installation = await _run(self._database_threads, self._read_installation)
         except StoreUnavailableError as error:
-            return responses.json(body | {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]})
+            down = {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]}
+            return responses.json(content | down)
         schema_state = {"revision": revision, "expected": schema.REVISION}
-        body |= {"database": self._database("degraded"), "schema": schema_state} | seen.as_json()
-        return responses.json(body | {"problems": [*problems, *seen.problems]})
+        content |= {"database": self._database("degraded"), "schema": schema_state} | installation.as_json()
+        return responses.json(content | {"problems": [*problems, *installation.problems]})
 
     def close(self) -> None:
-        self._threads.shutdown(wait=False)
+        self._database_threads.shutdown(wait=False)
         self._spool_thread.shutdown(wait=False)
 
-    def _look(self) -> tuple[str, InstallationHealth]:
+    def _read_installation(self) -> tuple[str, InstallationHealth]:
         revision = schema.current(self._store)
         if revision is None:
             raise StoreUnavailableError("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
-            return revision, installation_health(connection, now=self._now(), sources=self._sources, feed=self._feed)
+            return revision, installation_health(connection, now=self._now(), sources=self._sources, feed=self._change_feed)
 
-    async def _spool_state(self) -> dict[str, Any]:
-        """`count` deliveries wait since `since`. "unused" where the database is a local file."""
+    async def _check_spool(self) -> dict[str, Any]:
         spool = self._spool
         if spool is None:
             return {"state": "unused", "count": 0, "since": None}
 
-        def look() -> Spooled:
+        def check() -> Spooled:
             spool.check()
             return spool.waiting()
 
         try:
-            waiting = await self._aside(look, self._spool_thread)
+            waiting = await _run(self._spool_thread, check)
         except StoreUnavailableError as error:
             return {"state": "down", "error": str(error), "count": None, "since": None}
         return {"state": "ok", "count": waiting.count, "since": waiting.since}
 
-    def _database(self, away: str) -> dict[str, str]:
-        """As the notifications find it: a database that can be read may still take none."""
-        fault = self._database_fault()
-        return {"state": away, "error": fault} if fault else {"state": "ok"}
+    def _database(self, outage_state: str) -> dict[str, str]:
+        """Return the state as notifications experience it: a database that can be read may still refuse writes."""
+        error = self._database_error()
+        return {"state": outage_state, "error": error} if error else {"state": "ok"}
 
     def _broker(self) -> dict[str, str]:
-        fault = self._broker_fault()
-        return {"state": "degraded", "error": fault} if fault else {"state": "ok"}
+        error = self._broker_error()
+        return {"state": "degraded", "error": error} if error else {"state": "ok"}
 
-    async def _aside(self, work: Callable[[], Any], threads: ThreadPoolExecutor | None = None) -> Any:
-        try:
-            async with asyncio.timeout(_PATIENCE):
-                return await asyncio.get_running_loop().run_in_executor(threads or self._threads, work)
-        except TimeoutError:
-            raise StoreUnavailableError(f"no answer within {_PATIENCE:g} s") from None
+
+async def _run(threads: ThreadPoolExecutor, check: Callable[[], T]) -> T:
+    """Return the result of `check`. Raises StoreUnavailableError after `CHECK_TIMEOUT`; its thread then continues."""
+    try:
+        async with asyncio.timeout(CHECK_TIMEOUT):
+            return await asyncio.get_running_loop().run_in_executor(threads, check)
+    except TimeoutError:
+        raise StoreUnavailableError(f"no answer within {CHECK_TIMEOUT:g} s") from None

@@ -1,4 +1,4 @@
-"""The address VOD calls: it writes the delivery down, answers, and forgets."""
+"""Receive VOD's callbacks: verify the signature, store the notification, answer 200."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ from worker.web.group_commit import BufferFullError, GroupCommit
 
 log = logs.get(__name__)
 
-#: Bytes. The queue variant of these notifications ends at 64 KiB (vod-protocol 1.1).
-BODY_LIMIT = 1024 * 1024
+#: Notifications that come through a queue have at most 64 KiB (vod-protocol 1.1).
+BODY_LIMIT = 1024 * 1024  # bytes
 
-#: Seconds for a body to come. VOD waits no longer for an answer (vod-protocol 1.2).
-_BODY_TIME = 5.0
+#: VOD waits no longer for a response (vod-protocol 1.2).
+BODY_TIMEOUT = 5.0  # seconds
 
-# VOD counts only 200 as delivered, and gives up after three tries. Most requests end here, so the answer is made once.
+#: VOD counts only 200 as delivered and gives up after three tries. Most requests end with this response, so it is built once.
 _ACCEPTED: tuple[Message, ...] = (
     {
         "type": "http.response.start",
@@ -38,22 +38,27 @@ _ACCEPTED: tuple[Message, ...] = (
     {"type": "http.response.body", "body": b"ok"},
 )
 
-_STATUS = {"malformed": 400}
-_RETRY = {"Retry-After": "1"}
+#: The headers that the receiver reads.
+_HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature", b"content-length"))
+_RETRY_AFTER = {"Retry-After": "1"}
 _NO_PARAMETERS: dict[str, str] = {}
 
 
+class UnknownSourceError(Exception):
+    """The path names a source that is not configured."""
+
+
 class BodyTooLargeError(Exception):
-    """The body is longer than any notification."""
+    """The body is longer than `BODY_LIMIT`."""
 
 
 class ClientDisconnectedError(Exception):
-    """The sender left before its body was complete."""
+    """The sender disconnected before its body was complete."""
 
 
 @dataclass(slots=True)
 class RefusedCallbacks:
-    """Callbacks of one source that were not signed as they should be, since one was taken."""
+    """Callbacks of one source that were refused since the last one with a valid signature."""
 
     since: datetime
     reason: str
@@ -61,80 +66,63 @@ class RefusedCallbacks:
 
 
 class Receiver:
-    """An ASGI endpoint; `group` makes deliveries durable, `now` is the clock that signatures are judged by."""
+    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`."""
 
-    def __init__(self, sources: Mapping[str, Source], group: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
-        self._checks = {name: _Check(source) for name, source in sources.items()}
-        self._group = group
-        self._reading = _Reading()
+    def __init__(self, sources: Mapping[str, Source], group_commit: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
+        self._signature_checks = {name: _SignatureCheck(source) for name, source in sources.items()}
+        self._group_commit = group_commit
+        self._body_reader = _BodyReader()
         self._now = now
         self._refused: dict[str, RefusedCallbacks] = {}
 
     @property
     def problems(self) -> list[str]:
-        """Whose callbacks are all refused, and what to compare."""
+        """Return a sentence for each source whose callbacks are all refused, with what to compare."""
         return [
             f"{refused.count} callback{'s' if refused.count > 1 else ''} to source {source} refused since "
-            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was taken; "
+            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was accepted; "
             "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
             "callback settings: vodsync doctor"
             for source, refused in self._refused.items()
         ]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
         try:
-            response = await self._answer(scope, receive)
+            await self._store_notification(source, scope, receive)
         except ClientDisconnectedError:
             return
-        if response is not None:
-            await response(scope, receive, send)
+        except Exception as error:
+            await _error_response(source, error)(scope, receive, send)
             return
         for message in _ACCEPTED:
             await send(message)
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Response | None:
-        """None once the notification is stored; otherwise what to tell the sender."""
-        source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
-        check = self._checks.get(source)
-        if check is None:
-            return responses.error(404, "no source has this name; it stands in vodsync.toml as [sources.NAME]", "source")
+    async def _store_notification(self, source: str, scope: Scope, receive: Receive) -> None:
+        """Return once the notification is stored. Raises one of the errors that `_error_response` knows."""
+        check_signature = self._signature_checks.get(source)
+        if check_signature is None:
+            raise UnknownSourceError
         now = self._now()
+        headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
         try:
-            headers = {name: value for name, value in scope["headers"] if name in _HEADERS}
-            try:
-                check(headers, now)
-            except NotificationRejectedError as error:
-                self._refuse(source, error, now)
-                raise
-            self._refused.pop(source, None)
-            body = await self._reading.read(receive, headers.get(b"content-length"))
-            notification = events.parse(body)
-            if notification.dropped:
-                taken = len(notification.media_ids)
-                log.warning("notification names too many media", source=source, taken=taken, dropped=notification.dropped)
-            await self._group.submit(delivery(source, notification, received_at=now), len(body))
+            check_signature(headers, now)
         except NotificationRejectedError as error:
-            log.info("notification rejected", source=source, reason=error.reason)
-            return responses.error(_STATUS.get(error.reason, 401), str(error), error.reason)
-        except BodyTooLargeError:
-            return responses.error(413, "the body is over 1 MiB; VOD's notifications are not", "size")
-        except TimeoutError:
-            return responses.error(
-                408, f"the body did not come within {_BODY_TIME:g} s; send it again", "slow", {"Connection": "close"}
-            )
-        except BufferFullError as error:
-            return responses.error(503, f"{error}; send it again", "buffer", _RETRY)
-        except StoreUnavailableError as error:
-            log.error("notification not stored", source=source, error=str(error))
-            return responses.error(503, "the database did not take the notification; send it again", "store", _RETRY)
-        except (ClientDisconnectedError, asyncio.CancelledError):
+            self._count_refused(source, error, now)
             raise
-        except Exception as error:
-            log.error("notification not handled", source=source, error=type(error).__name__)
-            return responses.error(503, "vodsync failed to handle the notification; its log says why", "fault", _RETRY)
-        return None
+        self._refused.pop(source, None)
+        body = await self._body_reader.read(receive, headers.get(b"content-length"))
+        notification = events.parse(body)
+        if notification.dropped_ids:
+            log.warning(
+                "notification names too many media",
+                source=source,
+                taken=len(notification.media_ids),
+                dropped=notification.dropped_ids,
+            )
+        await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
 
-    def _refuse(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
+    def _count_refused(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
         refused = self._refused.setdefault(source, RefusedCallbacks(now, error.reason))
         refused.count += 1
         refused.reason = error.reason
@@ -142,18 +130,43 @@ class Receiver:
             log.warning("callbacks are refused from now on", source=source, reason=error.reason, error=str(error))
 
 
-class _Check:
-    """Whether a source's callback is signed as it should be."""
+def _error_response(source: str, error: Exception) -> Response:
+    """Log `error`, and return the response. Its status decides whether the sender tries again."""
+    match error:
+        case UnknownSourceError():
+            return responses.error(404, "no source has this name; sources are defined in vodsync.toml as [sources.NAME]", "source")
+        case NotificationRejectedError():
+            log.info("notification rejected", source=source, reason=error.reason)
+            return responses.error(400 if error.reason == "malformed" else 401, str(error), error.reason)
+        case BodyTooLargeError():
+            return responses.error(413, "the body is over 1 MiB; VOD's notifications are smaller", "size")
+        case TimeoutError():
+            sentence = f"the body did not arrive within {BODY_TIMEOUT:g} s; send it again"
+            return responses.error(408, sentence, "slow", {"Connection": "close"})
+        case BufferFullError():
+            return responses.error(503, f"{error}; send it again", "buffer", _RETRY_AFTER)
+        case StoreUnavailableError():
+            log.error("notification not stored", source=source, error=str(error))
+            return responses.error(503, "the database did not take the notification; send it again", "store", _RETRY_AFTER)
+        case _:
+            # The type alone: the message of an unforeseen exception may contain the body.
+            log.error("notification not handled", source=source, error=type(error).__name__)
+            return responses.error(503, "vodsync failed to handle the notification; its log has the reason", "fault", _RETRY_AFTER)
+
+
+class _SignatureCheck:
+    """Verifies the callbacks of one source."""
 
     def __init__(self, source: Source) -> None:
         self._url = source.callback_url or ""
         self._keys = [key.get_secret_value() for key in source.callback_keys]
         self._tolerance = timedelta(seconds=source.callback_tolerance)
-        self._unsigned = source.callback_unsigned == "accept"
+        self._accepts_unsigned = source.callback_unsigned == "accept"
 
     def __call__(self, headers: Mapping[bytes, bytes], now: datetime) -> None:
+        """Raises NotificationRejectedError if the signature is missing, wrong or stale."""
         timestamp, digest = headers.get(b"x-vod-timestamp"), headers.get(b"x-vod-signature")
-        if self._unsigned and (not self._keys or (timestamp is None and digest is None)):
+        if self._accepts_unsigned and (not self._keys or (timestamp is None and digest is None)):
             return
         signature.verify(
             url=self._url,
@@ -165,49 +178,47 @@ class _Check:
         )
 
 
-class _Reading:
-    """Bodies on their way; one watcher ends those that take too long, which costs a request less than a timer of its own."""
+class _BodyReader:
+    """Reads bodies with a time limit. One task watches all of them, which is cheaper than a timer for each request."""
 
     def __init__(self) -> None:
-        self._since: dict[asyncio.Task[Any], float] = {}
+        #: When each task began to read.
+        self._started_at: dict[asyncio.Task[Any], float] = {}
         self._expired: set[asyncio.Task[Any]] = set()
         self._watcher: asyncio.Task[None] | None = None
 
-    async def read(self, receive: Receive, announced: bytes | None) -> bytes:
-        """The body. Raises TooLarge, Disconnected, and TimeoutError where it does not come."""
+    async def read(self, receive: Receive, content_length: bytes | None) -> bytes:
+        """Return the body. Raises BodyTooLargeError, ClientDisconnectedError, or TimeoutError after `BODY_TIMEOUT`."""
         loop = asyncio.get_running_loop()
         task = cast("asyncio.Task[Any]", asyncio.current_task(loop))
-        self._since[task] = loop.time()
+        self._started_at[task] = loop.time()
         if self._watcher is None:
             self._watcher = loop.create_task(self._watch())
         try:
-            return await _read(receive, announced)
+            return await _read_body(receive, content_length)
         except asyncio.CancelledError:
             if task not in self._expired:
                 raise
             task.uncancel()
             raise TimeoutError from None
         finally:
-            del self._since[task]
+            del self._started_at[task]
             self._expired.discard(task)
 
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(_BODY_TIME / 5)
-            late = asyncio.get_running_loop().time() - _BODY_TIME
-            for task, since in list(self._since.items()):
-                if since < late and task not in self._expired:
+            await asyncio.sleep(BODY_TIMEOUT / 5)
+            latest_start = asyncio.get_running_loop().time() - BODY_TIMEOUT
+            for task, started_at in list(self._started_at.items()):
+                if started_at < latest_start and task not in self._expired:
                     self._expired.add(task)
                     task.cancel()
 
 
-_HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature", b"content-length"))
-
-
-async def _read(receive: Receive, announced: bytes | None) -> bytes:
-    """The body, never more of it in memory than the limit."""
-    # Twenty digits tell enough, and Python refuses to convert thousands; what really comes is counted anyhow.
-    if announced is not None and announced.isdigit() and int(announced[:20]) > BODY_LIMIT:
+async def _read_body(receive: Receive, content_length: bytes | None) -> bytes:
+    """Return the body, and never keep much more than `BODY_LIMIT` of it in memory."""
+    # The first 20 digits decide. Python refuses to convert thousands of digits. The bytes that arrive are counted in any case.
+    if content_length is not None and content_length.isdigit() and int(content_length[:20]) > BODY_LIMIT:
         raise BodyTooLargeError
     message: Message = await receive()
     if not message.get("more_body") and message["type"] == "http.request":

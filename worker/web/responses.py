@@ -1,4 +1,4 @@
-"""Every error has the same shape: a sentence with the next step, and one word."""
+"""Build JSON responses. Every error has the members `error` (a sentence with the next step) and `reason` (a word)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ _encoder = msgspec.json.Encoder(decimal_format="number")
 
 
 def json(content: Any, status: int = 200, headers: dict[str, str] | None = None) -> Response:
+    """Return `content` as JSON. `Any`: msgspec encodes dataclasses, datetimes and decimals as well."""
     return Response(_encoder.encode(content), status_code=status, media_type="application/json", headers=headers)
 
 
@@ -20,17 +21,17 @@ def error(status: int, sentence: str, reason: str, headers: dict[str, str] | Non
     return json({"error": sentence, "reason": reason}, status, headers)
 
 
-async def not_routed(_request: Request, fault: Exception) -> Response:
-    """Starlette's own refusals (404, 405) in our shape."""
-    status = fault.status_code if isinstance(fault, HTTPException) else 500
-    headers = dict(fault.headers or {}) if isinstance(fault, HTTPException) else None
+async def routing_error(_request: Request, exc: Exception) -> Response:
+    """Return Starlette's own errors (404, 405) in our format."""
+    status = exc.status_code if isinstance(exc, HTTPException) else 500
+    headers = dict(exc.headers or {}) if isinstance(exc, HTTPException) else None
     if status == 405:
-        return error(405, "this path takes another method; callbacks are sent with POST", "method", headers)
+        return error(405, "this path does not accept this method; send callbacks with POST", "method", headers)
     return error(
-        status, "there is nothing at this path; VOD's callbacks go to POST /callbacks or /callbacks/{source}", "path", headers
+        status, "this path does not exist; VOD's callbacks are sent to POST /callbacks or /callbacks/{source}", "path", headers
     )
 
 
-async def failed(_request: Request, _fault: Exception) -> Response:
-    """What we did not foresee: the log has it, the sender should try again."""
-    return error(503, "vodsync failed to handle the request; its log says why", "fault", {"Retry-After": "1"})
+async def unexpected_error(_request: Request, _exc: Exception) -> Response:
+    """Return 503 for an exception that no code handled. Starlette logs it, and the sender tries again."""
+    return error(503, "vodsync failed to handle the request; its log has the reason", "fault", {"Retry-After": "1"})

@@ -1,118 +1,118 @@
-"""What was spooled while the database was away moves there, in order and in groups, once it is back."""
+"""Spool notifications while the database is down, and move them into the database when it is back."""
 
 from __future__ import annotations
 
 import fcntl
-import threading
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from worker import logs
+from worker.background import BackgroundLoop
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
+from worker.outage import Outage
 from worker.store import Store, schema
 from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool, Spooled
 
 log = logs.get(__name__)
 
-#: Seconds between two looks at the database while it is away, and at the spool while all is well; between two reminders in the log.
-_AWAY, _WELL, _REMIND = 0.5, 5.0, 30.0
+OUTAGE_POLL_INTERVAL = 0.5  # seconds between two tries while the database is down
+POLL_INTERVAL = 5.0  # seconds between two looks into the spool otherwise
+CLOSE_TIMEOUT = 2.0  # seconds
+
+_SLOW_DATABASE = "the database does not take notifications in time"
 
 
 class SpoolDrainer:
-    """`away` is true from the first delivery that the database did not take in time until it takes deliveries again.
+    """The fallback of group commit. A background thread calls `commit` with spooled deliveries, in order and in groups.
 
-    Several receiver processes may share one spool: one of them forwards, all of them notice that the database is back.
+    Several receiver processes may share one spool. One of them moves the deliveries, and each of them notices that the database is
+    back.
     """
 
     def __init__(
         self,
         store: Store,
         spool: Spool,
-        move: Callable[[Sequence[Delivery]], object],
+        commit: Callable[[Sequence[Delivery]], object],
         *,
-        after: Callable[[], object] = lambda: None,
+        after_commit: Callable[[], object] = lambda: None,
     ) -> None:
-        self.away = False
-        self._fault: str | None = None
+        #: True from the first delivery that the database did not take in time until it takes deliveries again.
+        self.database_is_down = False
+        self._error: str | None = None
+        self._outage = Outage()
         self._store = store
         self._spool = spool
-        self._move = move
-        self._after = after
-        self._said_at = 0.0
-        self._wake = threading.Event()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="forwarder", daemon=True)
+        self._commit = commit
+        self._after_commit = after_commit
+        self._loop = BackgroundLoop("spool-drainer", self._step, failure="spool drainer failed")
 
     @property
-    def fault(self) -> str | None:
+    def error(self) -> str | None:
         """Why notifications are spooled; None while the database takes them."""
-        return (self._fault or "the database does not take notifications in time") if self.away else None
+        return (self._error or _SLOW_DATABASE) if self.database_is_down else None
 
-    def start(self, *, away: bool) -> None:
-        """Begin to forward what an earlier process left behind; `away` where the database was not there at the start."""
-        self.away = away
-        self._thread.start()
+    def start(self, *, database_is_down: bool) -> None:
+        """Start the thread. It begins with what an earlier process left in the spool."""
+        self.database_is_down = database_is_down
+        self._loop.start()
 
     def save(self, deliveries: Sequence[Delivery]) -> None:
-        """Durable once this returns. Raises StoreUnavailable where the spool does not take them either."""
+        """Store `deliveries` durably in the spool. Raises StoreUnavailableError if that fails too."""
         self._spool.put(deliveries)
-        if not self.away:
+        if not self.database_is_down and self._outage.failed(_SLOW_DATABASE, kind="slow"):
             log.warning("database does not take notifications; they are spooled")
-            self._said_at = time.monotonic()
-        self.away = True
-        self._wake.set()
+        self.database_is_down = True
+        self._loop.wake()
 
     def close(self) -> None:
-        """What is spooled stays there for the next process. Waits two seconds at most."""
-        self._closed = True
-        self._wake.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=2)
+        """Stop the thread, and wait for at most `CLOSE_TIMEOUT`. What is spooled stays there for the next process."""
+        self._loop.stop()
+        self._loop.join(CLOSE_TIMEOUT)
         self._spool.close()
 
-    def _run(self) -> None:
-        while not self._closed:
-            try:
-                self._step()
-                self._fault = None
-            except (StoreUnavailableError, StaleSchemaError) as error:
-                self._remind(str(error))
-            except Exception as error:
-                # A fault of ours must not end the forwarding of everything that comes after.
-                self._remind(f"{type(error).__name__}: {error}")
-            if self.away:
-                time.sleep(_AWAY)
-            else:
-                self._wake.wait(_WELL)
-            self._wake.clear()
+    def _step(self) -> float:
+        try:
+            self._drain()
+            self._error = None
+        except (StoreUnavailableError, StaleSchemaError) as error:
+            self._failed(str(error))
+        except Exception as error:
+            # An error of our own must not end the thread: later notifications could still be moved.
+            self._failed(f"{type(error).__name__}: {error}")
+        if self.database_is_down:
+            # Each delivery that is spooled wakes the loop, and must not lead to a try of its own.
+            self._loop.pause(OUTAGE_POLL_INTERVAL)
+            return 0.0
+        return POLL_INTERVAL
 
-    def _step(self) -> None:
-        if not self.away and not self._spool.waiting().count:
+    def _drain(self) -> None:
+        if not self.database_is_down and not self._spool.waiting().count:
+            self._outage.recovered()
             return
         schema.check(self._store)
-        moved = self._forward()
-        if self.away or moved:
-            self.away = False
+        moved = self._move_all()
+        if self.database_is_down or moved:
+            self.database_is_down = False
+            self._outage.recovered()
             log.info("database takes notifications; the spool is empty", forwarded=moved)
 
-    def _forward(self) -> int:
+    def _move_all(self) -> int:
+        """Return how many deliveries were moved. 0 if another process is moving them."""
         moved = 0
-        with _alone(self._spool.path) as alone:
-            while alone and not self._closed and (count := self._spool.drain(self._move)):
+        with _lock(self._spool.path) as acquired:
+            while acquired and not self._loop.is_stopping and (count := self._spool.drain(self._commit)):
                 moved += count
-                self._after()
+                self._after_commit()
         return moved
 
-    def _remind(self, error: str) -> None:
-        self._fault = error
-        if time.monotonic() - self._said_at < _REMIND:
-            return
-        self._said_at = time.monotonic()
-        waiting = self._waiting()
-        log.error("database is still away", error=error, spooled=waiting.count, since=waiting.since)
+    def _failed(self, error: str) -> None:
+        self._error = error
+        if self._outage.failed(error):
+            waiting = self._waiting()
+            log.error("database is down", error=error, spooled=waiting.count, since=waiting.since)
 
     def _waiting(self) -> Spooled:
         try:
@@ -122,8 +122,8 @@ class SpoolDrainer:
 
 
 @contextmanager
-def _alone(spool: Path) -> Iterator[bool]:
-    """True for the one process of this machine that may forward; the lock goes with the process, however that ends."""
+def _lock(spool: Path) -> Iterator[bool]:
+    """Yield True if this process got the lock on the spool. The kernel releases it when the process ends, even if it is killed."""
     with spool.with_name(f"{spool.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -1,33 +1,35 @@
-"""What holds for every input, not only for those we thought of."""
+"""Properties of parsing that hold for any input."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Callable
 from datetime import UTC, datetime
 from decimal import Decimal
+from random import Random
 from typing import Any
 
 import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker.core import normalise
+from worker.core import field_parsers, field_tables
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse
 from worker.core.media import AudioStream, Media, Mezzanine, PlayInfo, VideoStream
 from worker.core.normalise import content_hash, read_answer, read_media, read_video_info
-from worker.core.urls import MAX_LEVELS
+from worker.core.urls import MAX_DEPTH
 
 FIELDS = {
-    Media: normalise._MEDIA,
-    Mezzanine: normalise._MEZZANINE,
-    AudioStream: normalise._AUDIO_STREAM,
-    VideoStream: normalise._VIDEO_STREAM,
-    PlayInfo: normalise._PLAY_INFO,
+    Media: field_tables.MEDIA,
+    Mezzanine: field_tables.MEZZANINE,
+    AudioStream: field_tables.AUDIO_STREAM.fields,
+    VideoStream: field_tables.VIDEO_STREAM.fields,
+    PlayInfo: field_tables.PLAY_INFO.fields,
 }
 
-# Arbitrary JSON, with a liking for the names and texts that mean something to us.
+# Arbitrary JSON that often has the names and texts that the parsers look for.
 
 NAMES = sorted(
     {name for fields in FIELDS.values() for name, _, _ in fields}
@@ -93,7 +95,7 @@ def with_key(name: str, fields: st.SearchStrategy[dict[str, Any]]) -> st.SearchS
     return st.lists(keyed | any_json, max_size=4) | any_json
 
 
-#: Elements of the right shape with anything in their fields.
+#: Elements of the right form with any value in their fields.
 elements = st.fixed_dictionaries(
     {"MediaId": st.just("m") | scalars},
     optional={
@@ -112,22 +114,22 @@ elements = st.fixed_dictionaries(
 
 
 @given(st.binary() | any_json.map(lambda value: json.dumps(value).encode()) | objects.map(lambda value: json.dumps(value).encode()))
-def test_a_notification_is_read_or_refused_as_malformed(body):
+def test_any_body_is_a_notification_or_malformed(body: bytes) -> None:
     try:
         notification = parse(body)
-    except NotificationRejectedError as refused:
-        reason = refused.reason
+    except NotificationRejectedError as error:
+        reason = error.reason
     else:
         reason = ""
         assert len(notification.event_key) == 64
-        assert notification.wants_fetch <= bool(notification.media_ids)
-        assert notification.deletes <= notification.wants_fetch
+        assert notification.needs_fetch <= bool(notification.media_ids)
+        assert notification.is_deletion <= notification.needs_fetch
 
     assert reason in {"", "malformed"}
 
 
 @given(objects, st.randoms(use_true_random=False), st.booleans())
-def test_the_event_key_is_independent_of_layout(value, random, escaped):
+def test_the_event_key_does_not_depend_on_layout(value: dict[str, Any], random: Random, escaped: bool) -> None:
     def shuffled(inner: Any) -> Any:
         if isinstance(inner, dict):
             names = list(inner)
@@ -140,22 +142,22 @@ def test_the_event_key_is_independent_of_layout(value, random, escaped):
     try:
         spread = json.dumps(shuffled(finite), indent=3, ensure_ascii=escaped).encode()
     except UnicodeEncodeError:
-        # Half of a surrogate pair can be sent as an escape only.
+        # Half of a surrogate pair has no UTF-8 form; it can only be sent as an escape.
         spread = json.dumps(shuffled(finite), indent=3).encode()
 
     assert parse(compact).event_key == parse(spread).event_key
 
 
 @given(objects, names, scalars, scalars)
-def test_the_event_key_differs_where_a_value_differs(value, name, one, other):
-    finite, one, other = (json.loads(json.dumps(each), parse_constant=lambda _: None) for each in (value, one, other))
+def test_the_event_key_differs_if_a_value_differs(value: dict[str, Any], name: str, one: Any, other: Any) -> None:
+    finite, one, other = (json.loads(json.dumps(sent), parse_constant=lambda _: None) for sent in (value, one, other))
     first, second = json.dumps(finite | {name: one}, sort_keys=True), json.dumps(finite | {name: other}, sort_keys=True)
 
     assert (parse(first.encode()).event_key == parse(second.encode()).event_key) is (first == second)
 
 
 @given(any_json | st.fixed_dictionaries({"MediaInfos": st.lists(elements | any_json, max_size=3), "NonExistMediaIds": any_json}))
-def test_any_answer_is_read_without_an_error(body):
+def test_any_answer_is_read_without_an_error(body: Any) -> None:
     answer = read_answer(body)
 
     assert all(media.media_id for media in answer.media)
@@ -165,7 +167,7 @@ def test_any_answer_is_read_without_an_error(body):
 
 @settings(max_examples=200)
 @given(elements)
-def test_a_media_is_storable_and_reading_its_raw_gives_it_again(element):
+def test_an_asset_is_storable_and_equals_what_is_read_from_its_raw(element: dict[str, Any]) -> None:
     before = repr(element)
 
     media = read_media(element)
@@ -173,10 +175,11 @@ def test_a_media_is_storable_and_reading_its_raw_gives_it_again(element):
     assert repr(element) == before
     if media is None:
         return
-    stored = json.loads(json.dumps(media.raw, allow_nan=False))
-    assert read_media(stored) == media
+    read_again = read_media(json.loads(json.dumps(media.raw, allow_nan=False)))
+    assert read_again == media
+    assert read_again is not None
     assert len(content_hash(media)) == 64
-    assert content_hash(media) == content_hash(read_media(stored))  # type: ignore[arg-type]
+    assert content_hash(read_again) == content_hash(media)
     assert_storable(media.raw)
     assert_storable(msgspec.to_builtins(media))
 
@@ -196,42 +199,42 @@ def assert_storable(value: Any, level: int = 1) -> None:
         assert math.isfinite(value)
     elif isinstance(value, int):
         assert -(2**63) <= value < 2**64
-    # Media holds raw one level down.
-    assert level <= MAX_LEVELS + 2
+    # In a Media, `raw` is one level down.
+    assert level <= MAX_DEPTH + 2
 
 
-# What is typed is what was sent: make typed values, write them as VOD would in any of its ways, and read them.
+# Generate typed values, write each of them in one of VOD's forms, and read it back.
 
 plain_texts = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="?&="), min_size=1, max_size=12).filter(
     str.strip
 )
 
 
-def blank(written: str) -> st.SearchStrategy[str]:
+def with_white_space(written: str) -> st.SearchStrategy[str]:
     return st.sampled_from([written, f"{written}\n", f" {written} "])
 
 
 def as_integer(value: int) -> st.SearchStrategy[Any]:
-    forms = [st.just(value), blank(str(value)), blank(f"{value}.0")]
+    forms = [st.just(value), with_white_space(str(value)), with_white_space(f"{value}.0")]
     return st.one_of([*forms, st.just(float(value))] if abs(value) < 2**53 else forms)
 
 
 def as_decimal(value: Decimal) -> st.SearchStrategy[Any]:
     shortest = value.normalize()
-    forms = [blank(str(value)), blank(f"{shortest:f}"), blank(f"{value}000")]
-    # A float tells fifteen digits apart.
+    forms = [with_white_space(str(value)), with_white_space(f"{shortest:f}"), with_white_space(f"{value}000")]
+    # A float represents fifteen digits exactly.
     return st.one_of([*forms, st.just(float(value))] if len(shortest.as_tuple().digits) <= 15 else forms)
 
 
 def as_rate(value: Decimal) -> st.SearchStrategy[Any]:
-    return as_decimal(value) | blank(f"{int(value * 1_000_000)}/1000000")
+    return as_decimal(value) | with_white_space(f"{int(value * 1_000_000)}/1000000")
 
 
 def as_time(value: datetime) -> st.SearchStrategy[str]:
     whole = value.strftime("%Y-%m-%dT%H:%M:%S").zfill(19)
     if value.microsecond:
-        return st.sampled_from(".:").flatmap(lambda point: blank(f"{whole}{point}{value.microsecond:06d}Z"))
-    return st.sampled_from(["Z", "+00:00", ""]).flatmap(lambda zone: blank(whole + zone))
+        return st.sampled_from(".:").flatmap(lambda point: with_white_space(f"{whole}{point}{value.microsecond:06d}Z"))
+    return st.sampled_from(["Z", "+00:00", ""]).flatmap(lambda zone: with_white_space(whole + zone))
 
 
 def as_flag(value: bool) -> st.SearchStrategy[Any]:
@@ -242,34 +245,37 @@ def as_tags(value: tuple[str, ...]) -> st.SearchStrategy[Any]:
     return st.just(list(value)) | st.sampled_from([",", ", ", ",,"]).map(lambda comma: comma.join(value))
 
 
-READERS = {
-    normalise.text: (plain_texts.map(str.strip), blank),
-    normalise.text_or_object: (plain_texts.map(str.strip), blank),
-    normalise.integer32: (st.integers(-(2**31), 2**31 - 1), as_integer),
-    normalise.integer64: (st.integers(-(2**63), 2**63 - 1), as_integer),
-    normalise.decimal: (
+PARSERS: dict[Any, tuple[st.SearchStrategy[Any], Callable[[Any], st.SearchStrategy[Any]]]] = {
+    field_parsers.text: (plain_texts.map(str.strip), with_white_space),
+    field_parsers.text_or_object: (plain_texts.map(str.strip), with_white_space),
+    field_parsers.integer32: (st.integers(-(2**31), 2**31 - 1), as_integer),
+    field_parsers.integer64: (st.integers(-(2**63), 2**63 - 1), as_integer),
+    field_parsers.decimal: (
         st.decimals("-999999999999.999999", "999999999999.999999", places=6).map(lambda value: value + 0),
         as_decimal,
     ),
-    normalise.rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
-    normalise.instant: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
-    normalise.flag: (st.booleans(), as_flag),
-    normalise.tags: (
+    field_parsers.frame_rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
+    field_parsers.utc_time: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
+    field_parsers.boolean: (st.booleans(), as_flag),
+    field_parsers.tags: (
         st.lists(plain_texts.map(lambda text: text.replace(",", " ").strip()).filter(bool), min_size=1, max_size=4).map(tuple),
         as_tags,
     ),
 }
 
 
+#: A JSON object as VOD writes it, and the attributes that are read from it.
+Sent = tuple[dict[str, Any], dict[str, Any]]
+
+
 @st.composite
-def sent_and_typed(draw: st.DrawFn, kind: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """A JSON object as VOD writes it, and the attributes that it means."""
+def sent_and_typed(draw: st.DrawFn, kind: Any) -> Sent:
     sent: dict[str, Any] = {}
     typed: dict[str, Any] = {}
-    for name, attribute, reader in FIELDS[kind]:
-        form = draw(st.sampled_from(["said", "said", "absent", "null", "empty"]))
-        if form == "said" and attribute not in typed:
-            values, render = READERS[reader]
+    for name, attribute, parser in FIELDS[kind]:
+        form = draw(st.sampled_from(["value", "value", "absent", "null", "empty"]))
+        if form == "value" and attribute not in typed:
+            values, render = PARSERS[parser]
             typed[attribute] = draw(values)
             sent[name] = draw(render(typed[attribute]))
         elif form in {"null", "empty"}:
@@ -285,9 +291,9 @@ def sent_and_typed(draw: st.DrawFn, kind: Any) -> tuple[dict[str, Any], dict[str
     st.lists(sent_and_typed(VideoStream), max_size=2),
     st.lists(sent_and_typed(PlayInfo), max_size=3),
 )
-def test_what_is_typed_is_what_was_sent(info, source, audio, video, plays):
-    def keyed(name: str, children: list[tuple[dict[str, Any], dict[str, Any]]]) -> list[dict[str, Any]]:
-        return [sent | {name: str(position)} for position, (sent, _) in enumerate(children)]
+def test_typed_values_are_what_was_sent(info: Sent, source: Sent, audio: list[Sent], video: list[Sent], plays: list[Sent]) -> None:
+    def keyed(name: str, items: list[Sent]) -> list[dict[str, Any]]:
+        return [sent | {name: str(position)} for position, (sent, _) in enumerate(items)]
 
     element = {
         "MediaId": "m",

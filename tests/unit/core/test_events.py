@@ -1,4 +1,4 @@
-"""Reading a notification."""
+"""Parsing of VOD's event notifications."""
 
 from __future__ import annotations
 
@@ -12,96 +12,96 @@ from typing import Any
 import pytest
 
 from worker.core.errors import NotificationRejectedError
-from worker.core.events import MEDIA_IDS_LIMIT, Notification, parse, parse_queued
+from worker.core.events import MAX_MEDIA_IDS, Notification, parse, parse_queued
 
-#: The fixtures of vod-protocol 2, one a line.
+#: The samples of vod-protocol 2, one per line.
 SAMPLES = [json.loads(line) for line in (Path(__file__).parent / "data" / "notifications.jsonl").read_text().splitlines()]
 
 ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
 
 
-def said(**fields: Any) -> Notification:
-    """What we read from a notification with these fields."""
+def parsed(**fields: Any) -> Notification:
+    """Return the notification whose body has these fields."""
     return parse(json.dumps(fields).encode())
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: f"{sample['EventType']}-{sample['EventTime']}")
-def test_every_sample_of_the_protocol_is_understood(sample):
+def test_every_sample_of_the_protocol_is_parsed(sample: dict[str, Any]) -> None:
     notification = parse(json.dumps(sample).encode())
 
-    named = sample.get("VideoId") or sample.get("MediaId")
+    media_id = sample.get("VideoId") or sample.get("MediaId")
     assert notification.event_type == sample["EventType"]
-    assert notification.media_ids == ((named,) if named else ())
+    assert notification.media_ids == ((media_id,) if media_id else ())
     assert notification.status == sample["Status"]
-    assert notification.wants_fetch is (named is not None)
-    assert notification.deletes is (sample.get("DeleteType") == "all")
+    assert notification.needs_fetch is (media_id is not None)
+    assert notification.is_deletion is (sample.get("DeleteType") == "all")
     assert notification.event_time is not None
     assert notification.event_time.date().isoformat() == sample["EventTime"][:10]
 
 
-def test_every_sample_of_the_protocol_has_a_key_of_its_own():
+def test_every_sample_of_the_protocol_has_a_different_event_key() -> None:
     keys = {parse(json.dumps(sample).encode()).event_key for sample in SAMPLES}
 
     assert len(keys) == len(SAMPLES) == 16
 
 
 @pytest.mark.parametrize("key", ["VideoId", "MediaId", "VideoId ", " MediaId\n"])
-def test_the_id_is_found_under_either_key_with_or_without_blanks(key):
-    assert said(EventType="VideoAnalysisComplete", **{key: f" {ID}\n"}).media_ids == (ID,)
+def test_the_id_is_read_from_either_field_with_or_without_white_space(key: str) -> None:
+    assert parsed(EventType="VideoAnalysisComplete", **{key: f" {ID}\n"}).media_ids == (ID,)
 
 
-def test_video_id_comes_before_media_id():
-    assert said(MediaId="second", VideoId="first").media_ids == ("first",)
-    assert said(MediaId="second", VideoId="").media_ids == ("second",)
+def test_video_id_is_preferred_to_media_id() -> None:
+    assert parsed(MediaId="second", VideoId="first").media_ids == ("first",)
+    assert parsed(MediaId="second", VideoId="").media_ids == ("second",)
 
 
-NO_IDS = ["", " ", "a" * 65, "a b", "a/b", "61ccbd****", "\xe9", "a,b", "a\0", None, 5, True, ["a"], {"a": "b"}]
+INVALID_IDS = ["", " ", "a" * 65, "a b", "a/b", "61ccbd****", "\xe9", "a,b", "a\0", None, 5, True, ["a"], {"a": "b"}]
 
 
-@pytest.mark.parametrize("bad", NO_IDS)
-def test_an_id_that_vod_cannot_mean_is_no_id(bad):
-    notification = said(EventType="VideoAnalysisComplete", VideoId=bad)
+@pytest.mark.parametrize("bad", INVALID_IDS)
+def test_an_invalid_id_is_ignored(bad: object) -> None:
+    notification = parsed(EventType="VideoAnalysisComplete", VideoId=bad)
 
     assert notification.media_ids == ()
-    assert not notification.wants_fetch
+    assert not notification.needs_fetch
 
 
 @pytest.mark.parametrize("good", ["a", "a" * 64, "A-b_9", "xyz"])
-def test_an_id_needs_not_be_hexadecimal(good):
-    assert said(VideoId=good).media_ids == (good,)
+def test_an_id_needs_not_be_hexadecimal(good: str) -> None:
+    assert parsed(VideoId=good).media_ids == (good,)
 
 
 @pytest.mark.parametrize("media_ids", ["one, two,one,,b d", ["one", " two ", "one", 3, None, "", "b d"]])
-def test_several_ids_are_taken_once_each(media_ids):
-    assert said(MediaIds=media_ids).media_ids == ("one", "two")
-    assert said(VideoId="two", MediaIds=media_ids).media_ids == ("two", "one")
+def test_repeated_ids_of_a_list_are_read_once(media_ids: object) -> None:
+    assert parsed(MediaIds=media_ids).media_ids == ("one", "two")
+    assert parsed(VideoId="two", MediaIds=media_ids).media_ids == ("two", "one")
 
 
-def test_a_forged_list_of_ids_is_cut():
-    found = said(MediaIds=[f"id-{n}" for n in range(5000)])
+def test_a_list_of_too_many_ids_is_cut() -> None:
+    notification = parsed(MediaIds=[f"id-{n}" for n in range(5000)])
 
-    assert (len(found.media_ids), found.dropped) == (MEDIA_IDS_LIMIT, 5000 - MEDIA_IDS_LIMIT)
+    assert (len(notification.media_ids), notification.dropped_ids) == (MAX_MEDIA_IDS, 5000 - MAX_MEDIA_IDS)
 
 
 @pytest.mark.parametrize("task_input", [{"Media": ID}, json.dumps({"Media": ID})])
-def test_a_workflow_names_its_media_in_its_input(task_input):
-    notification = said(EventType="WorkflowTaskComplete", Status="Succeed", TaskInput=task_input)
+def test_a_workflow_names_its_media_in_its_input(task_input: object) -> None:
+    notification = parsed(EventType="WorkflowTaskComplete", Status="Succeed", TaskInput=task_input)
 
     assert notification.media_ids == (ID,)
-    assert notification.wants_fetch
+    assert notification.needs_fetch
     assert notification.status == "success"
 
 
-def test_a_workflow_with_a_video_id_needs_no_input():
-    assert said(EventType="WorkflowTaskComplete", VideoId="first", TaskInput={"Media": ID}).media_ids == ("first",)
+def test_the_video_id_of_a_workflow_is_preferred_to_its_input() -> None:
+    assert parsed(EventType="WorkflowTaskComplete", VideoId="first", TaskInput={"Media": ID}).media_ids == ("first",)
 
 
-NO_INPUTS = ["", "{", "[" * 100_000, "[]", "5", None, [], {"Media": {}}, {"Media": "a b"}, '{"Media":"\\ud800"}']
+UNREADABLE_INPUTS: list[Any] = ["", "{", "[" * 100_000, "[]", "5", None, [], {"Media": {}}, {"Media": "a b"}, '{"Media":"\\ud800"}']
 
 
-@pytest.mark.parametrize("task_input", NO_INPUTS, ids=lambda given: repr(given)[:20])
-def test_a_workflow_without_a_usable_input_names_no_media(task_input):
-    assert said(EventType="WorkflowTaskComplete", TaskInput=task_input).media_ids == ()
+@pytest.mark.parametrize("task_input", UNREADABLE_INPUTS, ids=lambda given: repr(given)[:20])
+def test_a_workflow_with_an_unreadable_input_names_no_media(task_input: object) -> None:
+    assert parsed(EventType="WorkflowTaskComplete", TaskInput=task_input).media_ids == ()
 
 
 @pytest.mark.parametrize(
@@ -118,11 +118,11 @@ def test_a_workflow_without_a_usable_input_names_no_media(task_input):
         {"EventType": "CreateAuditComplete", "SubType": "image", "MediaId": "img-1"},
     ],
 )
-def test_what_is_neither_audio_nor_video_is_not_fetched(fields):
-    notification = said(Status="success", **fields)
+def test_what_is_neither_audio_nor_video_is_not_fetched(fields: dict[str, Any]) -> None:
+    notification = parsed(Status="success", **fields)
 
-    assert not notification.wants_fetch
-    assert not notification.deletes
+    assert not notification.needs_fetch
+    assert not notification.is_deletion
 
 
 @pytest.mark.parametrize(
@@ -134,12 +134,12 @@ def test_what_is_neither_audio_nor_video_is_not_fetched(fields):
         {"EventType": "MediaBaseChangeComplete", "MediaId": ID},
         {"EventType": "MediaBaseChangeComplete", "MediaType": "audio", "MediaId": ID},
         {"EventType": "CreateAuditComplete", "SubType": "video", "MediaId": ID},
-        # Only where it is about the kind of media does SubType or MediaType count.
+        # SubType and MediaType name the kind of media for some event types only.
         {"EventType": "SnapshotComplete", "SubType": "image", "VideoId": ID},
     ],
 )
-def test_every_other_type_with_an_id_is_fetched(fields):
-    assert said(**fields).wants_fetch
+def test_every_other_event_type_with_an_id_is_fetched(fields: dict[str, Any]) -> None:
+    assert parsed(**fields).needs_fetch
 
 
 @pytest.mark.parametrize(
@@ -159,10 +159,10 @@ def test_every_other_type_with_an_id_is_fetched(fields):
         ({"EventType": "MediaBaseChangeComplete", "OperateMode": "delete"}, False),
     ],
 )
-def test_only_a_successful_delete_of_the_whole_media_deletes(changed, deletes):
-    whole = {"EventType": "DeleteMediaComplete", "Status": "success", "MediaType": "video", "DeleteType": "all", "MediaId": ID}
+def test_only_a_successful_deletion_of_the_whole_asset_is_a_deletion(changed: dict[str, Any], deletes: bool) -> None:
+    deletion = {"EventType": "DeleteMediaComplete", "Status": "success", "MediaType": "video", "DeleteType": "all", "MediaId": ID}
 
-    assert said(**(whole | changed)).deletes is deletes
+    assert parsed(**(deletion | changed)).is_deletion is deletes
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_only_a_successful_delete_of_the_whole_media_deletes(changed, deletes):
         ({}, None),
     ],
 )
-def test_three_vocabularies_become_one_status(word, status):
-    assert said(Status=word).status == status
+def test_three_vocabularies_become_one_status(word: object, status: str | None) -> None:
+    assert parsed(Status=word).status == status
 
 
 @pytest.mark.parametrize(
@@ -207,22 +207,22 @@ def test_three_vocabularies_become_one_status(word, status):
         ([], None),
     ],
 )
-def test_both_forms_of_time_are_read_and_impossible_ones_are_none(written, time):
-    assert said(EventTime=written).event_time == time
+def test_both_forms_of_time_are_read_and_invalid_ones_are_none(written: object, time: datetime | None) -> None:
+    assert parsed(EventTime=written).event_time == time
 
 
-def test_an_event_without_anything_is_still_a_notification():
+def test_an_empty_object_is_a_notification() -> None:
     notification = parse(b"{}")
 
     assert (notification.event_type, notification.media_ids, notification.status) == ("", (), None)
-    assert not notification.wants_fetch
+    assert not notification.needs_fetch
 
 
-def test_the_event_type_is_stripped_storable_and_cut():
-    assert said(EventType=" VideoAnalysisComplete ").event_type == "VideoAnalysisComplete"
-    assert said(EventType="a\0\ud800b").event_type == "a\ufffd\ufffdb"
-    assert said(EventType="x" * 1000).event_type == "x" * 128
-    assert said(EventType=5).event_type == ""
+def test_the_event_type_is_stripped_made_storable_and_cut() -> None:
+    assert parsed(EventType=" VideoAnalysisComplete ").event_type == "VideoAnalysisComplete"
+    assert parsed(EventType="a\0\ud800b").event_type == "a\ufffd\ufffdb"
+    assert parsed(EventType="x" * 1000).event_type == "x" * 128
+    assert parsed(EventType=5).event_type == ""
 
 
 @pytest.mark.parametrize(
@@ -253,11 +253,11 @@ def test_the_event_type_is_stripped_storable_and_cut():
     ],
     ids=lambda body: repr(body[:24]),
 )
-def test_what_is_no_json_object_is_malformed(body):
-    with pytest.raises(NotificationRejectedError) as refused:
+def test_a_body_that_is_not_a_json_object_is_malformed(body: bytes) -> None:
+    with pytest.raises(NotificationRejectedError) as raised:
         parse(body)
 
-    assert refused.value.reason == "malformed"
+    assert raised.value.reason == "malformed"
 
 
 @pytest.mark.parametrize(
@@ -277,21 +277,21 @@ def test_what_is_no_json_object_is_malformed(body):
     ],
     ids=lambda body: repr(body[:44]),
 )
-def test_odd_but_valid_json_is_understood(body):
+def test_unusual_but_valid_json_is_parsed(body: bytes) -> None:
     notification = parse(body)
 
     assert notification.media_ids == ("a",)
     assert len(notification.event_key) == 64
 
 
-def test_key_order_and_white_space_do_not_change_the_event_key():
+def test_key_order_and_white_space_do_not_change_the_event_key() -> None:
     compact = parse(b'{"a":1,"b":{"c":[1,2],"d":"\\u00e9"}}')
     spaced = parse('\n{ "b": {"d": "\xe9", "c": [1, 2]}, "a": 1 }'.encode())
 
     assert compact.event_key == spaced.event_key
 
 
-def test_each_difference_of_value_changes_the_event_key():
+def test_every_different_value_changes_the_event_key() -> None:
     bodies = [
         b"{}",
         b'{"a":1}',
@@ -320,32 +320,32 @@ def test_each_difference_of_value_changes_the_event_key():
     assert len({parse(body).event_key for body in bodies}) == len(bodies)
 
 
-def test_the_event_key_is_the_same_in_every_release():
+def test_the_event_key_is_the_same_in_every_release() -> None:
     canonical = b'{"a":null,"b":[1,2.5,"x"]}'
 
     assert parse(b'{"b":[1,2.5,"x"],"a":null}').event_key == hashlib.sha256(canonical).hexdigest()
 
 
-def test_the_body_is_kept_without_signatures_of_urls():
+def test_the_stored_body_has_no_signatures_of_urls() -> None:
     received = b'{ "CoverUrl":"http://img.example.org/c.jpg?auth_key=1-0-0-ff&a=1", "VideoId ":"a" }'
 
     assert parse(received).body == '{ "CoverUrl":"http://img.example.org/c.jpg?a=1", "VideoId ":"a" }'
 
 
 @pytest.mark.parametrize("backslashes", [1, 8, 9, 17])
-def test_the_kept_body_can_be_read_again(backslashes):
+def test_the_stored_body_can_be_parsed_again(backslashes: int) -> None:
     received = b'{"VideoId":"a","Extend":"' + b"\\" * backslashes + b'u003fauth_key=1"}'
 
     assert parse(parse(received).body.encode()).media_ids == ("a",)
 
 
-# As a queue holds it
+# Messages of the SMQ queue
 
 BODY = json.dumps(SAMPLES[0], ensure_ascii=False).encode()
 
 
 @pytest.mark.parametrize(
-    "held",
+    "text",
     [
         BODY.decode(),
         f"\ufeff  {BODY.decode()}\r\n",
@@ -354,14 +354,14 @@ BODY = json.dumps(SAMPLES[0], ensure_ascii=False).encode()
     ],
     ids=["plain", "with white space", "base64", "base64 in lines"],
 )
-def test_a_queued_notification_is_the_one_that_would_have_been_posted(held):
-    queued, posted = parse_queued(held), parse(BODY)
+def test_a_queued_notification_equals_the_posted_one(text: str) -> None:
+    queued, posted = parse_queued(text), parse(BODY)
 
     assert (queued.event_key, queued.media_ids, queued.event_type) == (posted.event_key, posted.media_ids, posted.event_type)
 
 
 @pytest.mark.parametrize(
-    "held",
+    "text",
     [
         "",
         "hello",
@@ -374,8 +374,8 @@ def test_a_queued_notification_is_the_one_that_would_have_been_posted(held):
         "{\ud800",
     ],
 )
-def test_what_is_neither_json_nor_base64_of_it_is_refused(held):
-    with pytest.raises(NotificationRejectedError) as refused:
-        parse_queued(held)
+def test_a_queued_text_that_is_neither_json_nor_base64_is_malformed(text: str) -> None:
+    with pytest.raises(NotificationRejectedError) as raised:
+        parse_queued(text)
 
-    assert refused.value.reason == "malformed"
+    assert raised.value.reason == "malformed"

@@ -1,4 +1,4 @@
-"""What a message of another program asks for, and why it is refused."""
+"""Messages of other programs: valid ones, and the reasons for which others are refused."""
 
 from __future__ import annotations
 
@@ -10,44 +10,44 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.errors import MessageRejectedError
-from worker.core.reprocess import LONGEST, MOST, ReprocessRequest, read
+from worker.core.reprocess import MAX_KEYS, MAX_MESSAGE_SIZE, ReprocessRequest, read_message
 
 SOURCES = ("default", "singapore")
 
 
-def asked(body: bytes | dict[str, Any]) -> ReprocessRequest:
-    return read(body if isinstance(body, bytes) else json.dumps(body).encode(), sources=SOURCES, default="default")
+def read(body: bytes | dict[str, Any]) -> ReprocessRequest:
+    return read_message(body if isinstance(body, bytes) else json.dumps(body).encode(), sources=SOURCES, default="default")
 
 
 def refusal(body: bytes | dict[str, Any]) -> str:
     with pytest.raises(MessageRejectedError) as caught:
-        asked(body)
+        read(body)
     return str(caught.value)
 
 
 def test_the_documented_message_is_read() -> None:
-    read = asked(b'{"source": "default", "media_ids": ["a", "b"], "reference_ids": ["c"], "reason": "re-encoded"}')
+    request = read(b'{"source": "default", "media_ids": ["a", "b"], "reference_ids": ["c"], "reason": "re-encoded"}')
 
-    assert read == ReprocessRequest("default", ("a", "b", "ref:c"), "re-encoded", "manual")
-
-
-def test_one_id_is_enough() -> None:
-    assert asked({"media_ids": ["a"]}) == asked({"media_ids": ["a"], "source": None, "reference_ids": None, "reason": None})
-    assert asked({"media_ids": ["a"]}) == ReprocessRequest("default", ("a",), "reprocess", "manual")
-    assert asked({"reference_ids": ["a"]}).keys == ("ref:a",)
+    assert request == ReprocessRequest("default", ("a", "b", "ref:c"), "re-encoded", "manual")
 
 
-def test_a_byte_order_mark_means_nothing() -> None:
-    assert asked(b'\xef\xbb\xbf {"media_ids": ["a"]}\r\n') == asked({"media_ids": ["a"]})
+def test_one_id_is_a_complete_message() -> None:
+    assert read({"media_ids": ["a"]}) == read({"media_ids": ["a"], "source": None, "reference_ids": None, "reason": None})
+    assert read({"media_ids": ["a"]}) == ReprocessRequest("default", ("a",), "reprocess", "manual")
+    assert read({"reference_ids": ["a"]}).keys == ("ref:a",)
 
 
-def test_an_id_that_is_named_twice_is_asked_for_once_and_the_order_stays() -> None:
-    assert asked({"media_ids": ["b", "a", "b"], "reference_ids": ["a", "a"]}).keys == ("b", "a", "ref:a")
+def test_a_byte_order_mark_is_ignored() -> None:
+    assert read(b'\xef\xbb\xbf {"media_ids": ["a"]}\r\n') == read({"media_ids": ["a"]})
+
+
+def test_repeated_ids_are_requested_once_in_their_order() -> None:
+    assert read({"media_ids": ["b", "a", "b"], "reference_ids": ["a", "a"]}).keys == ("b", "a", "ref:a")
 
 
 @pytest.mark.parametrize("priority", ["live", "manual", "backfill"])
-def test_a_message_chooses_its_lane(priority: str) -> None:
-    assert asked({"media_ids": ["a"], "priority": priority}).priority == priority
+def test_a_message_chooses_its_priority(priority: str) -> None:
+    assert read({"media_ids": ["a"], "priority": priority}).priority == priority
 
 
 @pytest.mark.parametrize(
@@ -61,14 +61,14 @@ def test_a_message_chooses_its_lane(priority: str) -> None:
         ("x" * 63 + " y", "x" * 63),
     ],
 )
-def test_a_reason_fits_into_its_column_and_on_one_line(given: str, stored: str) -> None:
-    assert asked({"media_ids": ["a"], "reason": given}).reason == stored
+def test_a_reason_is_cut_to_its_column_and_to_one_line(given: str, stored: str) -> None:
+    assert read({"media_ids": ["a"], "reason": given}).reason == stored
 
 
-def test_as_many_media_as_fit_into_a_message_are_read() -> None:
-    ids = [str(number) for number in range(MOST)]
+def test_a_message_has_a_largest_number_of_ids() -> None:
+    ids = [str(number) for number in range(MAX_KEYS)]
 
-    assert len(asked({"media_ids": ids + ids}).keys) == MOST
+    assert len(read({"media_ids": ids + ids}).keys) == MAX_KEYS
     assert refusal({"media_ids": ids, "reference_ids": ["one-more"]}) == (
         "the message names 10,001 media; at most 10,000 fit into one, so send several"
     )
@@ -89,7 +89,7 @@ def test_as_many_media_as_fit_into_a_message_are_read() -> None:
         (b'["a"]', "Expected `object`, got `array`"),
         (b'"a"', "Expected `object`, got `str`"),
         (b"null", "Expected `object`, got `null`"),
-        (b"{}", "names no media; give media_ids, reference_ids or both"),
+        (b"{}", "names no media; add media_ids, reference_ids or both"),
         (b'{"media_ids": []}', "names no media"),
         (b'{"media_ids": "a"}', "got `str` - at `$.media_ids`"),
         (b'{"media_ids": {"a": 1}}', "got `object` - at `$.media_ids`"),
@@ -102,23 +102,23 @@ def test_as_many_media_as_fit_into_a_message_are_read() -> None:
         (b'{"media_ids": ["a"], "refrence_ids": ["b"]}', "unknown field `refrence_ids`"),
         (b'{"media_ids": ["a"], "source": ""}', "unknown source ''; known are: default, singapore"),
         (b'{"media_ids": ["a"], "source": "Default"}', "unknown source 'Default'"),
-        (b" " * (LONGEST + 1), "at most 2,097,152 are read, so send several"),
+        (b" " * (MAX_MESSAGE_SIZE + 1), "at most 2,097,152 are read, so send several"),
     ],
 )
-def test_a_message_that_cannot_be_read_is_refused_with_a_reason(body: bytes, reason: str) -> None:
+def test_an_invalid_message_is_refused_with_a_reason(body: bytes, reason: str) -> None:
     assert reason in refusal(body)
 
 
-def test_one_bad_id_refuses_the_message_and_is_named() -> None:
+def test_one_invalid_id_refuses_the_message_and_is_named() -> None:
     reason = refusal({"media_ids": ["good", "a,b", ""], "reference_ids": ["ok", "ref:x", "\x1b[31m", "x" * 65]})
 
     assert reason == (
-        "nothing was requested: not an id (1 to 64 of A-Z a-z 0-9 _ -) is "
+        "nothing was requested, because these ids are invalid (an id is 1 to 64 of A-Z a-z 0-9 _ -): "
         "media_ids[1] = 'a,b', media_ids[2] = '', reference_ids[1] = 'ref:x' and 2 more"
     )
 
 
-def test_a_refusal_repeats_little_of_what_it_refuses() -> None:
+def test_an_error_quotes_little_of_the_message() -> None:
     url = "https://example.org/video.mp4?auth_key=1700000000-0-0-0123456789abcdef"
 
     assert refusal({"media_ids": [url]}).endswith("media_ids[0] = 'https://example.org/…'")
@@ -126,11 +126,11 @@ def test_a_refusal_repeats_little_of_what_it_refuses() -> None:
     assert len(refusal({"media_ids": ["a"], "source": "x" * 100_000})) < 200
 
 
-def test_without_a_source_called_default_a_message_has_to_name_one() -> None:
+def test_a_message_has_to_name_a_source_if_there_is_no_default() -> None:
     body = b'{"media_ids": ["a"]}'
 
     with pytest.raises(MessageRejectedError, match=r"names no source and there is none called 'default'; known are: singapore"):
-        read(body, sources=["singapore"], default="default")
+        read_message(body, sources=["singapore"], default="default")
 
 
 @given(
@@ -143,14 +143,14 @@ def test_without_a_source_called_default_a_message_has_to_name_one() -> None:
         ),
     ).map(lambda value: json.dumps(value).encode())
 )
-def test_whatever_comes_is_read_or_refused_in_one_printable_line(body: bytes) -> None:
+def test_any_body_is_read_or_refused_in_one_printable_line(body: bytes) -> None:
     try:
-        read = asked(body)
+        request = read(body)
     except MessageRejectedError as error:
-        said = str(error)
+        line = str(error)
     else:
-        assert read.keys
-        said = read.reason
+        assert request.keys
+        line = request.reason
 
-    assert said.isprintable()
-    assert len(said) < 300
+    assert line.isprintable()
+    assert len(line) < 300

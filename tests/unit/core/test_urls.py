@@ -1,16 +1,17 @@
-"""Signatures in URLs, and values that every database keeps."""
+"""Removal of signatures from URLs, and values that every database stores."""
 
 from __future__ import annotations
 
 import json
 import math
 from decimal import Decimal
+from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.core.urls import MAX_LEVELS, clean, strip_signature
+from worker.core.urls import MAX_DEPTH, clean, strip_signature
 
 PAGE = "http://img.example.org/a/b.jpg"
 OSS = "Expires=1764003600&OSSAccessKeyId=LTAI5t&Signature=aB%2Bc%2Fd%3D&security-token=CAIS%2Fx%3D%3D"
@@ -49,7 +50,7 @@ V4 = (
         ("?OSSAccessKeyId=STS.NU12&a=1", "?a=1"),
     ],
 )
-def test_the_parameters_that_sign_are_taken_out(signed, plain):
+def test_signing_parameters_are_removed(signed: str, plain: str) -> None:
     assert strip_signature(PAGE + signed) == PAGE + plain
 
 
@@ -68,17 +69,17 @@ def test_the_parameters_that_sign_are_taken_out(signed, plain):
         "a & b = token",
     ],
 )
-def test_everything_else_stays_as_it_is(text):
+def test_all_other_texts_are_unchanged(text: str) -> None:
     assert strip_signature(text) == text
 
 
-def test_every_url_in_prose_is_treated():
+def test_every_url_in_prose_is_stripped() -> None:
     text = f"See ({PAGE}?auth_key=1-0-0-ff), {PAGE}?a=1&Signature=x. And {PAGE}?auth_key=2\u3002"
 
     assert strip_signature(text) == f"See ({PAGE}), {PAGE}?a=1. And {PAGE}\u3002"
 
 
-def test_urls_inside_json_text_are_treated_at_each_level():
+def test_urls_inside_json_text_are_stripped_at_each_level() -> None:
     inner = json.dumps([f"{PAGE}?auth_key=1-0-0-aa", f"{PAGE}?auth_key=1-0-0-bb&a=1"])
     outer = json.dumps({"Snapshots": [inner], "Extend": json.dumps({"x": inner})})
 
@@ -89,7 +90,7 @@ def test_urls_inside_json_text_are_treated_at_each_level():
 
 
 @pytest.mark.parametrize("backslashes", [1, 7, 8, 9, 10, 15, 17, 64])
-def test_json_stays_json_however_often_a_sign_is_escaped(backslashes):
+def test_json_stays_valid_at_every_level_of_escaping(backslashes: int) -> None:
     escape = "\\" * backslashes
     text = f'["{PAGE}{escape}u003fauth_key{escape}u003d1-0-0-ff{escape}u0026a=1"]'
 
@@ -99,7 +100,7 @@ def test_json_stays_json_however_often_a_sign_is_escaped(backslashes):
     assert "1-0-0-ff" not in stripped
 
 
-def test_a_comma_list_of_urls_is_treated():
+def test_every_url_in_a_comma_list_is_stripped() -> None:
     assert strip_signature(f"{PAGE}?auth_key=1,{PAGE}?auth_key=2") == f"{PAGE},{PAGE}"
 
 
@@ -117,7 +118,8 @@ def test_a_comma_list_of_urls_is_treated():
         "?auth_key=1.\\u002" * 50_000,
     ],
 )
-def test_hostile_texts_take_no_long_time(text):
+def test_hostile_texts_are_stripped_in_linear_time(text: str) -> None:
+    # With a pattern that backtracks, each of these takes minutes.
     assert "auth_key=1" not in strip_signature(text).replace("\\auth_key=1", "")
 
 
@@ -127,15 +129,13 @@ fragments = st.lists(st.sampled_from([*PIECES, *'x/.;"# \xe9']), max_size=14).ma
 
 
 @given(fragments | st.text())
-def test_stripping_twice_changes_nothing(text):
+def test_stripping_twice_changes_nothing(text: str) -> None:
     once = strip_signature(text)
 
     assert strip_signature(once) == once
 
 
 values = st.text(st.sampled_from("abcXYZ019%-_.~+/=*"), min_size=6, max_size=30).map("secret".__add__)
-
-
 secret_names = st.sampled_from(["auth_key", "Expires", "OSSAccessKeyId", "Signature", "security-token", "x-oss-signature"])
 
 
@@ -145,8 +145,10 @@ secret_names = st.sampled_from(["auth_key", "Expires", "OSSAccessKeyId", "Signat
     st.randoms(use_true_random=False),
     st.sampled_from(["&", "&amp;", r"\u0026"]),
 )
-def test_of_any_mixture_the_other_parameters_stay_in_their_order(secrets, others, random, separator):
-    # Each secret goes to a random place; the others keep their order.
+def test_the_other_parameters_of_any_mixture_stay_in_their_order(
+    secrets: list[tuple[str, str]], others: list[tuple[str, str]], random: Random, separator: str
+) -> None:
+    # Each signing parameter goes to a random place. The others keep their order.
     query = list(others)
     for secret in secrets:
         query.insert(random.randint(0, len(query)), secret)
@@ -159,27 +161,27 @@ def test_of_any_mixture_the_other_parameters_stay_in_their_order(secrets, others
     assert "secret" not in stripped
 
 
-def test_all_texts_of_a_value_are_stripped_and_its_keys_are_not():
+def test_the_texts_of_a_value_are_stripped_and_its_keys_are_not() -> None:
     value = {"?auth_key=1": [f"{PAGE}?auth_key=1", {"x": f"{PAGE}?Signature=1"}], "n": [1, 2.5, True, None]}
 
     assert clean(value) == {"?auth_key=1": [PAGE, {"x": PAGE}], "n": [1, 2.5, True, None]}
 
 
-def test_nul_and_halves_of_surrogate_pairs_become_replacement_characters():
+def test_nul_and_halves_of_surrogate_pairs_become_replacement_characters() -> None:
     assert clean({"a\0": "b\0c", "\ud800": "x\udfff"}) == {"a\ufffd": "b\ufffdc", "\ufffd": "x\ufffd"}
     assert clean("\U0001f3ac") == "\U0001f3ac"
 
 
-def test_numbers_without_a_value_become_none():
+def test_nan_and_infinity_become_none() -> None:
     assert clean([math.nan, math.inf, -math.inf]) == [None, None, None]
 
 
-def test_integers_beyond_64_bits_become_their_digits():
+def test_integers_beyond_64_bits_become_their_digits() -> None:
     assert clean([2**63, 2**64, -(2**63) - 1]) == [2**63, str(2**64), str(-(2**63) - 1)]
     assert len(clean(10**5000)) == 5001
 
 
-def test_floats_are_written_as_every_database_gives_them_back():
+def test_floats_become_what_every_database_returns() -> None:
     cleaned = clean([1e16, 1e300, -0.0, 0.5, 1e15, 5e-324])
 
     assert repr(cleaned) == repr([10**16, format(Decimal(int(1e300)), "f"), 0.0, 0.5, 1e15, 5e-324])
@@ -199,17 +201,17 @@ def depth(value: object) -> int:
     return 0
 
 
-def test_what_lies_deeper_than_the_limit_becomes_text():
-    assert clean(nested(MAX_LEVELS)) == nested(MAX_LEVELS)
-    assert clean(nested(MAX_LEVELS + 3)) == nested(MAX_LEVELS, leaf='[[["x"]]]')
+def test_values_below_the_deepest_level_become_text() -> None:
+    assert clean(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
+    assert clean(nested(MAX_DEPTH + 3)) == nested(MAX_DEPTH, leaf='[[["x"]]]')
 
 
-def test_nesting_without_end_does_no_harm():
+def test_endless_nesting_is_cut() -> None:
     value: list[object] = []
     value.append(value)
 
-    assert depth(clean(value)) <= MAX_LEVELS
-    assert depth(clean(nested(100_000))) <= MAX_LEVELS
+    assert depth(clean(value)) <= MAX_DEPTH
+    assert depth(clean(nested(100_000))) <= MAX_DEPTH
 
 
 any_text = st.text(st.characters() | st.sampled_from("\0\ud800\udfff?&="), max_size=12) | fragments
@@ -231,20 +233,20 @@ def storable(value: object) -> bool:
 
 
 @given(any_json)
-def test_a_clean_value_is_storable_and_stays_as_it_is(value):
+def test_a_cleaned_value_is_storable_and_cleaning_it_again_changes_nothing(value: object) -> None:
     cleaned = clean(value)
 
     assert storable(cleaned)
-    assert depth(cleaned) <= MAX_LEVELS
+    assert depth(cleaned) <= MAX_DEPTH
     assert clean(cleaned) == cleaned
 
 
 @given(any_json, st.integers(0, 40))
-def test_depth_is_bounded_whatever_is_inside(value, levels):
+def test_depth_is_bounded_for_any_value(value: object, levels: int) -> None:
     for level in range(levels):
         value = [value] if level % 2 else {"k": value}
 
     cleaned = clean(value)
 
-    assert depth(cleaned) <= MAX_LEVELS
+    assert depth(cleaned) <= MAX_DEPTH
     assert clean(cleaned) == cleaned

@@ -1,1 +1,1 @@
-"""Services that run on threads of their own beside the Celery pool, in each worker."""
+"""Services that run on threads of their own beside the Celery pool. `worker.queue.celery_app.SERVICES` lists them."""

@@ -1,22 +1,24 @@
-"""The change feed's way out: a worker's thread that publishes to the exchange `vodsync.changes` (VODSYNC_CHANGES=on)."""
+"""Publish the change feed: send the changes in the outbox to the exchange `vodsync.changes` (VODSYNC_CHANGES=on)."""
 
 from __future__ import annotations
 
 import random
-import threading
 import time
 import uuid
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, timedelta
 from typing import Any
 
-from celery import bootsteps
 from kombu import Exchange
 
 from worker import logs, runtime
+from worker.background import BackgroundLoop
 from worker.core.errors import BrokerMismatchError, StoreUnavailableError
-from worker.queue.brokers import ANSWER, CONNECT, declare_exchange
+from worker.outage import Outage
+from worker.queue.brokers import CONNECT_TIMEOUT, RESPONSE_TIMEOUT, declare_exchange
 from worker.queue.celery_app import app
+from worker.queue.services.base import Service
 from worker.store.outbox import Change
 from worker.sync.publish_changes import drop_old_changes, publish_changes
 
@@ -24,139 +26,129 @@ log = logs.get(__name__)
 
 EXCHANGE = Exchange("vodsync.changes", type="topic", durable=True)
 
-#: Seconds between two looks for changes, while the broker does not take them, and between two looks for old ones.
-_PAUSE, _AWAY, _TIDY = 0.5, 2.0, 60.0
+POLL_INTERVAL = 0.5  # seconds between two looks into the outbox
+OUTAGE_POLL_INTERVAL = 2.0  # seconds, while the broker does not accept changes
+CLEANUP_INTERVAL = 60.0  # seconds between two deletions of old changes
 
 
-class ChangeRelay(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs beside the pool, in every worker; one at a time has the lease. A broker that is away holds up nobody but this thread.
+class ChangeRelay(Service):
+    """One thread in every worker; the one that holds a lease in the database publishes. A broker outage delays only this thread.
 
-    Where the feed is off it drops what was left from before, once that is old.
+    If the feed is off, the thread only deletes changes that remain from before, once they are old.
     """
-
-    requires = ("celery.worker.components:Pool",)
 
     def __init__(self, parent: Any, **options: Any) -> None:
         super().__init__(parent, **options)
-        self._stopped = threading.Event()
-        self._thread: threading.Thread | None = None
-        self._line = ChangePublisher()
-        # Not the worker's name: in containers one process may have the name of another that was killed.
-        self._holder = uuid.uuid4().hex
-        self._fault: str | None = None
+        self._publisher = ChangePublisher()
+        # Not the worker's name: in containers a new process may have the same name as one that was killed.
+        self._lease_holder = uuid.uuid4().hex
+        self._cleaned_up_at = -CLEANUP_INTERVAL
+        self._broker = Outage()
+        self._database = Outage()
 
-    def start(self, parent: Any) -> None:
-        self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
-        self._thread.start()
+    def loops(self, concurrency: int) -> Iterator[BackgroundLoop]:
+        yield BackgroundLoop("change-relay", self.step, failure="change relay failed", finish=self._publisher.close)
 
-    def stop(self, parent: Any) -> None:
-        """What is not published by then waits for the next worker."""
-        self._stopped.set()
-        if self._thread is not None:
-            self._thread.join(timeout=30)
+    def step(self) -> float:
+        """Publish a group of changes, and delete old ones once a minute. Return the seconds until the next call."""
+        if time.monotonic() - self._cleaned_up_at > CLEANUP_INTERVAL:
+            self._cleaned_up_at = time.monotonic()
+            self._delete_old()
+        if runtime.current().settings.changes != "on":
+            return CLEANUP_INTERVAL
+        if self._publish():
+            return 0.0
+        interval = OUTAGE_POLL_INTERVAL if self._broker.active else POLL_INTERVAL
+        return interval * random.uniform(0.8, 1.2)  # noqa: S311  # spreads the load; not a secret
 
-    terminate = stop
-
-    def _run(self) -> None:
-        tidied_at = -_TIDY
-        on = runtime.current().settings.changes == "on"
-        while not self._stopped.is_set():
-            if time.monotonic() - tidied_at > _TIDY:
-                tidied_at = time.monotonic()
-                self._tidy()
-            if not on:
-                self._stopped.wait(_TIDY)
-            elif not self._announce():
-                self._stopped.wait((_AWAY if self._fault else _PAUSE) * random.uniform(0.8, 1.2))  # noqa: S311
-        self._line.close()
-
-    def _announce(self) -> int:
+    def _publish(self) -> int:
+        """Return how many changes were published. Changes that were not are tried again with the next call."""
+        current = runtime.current()
         try:
-            sent = publish_changes(runtime.current().store, self._line, holder=self._holder, stopping=self._stopped)
+            count = publish_changes(current.store, self._publisher, holder=self._lease_holder, stopping=current.stopping)
         except StoreUnavailableError as error:
-            log.warning("announcing postponed", error=str(error))
+            if self._database.failed(str(error)):
+                log.warning("publishing of changes postponed", error=str(error))
             return 0
         except BrokerMismatchError as error:
-            self._line.close()
-            if self._fault != str(error):
-                log.error("changes cannot be announced; they wait", error=str(error))
-            self._fault = str(error)
+            self._publisher.close()
+            if self._broker.failed(str(error), kind="mismatch"):
+                log.error("changes cannot be published; they wait", error=str(error))
             return 0
         except Exception as error:
-            self._line.close()
-            self._note(f"{type(error).__name__}: {error}")
+            self._publisher.close()
+            message = f"{type(error).__name__}: {error}"
+            if self._broker.failed(message):
+                log.warning("broker does not take changes; they wait", error=message)
             return 0
-        if sent:
-            log.info("changes announced", count=sent)
-            self._note(None)
-        return sent
+        if self._database.recovered():
+            log.info("publishing of changes continues")
+        if count:
+            log.info("changes published", count=count)
+            if self._broker.recovered():
+                log.info("broker takes changes again")
+        return count
 
-    def _tidy(self) -> None:
-        here = runtime.current()
+    def _delete_old(self) -> None:
+        current = runtime.current()
+        keep = timedelta(hours=current.settings.changes_keep_hours)
         try:
-            keep = timedelta(hours=here.settings.changes_keep_hours)
-            drop_old_changes(here.store, now=runtime.now(), keep=keep, stopping=self._stopped)
-        except StoreUnavailableError as error:
-            log.warning("old changes stay", error=str(error))
+            drop_old_changes(current.store, now=runtime.now(), keep=keep, stopping=current.stopping)
         except Exception as error:
-            # Whatever it is, changes are still to be announced.
-            log.error("old changes stay", error=f"{type(error).__name__}: {error}")
-
-    def _note(self, fault: str | None) -> None:
-        if fault and not self._fault:
-            log.warning("broker does not take changes; they wait", error=fault)
-        elif self._fault and not fault:
-            log.info("broker takes changes again")
-        self._fault = fault
+            # Must not prevent the publishing of new changes. Tried again after `CLEANUP_INTERVAL`.
+            level = log.warning if isinstance(error, StoreUnavailableError) else log.error
+            level("old changes were not deleted", error=f"{type(error).__name__}: {error}")
 
 
 class ChangePublisher:
-    """A connection to the broker for one thread alone, kept while it works."""
+    """Publishes changes through a connection of its own, which stays open between groups. For one thread."""
 
     def __init__(self) -> None:
-        self._connection: Any = None
+        self._connection: Any = None  # kombu has no types
         self._producer: Any = None
 
     def open(self) -> None:
-        """Make sure that the exchange is there, and so that the broker answers."""
+        """Connect if necessary, and declare the exchange. Raises the broker's or the socket's error if that fails.
+
+        Raises BrokerMismatchError if the exchange exists with another type.
+        """
         if self._connection is not None:
             try:
                 EXCHANGE(self._connection.default_channel).declare(passive=True)
             except Exception:
-                # It stood idle, and the broker may have been started again meanwhile.
+                # The broker may have been restarted while the connection was idle.
                 self.close()
             else:
                 return
         self._connection = app.connection_for_write()
-        self._connection.ensure_connection(max_retries=1, interval_start=0, interval_step=0, interval_max=0, timeout=CONNECT)
+        self._connection.ensure_connection(
+            max_retries=1, interval_start=0, interval_step=0, interval_max=0, timeout=CONNECT_TIMEOUT
+        )
         declare_exchange(self._connection, EXCHANGE)
         self._producer = self._connection.Producer(serializer="json", auto_declare=False)
 
     def send(self, change: Change) -> None:
-        """Publish one change; the broker has it once this returns."""
-        at = change.changed_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
+        """Publish one change. Return once the broker has confirmed it; raises if it does not."""
+        changed_at = change.changed_at.astimezone(UTC).isoformat().replace("+00:00", "Z")
         self._producer.publish(
             {
                 "source": change.source,
                 "media_id": change.media_id,
                 "change": change.change,
-                "changed_at": at,
+                "changed_at": changed_at,
                 "fields": change.fields,
             },
             exchange=EXCHANGE,
             routing_key=f"media.{change.change}",
             delivery_mode="persistent",
             message_id=str(change.id),
-            timeout=ANSWER,
-            confirm_timeout=ANSWER,
+            timeout=RESPONSE_TIMEOUT,
+            confirm_timeout=RESPONSE_TIMEOUT,
         )
 
     def close(self) -> None:
-        """Without a word to a broker that may not listen."""
+        """Drop the connection without the protocol's goodbye, which a broker that hangs would not answer."""
         connection, self._connection, self._producer = self._connection, None, None
         if connection is not None:
             with suppress(Exception):
                 connection.collect()
-
-
-app.steps["worker"].add(ChangeRelay)

@@ -1,85 +1,93 @@
-"""A worker's hand for long runs: takes those that are due, a few seconds of each, and does what comes by the clock."""
+"""Work on jobs (backfill, reconcile, replay, renormalise) a few seconds at a time, and start those that are scheduled."""
 
 from __future__ import annotations
 
-import threading
 import time
+from collections.abc import Iterator
 from datetime import timedelta
-from typing import Any
-
-from celery import bootsteps
 
 from worker import logs, runtime
+from worker.background import BackgroundLoop
+from worker.core.backoff import Backoff
 from worker.core.errors import StoreUnavailableError
-from worker.queue.celery_app import app
+from worker.outage import Outage
+from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
+from worker.runtime import Runtime
 from worker.sync.jobs.run import run_jobs
 from worker.sync.jobs.schedule import start_due
 from worker.sync.retention import Pruner
 
 log = logs.get(__name__)
 
-#: Seconds between two looks for jobs: soon after one was found and ever later while none is due; and between two at the clock.
-_SOON, _PAUSE, _CLOCK = 0.1, 0.5, 15.0
+#: The pause until the next look for due jobs. It grows while none is due.
+IDLE_PAUSE = Backoff(timedelta(seconds=0.1), timedelta(seconds=0.5))
 
-#: Seconds that a step gets to finish.
-_GRACE = 30.0
-
-
-class JobRunner(bootsteps.StartStopStep):  # type: ignore[misc]
-    """Runs beside the pool, so that no job ever takes a thread from the media that are due."""
-
-    requires = ("celery.worker.components:Pool",)
-
-    def __init__(self, parent: Any, **options: Any) -> None:
-        super().__init__(parent, **options)
-        self._stopped = threading.Event()
-        self._threads: list[threading.Thread] = []
-
-    def start(self, parent: Any) -> None:
-        here = runtime.current()
-        self._pruner = Pruner(here.store, here.retention)
-        for source in here.source_contexts:
-            # One for each source: none waits for another one's VOD.
-            thread = threading.Thread(target=self._run, args=(source,), name=f"runner {source}", daemon=True)
-            self._threads.append(thread)
-            thread.start()
-
-    def stop(self, parent: Any) -> None:
-        self._stopped.set()
-        deadline = time.monotonic() + _GRACE
-        for thread in self._threads:
-            thread.join(timeout=max(0, deadline - time.monotonic()))
-
-    terminate = stop
-
-    def _run(self, source: str) -> None:
-        here = runtime.current()
-        lease = timedelta(seconds=here.settings.lease)
-        kinds = {name: kind for name, kind in here.kinds.items() if name[0] == source}
-        pause, asked_at = 0.0, -_CLOCK
-        while not self._stopped.wait(pause):
-            worked = False
-            try:
-                if time.monotonic() - asked_at > _CLOCK:
-                    asked_at = time.monotonic()
-                    self._look_at_the_clock(source)
-                worked = run_jobs(
-                    here.store, kinds, now=runtime.now, lease=lease, stopping=self._stopped, wake_workers=wakeup_sender().send
-                )
-            except StoreUnavailableError as error:
-                log.warning("jobs postponed", error=str(error))
-            except Exception:
-                # Whatever it was: a worker that takes no more jobs is worse.
-                log.exception("job failed")
-            pause = 0.0 if worked else max(_SOON, min(_PAUSE, 2 * pause))
-
-    def _look_at_the_clock(self, source: str) -> None:
-        here = runtime.current()
-        every = timedelta(hours=here.settings.reconcile_hours)
-        full_every = timedelta(days=here.settings.reconcile_full_days)
-        start_due(here.store, source, now=runtime.now(), every=every, full_every=full_every)
-        self._pruner.prune_if_due(now=runtime.now(), stopping=self._stopped)
+#: How often to check whether a reconciliation or the retention is due.
+SCHEDULE_INTERVAL = 15.0  # seconds
 
 
-app.steps["worker"].add(JobRunner)
+class JobRunner(Service):
+    """One thread for each source, so that a source whose VOD is slow does not delay the jobs of others.
+
+    Jobs never occupy a thread of the pool, which serves the assets that are due.
+    """
+
+    def loops(self, concurrency: int) -> Iterator[BackgroundLoop]:
+        current = runtime.current()
+        pruner = Pruner(current.store, current.retention)
+        for source in current.source_contexts:
+            runner = SourceJobRunner(current, source, pruner)
+            yield BackgroundLoop(f"job-runner {source}", runner.step, failure="job failed")
+
+
+class SourceJobRunner:
+    """Works on the jobs of one source."""
+
+    def __init__(self, current: Runtime, source: str, pruner: Pruner) -> None:
+        self._runtime = current
+        self._source = source
+        self._pruner = pruner
+        self._kinds = {name: kind for name, kind in current.kinds.items() if name[0] == source}
+        self._lease = timedelta(seconds=current.settings.lease)
+        self._scheduled_at = -SCHEDULE_INTERVAL
+        self._idle_steps = 0
+        self._database = Outage()
+
+    def step(self) -> float:
+        """Start what is scheduled and work on one due job. Return the seconds until the next call."""
+        worked = False
+        try:
+            if time.monotonic() - self._scheduled_at > SCHEDULE_INTERVAL:
+                self._scheduled_at = time.monotonic()
+                self._run_schedule()
+            worked = run_jobs(
+                self._runtime.store,
+                self._kinds,
+                now=runtime.now,
+                lease=self._lease,
+                stopping=self._runtime.stopping,
+                wake_workers=wakeup_sender().send,
+            )
+        except StoreUnavailableError as error:
+            if self._database.failed(str(error)):
+                log.warning("jobs postponed", source=self._source, error=str(error))
+        else:
+            if self._database.recovered():
+                log.info("jobs continue", source=self._source)
+        if worked:
+            self._idle_steps = 0
+            return 0.0
+        self._idle_steps += 1
+        return IDLE_PAUSE.delay(self._idle_steps).total_seconds()
+
+    def _run_schedule(self) -> None:
+        settings, now = self._runtime.settings, runtime.now()
+        start_due(
+            self._runtime.store,
+            self._source,
+            now=now,
+            every=timedelta(hours=settings.reconcile_hours),
+            full_every=timedelta(days=settings.reconcile_full_days),
+        )
+        self._pruner.prune_if_due(now=now, stopping=self._runtime.stopping)

@@ -50,7 +50,7 @@ class NotificationHistory:
 
 def _deletes(body: str) -> bool:
     try:
-        return parse(body.encode()).deletes
+        return parse(body.encode()).is_deletion
     except NotificationRejectedError:
         return False
 

@@ -102,7 +102,7 @@ def _read_page(store: Store, source: str, which: NotificationFilter, *, after: i
         if which.media_id is not None and which.media_id not in notification.media_ids:
             continue
         matched += 1
-        if notification.wants_fetch:
+        if notification.needs_fetch:
             requested = notification.media_ids if which.media_id is None else (which.media_id,)
             media_ids |= dict.fromkeys(requested)
         if len(media_ids) >= MEDIA_PER_STEP:

@@ -1,0 +1,70 @@
+"""`vodsync serve`: run the receiver."""
+
+from __future__ import annotations
+
+import os
+import signal
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+import uvicorn
+
+from worker import runtime
+from worker.cli.listening import require_port
+from worker.cli.options import Host, Port, Supervised
+from worker.cli.output import Exit, print_info
+from worker.cli.supervisor import STOP_TIMEOUT, end_with_parent
+
+KEEP_ALIVE_TIMEOUT = 30  # seconds that an idle connection stays open
+
+
+def serve(
+    host: Host = None,
+    port: Port = None,
+    workers: Annotated[int, typer.Option(min=1, help="Number of processes that share the port.")] = 1,
+    supervised: Supervised = False,
+) -> None:
+    """Run the receiver, the HTTP endpoint that VOD calls.
+
+    It answers 200 once a notification is committed. A worker does the rest.
+    """
+    installation = runtime.current()
+    installation.require_callbacks()
+    installation.require_schema(waiting=False)
+    address = installation.address(host, port)
+    require_port(*address)
+    if supervised:
+        end_with_parent()
+    print_info(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks; Ctrl-C stops")
+    # uvicorn stops in order and then raises the signal again. A requested stop must not end the process with an error.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    options: dict[str, Any] = {  # Any: keyword arguments of uvicorn
+        "app": "worker.web:app",
+        "host": address[0],
+        "port": address[1],
+        "log_config": None,
+        "access_log": False,
+        "server_header": False,
+        "date_header": False,
+        "proxy_headers": False,
+        "timeout_keep_alive": KEEP_ALIVE_TIMEOUT,
+        "timeout_graceful_shutdown": STOP_TIMEOUT,
+    }
+    if workers > 1:
+        uvicorn.run(**options, workers=workers)
+        return
+    server = _Server(uvicorn.Config(**options))
+    server.run()
+    if not server.started:
+        raise typer.Exit(Exit.FAILED)
+
+
+class _Server(uvicorn.Server):
+    """Stops in order at the first signal, and at once at the second."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            os._exit(128 + sig)
+        super().handle_exit(sig, frame)

@@ -1,0 +1,99 @@
+"""Read setting values from environment variables and TOML files, before they are validated."""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Collection, Mapping
+from pathlib import Path
+from typing import Any
+
+from worker.core.errors import ConfigurationError
+
+#: Values by field. Any: the models in settings.py check the types.
+Values = dict[str, Any]
+
+PREFIX = "VODSYNC_"
+
+#: Names that are not settings: the path of the settings file, and the variables of the test suite.
+CONFIG_VARIABLE = "VODSYNC_CONFIG"
+_TEST_PREFIX = "VODSYNC_TEST_"
+
+#: The section [sources.default] is the same as the top of the file.
+DEFAULT_SOURCE = "default"
+
+
+def read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: str) -> Values:
+    """Return the values of environment variables by field. `known` has the field of each variable, `origin` is for messages.
+
+    Empty values count as not set. Raises ConfigurationError for an unknown VODSYNC_ name, and for a secret that cannot be read.
+    """
+    values: Values = {}
+    for name, value in layer.items():
+        without_file = name.removesuffix("_FILE")
+        if name in known:
+            if value != "":
+                values[known[name]] = value
+        elif without_file in known:
+            if value != "" and layer.get(without_file):
+                raise ConfigurationError(f"{name} and {without_file} in {origin} set the same setting; remove one of them")
+            if value != "":
+                values[known[without_file]] = _read_secret(name, value)
+        elif name.startswith(PREFIX) and name != CONFIG_VARIABLE and not name.startswith(_TEST_PREFIX):
+            raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; {_suggestion(name, known)}")
+    return values
+
+
+def _suggestion(name: str, known: Collection[str]) -> str:
+    similar = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {similar[0]}?" if similar else "the README lists all settings"
+
+
+def _read_secret(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{name}: cannot read {path}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """Return why a file cannot be read, without its content."""
+    return error.strerror or type(error).__name__ if isinstance(error, OSError) else "it is not UTF-8 text"
+
+
+def read_file(path: Path, fields: set[str], source_fields: set[str]) -> Values:
+    """Return the values in a settings file by field; `sources` has those of each section [sources.NAME].
+
+    Raises ConfigurationError if the file cannot be read, or has an unknown key.
+    """
+    try:
+        document = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"cannot read the settings file {path}: {_reason(error)}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"{path} is not valid TOML: {error}") from None
+    sources = document.pop("sources", {})
+    values = _read_section(document, fields, f"{path}")
+    if not isinstance(sources, dict) or not all(isinstance(section, dict) for section in sources.values()):
+        raise ConfigurationError(f"{path}: describe each source in a section of its own, [sources.NAME]")
+    if DEFAULT_SOURCE in sources:
+        # The same settings as those at the top of the file, so the environment wins over them too.
+        values |= _read_section(sources.pop(DEFAULT_SOURCE), source_fields, f"{path}, [sources.{DEFAULT_SOURCE}]")
+    if sources:
+        values["sources"] = {
+            name: _read_section(section, source_fields, f"{path}, [sources.{name}]") for name, section in sources.items()
+        }
+    return values
+
+
+def _read_section(section: Mapping[str, Any], known: set[str], place: str) -> Values:
+    """Return the values of a TOML section by field. A prefix `vodsync_` or `alibaba_cloud_` of a key is ignored."""
+    values = {}
+    for key, value in section.items():
+        field = key.lower().removeprefix("vodsync_").removeprefix("alibaba_cloud_")
+        if field.removesuffix("_file") in known and field not in known:
+            field, value = field.removesuffix("_file"), _read_secret(f"{key} in {place}", str(value))
+        if field not in known:
+            raise ConfigurationError(f"{key} in {place} is not a setting of vodsync; {_suggestion(field, known)}")
+        values[field] = value
+    return values
