@@ -27,9 +27,10 @@ from worker.core.normalise import content_hash, read_answer, read_media, read_vi
 from worker.core.urls import MAX_DEPTH
 from worker.store import tables
 from worker.store.catalogue.assets import Catalogue
-from worker.store.inbox.sync_requests import LIVE, Inbox, Request
+from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
 from worker.store.types import ExactDecimal, Json, UtcDateTime
 from worker.sync import batch
+from worker.sync.source_context import SourceContext
 from worker.vod import json_answers
 
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
@@ -127,9 +128,9 @@ class Answering:
         # Not "default": the worker dates its rows by the database's clock.
         requests = [Request("worker", media_id, "fuzz", LIVE) for media_id in asked]
         self._database.empty("vod_sync_request", "vod_quota")
-        store.transact(lambda connection: Inbox(connection).request(requests, now=self._now - timedelta(minutes=1)))
+        store.transact(lambda connection: SyncRequests(connection).request(requests, now=self._now - timedelta(minutes=1)))
         with mock.patch.object(batch, "log"):
-            report = batch.sync_batch(store, _Saying(case.body), now=self._now, source="worker", sleep=lambda seconds: None)
+            report = batch.sync_batch(store, SourceContext("worker", _Saying(case.body)), now=self._now, sleep=lambda seconds: None)
         if report.claimed != len(asked):
             yield f"{report.claimed} of {len(asked)} claimed"
         table = tables.sync_request

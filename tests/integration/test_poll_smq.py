@@ -321,3 +321,17 @@ def test_one_notification_that_the_database_does_not_take_sinks_nobody_and_is_fe
     assert (reduced.media_id, reduced.event_type) == ("b", None)
     assert "\\U0001f3ac" in reduced.body
     assert [row.media_id for row in house.rows(sync_request)] == ["a", "b", "c"]
+
+
+def test_a_deletion_that_the_database_refuses_is_not_recorded_as_one(house: House) -> None:
+    deletion = text("a", event="DeleteMediaComplete", DeleteType="all", MediaType="video", Note="🎬")
+    shelf = Shelf(deletion, counting=True)
+
+    with Refusing(house.store, "🎬"):
+        for _ in range(ATTEMPTS - 1):
+            with pytest.raises(StoreUnavailableError):
+                house.collect(shelf)
+        house.collect(shelf)
+
+    (reduced,) = house.rows()
+    assert (reduced.media_id, reduced.status, reduced.deletes) == ("a", "unreadable", False)

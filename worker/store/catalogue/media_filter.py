@@ -38,7 +38,7 @@ WINDOW_SIZE = 5000
 
 @dataclass(frozen=True, slots=True)
 class MediaFilter:
-    """Match assets for which all of these conditions are true. `where` contains columns and their values; None means NULL."""
+    """Match assets for which all of these conditions are true. `where` pairs a column with its value; None means NULL."""
 
     where: tuple[tuple[str, str | int | None], ...] = ()
     observed_before: datetime | None = None

@@ -92,15 +92,15 @@ class Rederivation:
         before = Snapshot(self._connection, self._source, [difference.asset.media_id for difference in visible if self._announce])
         self._write_media(valid, now)
         for part in PARTS:
-            self._replace(part.delete, part.insert, [each.asset for each in valid if part in each.parts], part.rows)
-        self._replace(DELETE_RAW, INSERT_RAW, [each.asset for each in valid if each.in_raw], _raw_rows)
+            assets = [difference.asset for difference in valid if part in difference.parts]
+            self._replace(part.delete, part.insert, assets, part.rows)
+        self._replace(DELETE_RAW, INSERT_RAW, [difference.asset for difference in valid if difference.in_raw], _raw_rows)
         if self._announce:
-            fields = {
-                each.asset.media_id: before.changed_fields(
-                    each.asset, media_columns(each.asset) if each.in_media else {}, with_parts=True
-                )
-                for each in visible
-            }
+            fields = {}
+            for difference in visible:
+                asset = difference.asset
+                columns = media_columns(asset) if difference.in_media else {}
+                fields[asset.media_id] = before.changed_fields(asset, columns, with_parts=True)
             Outbox(self._connection).add(self._source, ChangeKind.UPDATED, fields, changed_at=now)
         return len(visible)
 
