@@ -12,10 +12,18 @@ from urllib.parse import urlsplit
 
 import pytest
 import sqlalchemy as sa
+from hypothesis import HealthCheck, settings
 from xdist.scheduler import LoadScopeScheduling
 
 from worker import runtime
 from worker.store import Store, schema, tables
+
+# A busy machine is not a reason to fail a property. `make fuzz` selects the second profile.
+settings.register_profile("ordinary", deadline=None)
+settings.register_profile(
+    "fuzz", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
+settings.load_profile("ordinary")
 
 #: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL. To the database in a URL we connect only to make our own.
 SERVICES = {

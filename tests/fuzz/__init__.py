@@ -1,1 +1,1 @@
-"""Input that nobody would send, at what reads input: `python -m tests.fuzz --inputs 100000`."""
+"""Properties that hold for any input from outside: `make fuzz` tries many inputs, an ordinary test run a few."""

@@ -1,4 +1,4 @@
-"""A SQLite store with our schema that may lose everything with the machine: nobody needs it afterwards."""
+"""A SQLite store with our schema in a temporary folder, fast because nothing has to survive a crash."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ class Database:
         url = f"sqlite:///{self.folder / 'vodsync.db'}"
         schema.upgrade(url)
         self.store = Store.open(url)
-        event.listen(self.store.engine, "connect", _careless)
+        event.listen(self.store.engine, "connect", _do_not_wait_for_the_disk)
 
     def empty(self, *names: str) -> None:
+        """Delete all rows of the named tables."""
         with self.store.engine.begin() as connection:
             for name in names:
                 connection.execute(delete(tables.metadata.tables[name]))
@@ -30,5 +31,5 @@ class Database:
         shutil.rmtree(self.folder)
 
 
-def _careless(connection: Any, _record: object) -> None:
+def _do_not_wait_for_the_disk(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=OFF")

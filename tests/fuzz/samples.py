@@ -1,4 +1,4 @@
-"""What real traffic looks like: one notification of every type (vod-protocol 2), and answers with each quirk (vod-protocol 7)."""
+"""Samples of real traffic: a notification of every type (vod-protocol 2), and answers with each irregularity (vod-protocol 7)."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ _DATA = Path(__file__).parents[1] / "unit" / "core" / "data"
 
 A, B, C, D = (f"{digit}a1b2c3d4e5f60718293a4b5c6d7e8f9" for digit in "0123")
 
-#: Ids that the seeds speak of.
+#: The ids in the samples.
 IDS = (A, B, C, D)
 
 IMAGE = "http://img.example.org/c.jpg"
 SIGNED = f"{IMAGE}?auth_key=1764003600-0-0-aabbccddeeff00112233445566778899"
-OSS = f"{IMAGE}?Expires=1764003600&OSSAccessKeyId=LTAI5tSeed&Signature=aB%2Bc%2Fd%3D&security-token=CAIS%2Fx%3D"
+OSS = f"{IMAGE}?Expires=1764003600&OSSAccessKeyId=LTAI5tSample&Signature=aB%2Bc%2Fd%3D&security-token=CAIS%2Fx%3D"
 
 
 def _event(event_type: str, **fields: Any) -> dict[str, Any]:
     return {"EventType": event_type, "EventTime": "2025-11-24T16:00:05Z", "Status": "success", **fields}
 
 
-# The types that have no fixture in the protocol; the fixtures come from the file that the unit tests read.
-_OTHERS = [
+# Types without a sample in the protocol. The protocol's own samples are in the file that the unit tests read.
+_OTHER_NOTIFICATIONS = [
     _event("DynamicImageComplete", VideoId=A, JobId="d-1", DynamicImageUrl=SIGNED),
     _event("LiveRecordVideoComposeStart", VideoId=A, DomainName="live.example.org", AppName="app", StreamName="s1"),
     _event("UploadByURLComplete", VideoId=A, JobId="job0002", Size="7864320", **{"SourceURL ": OSS, "ErrorCode ": ""}),
@@ -47,24 +47,24 @@ _OTHERS = [
 
 NOTIFICATIONS: list[bytes] = [
     *(line.encode() for line in (_DATA / "notifications.jsonl").read_text().splitlines()),
-    *(json.dumps(event).encode() for event in _OTHERS),
+    *(json.dumps(event).encode() for event in _OTHER_NOTIFICATIONS),
 ]
 
 
-def _media(media_id: str, **parts: Any) -> dict[str, Any]:
+def _element(media_id: str, **parts: Any) -> dict[str, Any]:
     return {"MediaId": media_id, "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Normal", "CoverURL": OSS}, **parts}
 
 
-_QUIRKS = [
-    # All unknown, in both spellings of a list.
+_IRREGULAR_ANSWERS = [
+    # All ids unknown, in both forms of a list.
     {"RequestId": "R-3", "MediaInfos": [], "NonExistMediaIds": [json.dumps([A, B])], "ForbiddenMediaIds": [json.dumps([C])]},
     {"RequestId": "R-4", "MediaInfos": None, "NonExistMediaIds": f"{A},{B}", "NonExistReferenceIds": ["ref-000001"]},
-    # Announced, and analysed without a picture.
-    {"RequestId": "R-5", "MediaInfos": [_media(A), _media(B, MezzanineInfo={}, PlayInfoList=[])]},
+    # Assets before their analysis, and one with audio only.
+    {"RequestId": "R-5", "MediaInfos": [_element(A), _element(B, MezzanineInfo={}, PlayInfoList=[])]},
     {
         "RequestId": "R-6",
         "MediaInfos": [
-            _media(
+            _element(
                 C,
                 MezzanineInfo={
                     "Duration": 183.4,
@@ -76,17 +76,17 @@ _QUIRKS = [
                 },
                 PlayInfoList=[{"JobId": f"j-{n}", "Encrypt": bool(n), "PlayURL": SIGNED, "Fps": "0/0"} for n in range(3)],
             ),
-            _media(D, MezzanineInfo={"Status": "Deleted", "CreationTime": "2025-11-24T16:00:01:540Z\n"}),
+            _element(D, MezzanineInfo={"Status": "Deleted", "CreationTime": "2025-11-24T16:00:01:540Z\n"}),
         ],
         "NonExistReferenceIds": ["123-123"],
     },
-    # The same medium twice, and ids that differ inside one element.
-    {"MediaInfos": [_media(A), _media(A, MezzanineInfo={"MediaId": B, "Duration": "1"}), _media(B) | {"MediaId": None}]},
-    {"MediaInfos": [_media(A) | {"MediaInfo": {"Snapshots": {"Snapshot": json.dumps([SIGNED, SIGNED])}, "Tags": ["a", "b, c"]}}]},
+    # The same asset twice, and different ids inside one element.
+    {"MediaInfos": [_element(A), _element(A, MezzanineInfo={"MediaId": B, "Duration": "1"}), _element(B) | {"MediaId": None}]},
+    {"MediaInfos": [_element(A) | {"MediaInfo": {"Snapshots": {"Snapshot": json.dumps([SIGNED, SIGNED])}, "Tags": ["a", "b, c"]}}]},
 ]
 
 ANSWERS: list[bytes] = [
     (_DATA / "skeleton.json").read_bytes(),
     (_DATA / "full_answer.json").read_bytes(),
-    *(json.dumps(answer).encode() for answer in _QUIRKS),
+    *(json.dumps(answer).encode() for answer in _IRREGULAR_ANSWERS),
 ]

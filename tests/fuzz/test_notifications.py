@@ -1,0 +1,84 @@
+"""Any body becomes a notification that can be stored, or is malformed."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.fuzz import json_documents, mutations, samples
+from tests.fuzz.json_documents import Layout, write
+from tests.fuzz.notification_rules import (
+    content,
+    is_deep,
+    is_storable,
+    may_lose_meaning,
+    meaning,
+    parse_or_none,
+    should_be_accepted,
+)
+from worker.core import events
+from worker.core.events import Notification
+from worker.core.ids import is_valid_id
+
+MAX_PARSING_TIME = 1.0  # seconds of CPU time
+
+Object = dict[str, Any]
+
+bodies = mutations.messages(samples.NOTIFICATIONS)
+objects = mutations.changed([msgspec.json.decode(sample) for sample in samples.NOTIFICATIONS]).filter(
+    lambda value: isinstance(value, dict)
+)
+
+
+@given(bodies)
+def test_exactly_the_json_objects_become_notifications_that_can_be_stored(body: bytes) -> None:
+    expected = should_be_accepted(body)
+    before = time.process_time()
+
+    notification = parse_or_none(body)
+
+    assert time.process_time() - before < MAX_PARSING_TIME
+    assert expected is None or expected == (notification is not None)
+    assert parse_or_none(body) == notification
+    if notification is not None:
+        check_columns(notification)
+        check_stored_body(body, notification)
+
+
+def check_columns(notification: Notification) -> None:
+    assert len(notification.event_type) <= events.MAX_EVENT_TYPE_LENGTH
+    assert len(notification.status or "") <= events.MAX_STATUS_LENGTH
+    assert is_storable(notification.event_type + (notification.status or ""))
+    assert all(map(is_valid_id, notification.media_ids))
+    assert max(map(len, notification.media_ids), default=0) <= 64
+    assert len(notification.media_ids) <= events.MAX_MEDIA_IDS
+    # MySQL's first year.
+    assert notification.event_time is None or notification.event_time.year >= 1000
+
+
+def check_stored_body(body: bytes, notification: Notification) -> None:
+    """Deletions are read from the stored body later."""
+    assert is_storable(notification.body)
+    stored = parse_or_none(notification.body.encode())
+    assert stored is not None
+    assert may_lose_meaning(body) or meaning(stored) == meaning(notification)
+
+
+@given(objects, objects, json_documents.layouts, json_documents.layouts, st.data())
+def test_event_keys_differ_if_and_only_if_the_contents_differ(
+    one: Object, other: Object, layout: Layout, other_layout: Layout, data: st.DataObject
+) -> None:
+    # The second is the first, or the first with one field of another notification, because most differences are small.
+    field = data.draw(st.sampled_from([None, *other]))
+    other = one if field is None else one | {field: other[field]}
+    bodies = write(one, layout), write(other, other_layout)
+
+    notifications = [parse_or_none(body) for body in bodies]
+
+    if None not in notifications and not any(map(is_deep, bodies)):
+        event_keys = {notification.event_key for notification in notifications if notification is not None}
+        assert len(event_keys) == len({content(body) for body in bodies})
