@@ -12,7 +12,7 @@ help:
 	@echo "make matrix  kill, cut and freeze at each commit that matters, on every pair of database and broker"
 	@echo "make chaos   random faults under load for MINUTES (1) on each pair of database and broker, from SEED"
 	@echo "make lint    style and types"
-	@echo "make fuzz    feed odd input to whatever reads input, half a minute long"
+	@echo "make fuzz    try the properties of tests/fuzz with many odd inputs, about two minutes long"
 	@echo "make mutation  change one place of a core module at a time, and list what no test notices; MODULES, SAMPLES (20), SEED"
 	@echo "make bench   the measurements of the README, as a table"
 	@echo "make lock    pin the newest dependencies that fit pyproject.toml"
@@ -38,7 +38,7 @@ lint: .venv/development
 	$(BIN)/mypy
 
 fuzz: .venv/development
-	$(BIN)/python -m tests.fuzz --inputs 20000
+	$(BIN)/python -m pytest -n 2 --hypothesis-profile fuzz tests/fuzz
 
 mutation: .venv/development
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(SAMPLES),--samples $(SAMPLES)) $(if $(SEED),--seed $(SEED))

@@ -21,7 +21,7 @@ from worker.store import Store, schema, tables
 # A busy machine is not a reason to fail a property. `make fuzz` selects the second profile.
 settings.register_profile("ordinary", deadline=None)
 settings.register_profile(
-    "fuzz", deadline=None, max_examples=2_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+    "fuzz", deadline=None, max_examples=3_000, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
 )
 settings.load_profile("ordinary")
 

@@ -16,6 +16,7 @@ from sqlalchemy import select
 
 from tests.fuzz import mutations, samples
 from tests.fuzz.answer_rules import differing_tables, misfits
+from tests.fuzz.budget import share
 from tests.fuzz.database import Database
 from tests.fuzz.notification_rules import is_deep, is_storable
 from worker.core.errors import VodUnreadableError
@@ -123,6 +124,7 @@ def installation() -> Iterator[Installation]:
     installation.database.close()
 
 
+@share(0.4)
 @given(st.lists(bodies, min_size=1, max_size=3))
 def test_saved_rows_equal_the_last_answer(installation: Installation, bodies: list[bytes]) -> None:
     installation.database.empty(*ASSET_TABLES)
@@ -165,6 +167,7 @@ class VodWithAnswer:
 requested_keys = st.lists(st.sampled_from((*samples.IDS, "ref:ref-000001")), min_size=1, max_size=5, unique=True)
 
 
+@share(0.4)
 @given(bodies, requested_keys)
 def test_every_claimed_request_is_completed_or_waits_for_a_retry(installation: Installation, body: bytes, keys: list[str]) -> None:
     installation.database.empty(*ASSET_TABLES, "vod_sync_request", "vod_quota")

@@ -19,6 +19,7 @@ from sqlalchemy import select
 from starlette.routing import Route
 
 from tests.fuzz import callbacks
+from tests.fuzz.budget import share
 from tests.fuzz.callbacks import KEYS, NOW, TOLERANCE, URLS, Callback, expected_statuses, has_valid_credentials
 from tests.fuzz.database import Database
 from tests.fuzz.notification_rules import content, parse_or_none
@@ -190,6 +191,7 @@ requests_of_any_size = callbacks.callbacks(callbacks.bodies)
 request_groups = st.lists(requests_of_any_size, min_size=1, max_size=8)
 
 
+@share(0.5)
 @given(requests=request_groups)
 def test_every_request_gets_one_correct_response_and_accepted_ones_are_stored(
     installation: Installation, memory_before: int, requests: Requests
@@ -203,6 +205,7 @@ def test_every_request_gets_one_correct_response_and_accepted_ones_are_stored(
     assert _memory_peak() - memory_before < MAX_MEMORY_GROWTH
 
 
+@share(0.05)
 @given(requests=st.lists(callbacks.callbacks(callbacks.large_bodies), min_size=1, max_size=2))
 def test_bodies_over_the_limit_are_refused(installation: Installation, requests: Requests) -> None:
     installation.database_is_down = False
@@ -213,6 +216,7 @@ def test_bodies_over_the_limit_are_refused(installation: Installation, requests:
     check_rows(installation, requests, responses)
 
 
+@share(0.2)
 @given(requests=request_groups)
 def test_no_request_is_accepted_while_the_database_is_down(installation: Installation, requests: Requests) -> None:
     installation.database_is_down = True
@@ -223,6 +227,7 @@ def test_no_request_is_accepted_while_the_database_is_down(installation: Install
     check_rows(installation, requests, responses)
 
 
+@share(0.2)
 @given(requests=request_groups)
 def test_spooled_requests_are_stored_once_the_database_is_back(spooling_installation: Installation, requests: Requests) -> None:
     spooling_installation.database_is_down = True
