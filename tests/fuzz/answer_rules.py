@@ -64,7 +64,7 @@ def differing_tables(connection: Connection, source: str, media: Media) -> list[
     """Return the names of the tables whose rows differ from `media`. Its own row stays as it is if VOD sent no MediaInfo."""
     differing = []
     for table, items in parts(media):
-        if table is tables.media and not media.described:
+        if table is tables.media and not media.has_details:
             continue
         rows = connection.execute(select(table).where(table.c.source == source, table.c.media_id == media.media_id)).all()
         names = [column.name for column in table.columns if column.name not in _OUR_COLUMNS]

@@ -137,7 +137,7 @@ def test_saved_rows_equal_the_last_answer(installation: Installation, bodies: li
     with installation.store.reading() as connection:
         for media in answers[-1].media:
             # Without an analysis, the rows of an earlier answer may be kept.
-            if media.analysed or media.source_deleted:
+            if media.is_analysed or media.is_source_file_deleted:
                 raw = select(tables.raw.c.answer).where(tables.raw.c.media_id == media.media_id)
                 assert differing_tables(connection, "default", media) == []
                 assert json.dumps(connection.execute(raw).scalar_one(), sort_keys=True) == json.dumps(media.raw, sort_keys=True)

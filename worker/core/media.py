@@ -155,25 +155,25 @@ class Media(msgspec.Struct, frozen=True, kw_only=True):
     unreadable: tuple[str, ...] = ()
 
     @property
-    def described(self) -> bool:
+    def has_details(self) -> bool:
         """True if VOD sent a field of MediaInfo other than the id."""
         info = self.raw.get("MediaInfo")
         return isinstance(info, dict) and any(value not in (None, "") for name, value in info.items() if name != "MediaId")
 
     @property
-    def empty(self) -> bool:
+    def is_empty(self) -> bool:
         """True if VOD sent the id of the asset and nothing else."""
-        return not (self.described or self.mezzanine or self.audio_streams or self.video_streams or self.play_infos)
+        return not (self.has_details or self.mezzanine or self.audio_streams or self.video_streams or self.play_infos)
 
     @property
-    def analysed(self) -> bool:
+    def is_analysed(self) -> bool:
         """True if VOD has analysed the source file, so that a duration or a stream is known."""
         if self.audio_streams or self.video_streams:
             return True
         return self.mezzanine is not None and self.mezzanine.duration is not None
 
     @property
-    def source_deleted(self) -> bool:
+    def is_source_file_deleted(self) -> bool:
         """True if VOD keeps the asset without its source file (vod-protocol 9.3).
 
         This is a newer state of an asset. It does not mean that the analysis is missing.

@@ -201,4 +201,4 @@ def _sort_list(parent: dict[str, Any], name: str) -> None:
 
 
 def _completeness(media: Media) -> tuple[bool, int]:
-    return media.analysed, len(media.audio_streams) + len(media.video_streams) + len(media.play_infos)
+    return media.is_analysed, len(media.audio_streams) + len(media.video_streams) + len(media.play_infos)

@@ -185,8 +185,8 @@ def _load(connection: Connection, claim: Claim, fetched: FetchResult) -> StoredF
     answers = relevant_answers(fetched.answers, set(claim.media_ids))
     returned = {media_id: media for answer in answers for media_id, media in answer.media.items()}
     missing = {media_id for answer in answers for media_id in answer.missing}
-    without_details = {media_id for answer in answers for media_id, media in answer.media.items() if not media.described}
-    not_analysed = {media_id for answer in answers for media_id, media in answer.media.items() if not media.analysed}
+    without_details = {media_id for answer in answers for media_id, media in answer.media.items() if not media.has_details}
+    not_analysed = {media_id for answer in answers for media_id, media in answer.media.items() if not media.is_analysed}
     history = NotificationHistory(connection)
     deletions = history.deletions(claim.source, returned.keys() | missing)
     return StoredFacts(

@@ -74,7 +74,7 @@ class RetryPolicy:
         `stored`: an earlier answer showed the asset. `deleted`: VOD announced its deletion, and no answer has confirmed it.
         `analysis_failed`: VOD announced that it could not analyse the file.
         """
-        if not media.described:
+        if not media.has_details:
             retry = self.retry_not_found(request, "VOD returned no details of this asset (yet)", now=now, stored=stored)
             if retry:
                 return retry
@@ -83,7 +83,7 @@ class RetryPolicy:
             retry = self.retry_not_found(request, "VOD announced the deletion of this asset, but still returns it", now=now)
             if retry:
                 return retry
-        if not media.analysed and not media.source_deleted and not analysis_failed:
+        if not media.is_analysed and not media.is_source_file_deleted and not analysis_failed:
             retry = self.retry_not_found(request, "VOD has not analysed the file yet", now=now)
             if retry:
                 return retry

@@ -159,7 +159,7 @@ def test_the_sample_answer_of_the_protocol_is_read_completely() -> None:
     assert answer.request_id == "R-1"
     assert answer.missing == {"dead0000000000000000000000000001"}
     assert media.unreadable == ()
-    assert media.analysed
+    assert media.is_analysed
     assert media.cover_url == "http://img.example.org/c.jpg"
     assert media.snapshots == ("http://img.example.org/1.jpg",)
     assert media.video_streams[0].fps == Decimal("29.970030")
@@ -277,7 +277,7 @@ def test_absent_null_and_empty_lists_are_equal(nothing: dict[str, Any]) -> None:
     assert media.video_streams == ()
     assert media.play_infos == ()
     assert media.unreadable == ()
-    assert media.analysed
+    assert media.is_analysed
 
 
 @pytest.mark.parametrize(
@@ -288,7 +288,7 @@ def test_an_asset_without_a_source_file_is_not_analysed(nothing: dict[str, Any])
 
     assert media.mezzanine is None
     assert media.unreadable == ()
-    assert not media.analysed
+    assert not media.is_analysed
 
 
 @pytest.mark.parametrize("wrong", ["text", 5, [1], True])

@@ -72,8 +72,10 @@ class Catalogue:
         }
         saved = _compare(by_id, hashes, stored)
         changed = [by_id[media_id] for media_id in saved.changed]
-        partial = [asset for asset in changed if not asset.analysed and not asset.source_deleted]
-        keep = self._analysed(source, [asset.media_id for asset in partial]) | {asset.media_id for asset in partial if asset.empty}
+        partial = [asset for asset in changed if not asset.is_analysed and not asset.is_source_file_deleted]
+        keep = self._analysed(source, [asset.media_id for asset in partial]) | {
+            asset.media_id for asset in partial if asset.is_empty
+        }
         before = Snapshot(self._connection, source, saved.changed) if self._changes else None
         if saved.new:
             rows = [_media_row(source, by_id[media_id], hashes[media_id], observed_at, new=True) for media_id in saved.new]
@@ -189,7 +191,7 @@ class Catalogue:
         rows = []
         for asset in sorted(assets, key=attrgetter("media_id")):
             row = _media_row(source, asset, hashes[asset.media_id], observed_at)
-            if asset.media_id in keep or not asset.described:
+            if asset.media_id in keep or not asset.has_details:
                 # Half of the data is from an older answer, so that no answer can be equal to it.
                 row["content_hash"] = None
             rows.append(asset_key(row.pop("source"), row.pop("media_id")) | row)
@@ -220,7 +222,7 @@ def _compare(assets: Mapping[str, Media], hashes: Mapping[str, str], stored: Map
             saved.older.append(media_id)
         elif row is None:
             saved.new.append(media_id)
-        elif row.state == OK and (row.content_hash == hashes[media_id] or asset.empty):
+        elif row.state == OK and (row.content_hash == hashes[media_id] or asset.is_empty):
             saved.unchanged.append(media_id)
         else:
             saved.changed.append(media_id)
@@ -249,7 +251,7 @@ def media_columns(asset: Media) -> dict[str, Any]:
 
 def _media_row(source: str, asset: Media, content: str, observed_at: datetime, *, new: bool = False) -> dict[str, Any]:
     # An answer without MediaInfo leaves the columns of MediaInfo as they are.
-    row = media_columns(asset) if new or asset.described else {}
+    row = media_columns(asset) if new or asset.has_details else {}
     row["source"] = source
     row["media_id"] = asset.media_id
     row["state"] = OK
