@@ -1,0 +1,105 @@
+"""An installation for the tests of the verbs about jobs; its worker is a script that moves on while a verb waits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from tests.fake_time import FakeTime
+from worker import runtime, settings
+from worker.store import Store
+from worker.store.heartbeats import Heartbeat, Heartbeats
+from worker.store.jobs.job_rows import DONE, Job, Jobs
+
+
+class WorkerTime(FakeTime):
+    """At each sleep of a verb the next thing happens."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.script: list[Callable[[], object]] = []
+        self.pauses: list[float] = []
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds)
+        self.pauses.append(seconds)
+        assert self.script, "the verb waits for something that never happens"
+        self.script.pop(0)()
+
+
+class Harness:
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
+        self.store = store
+        self.runtime = runtime.Runtime(settings.load(environ={}))
+        vars(self.runtime)["store"] = store
+        monkeypatch.setattr(runtime, "_current", self.runtime)
+        self.time = WorkerTime()
+        self.time.install(monkeypatch, "worker.cli.jobs")
+        # So that tables are not wrapped.
+        monkeypatch.setattr("worker.cli.output.stdout._width", 300)
+        self._tokens: dict[int, str] = {}
+
+    def run(self, *arguments: str) -> Any:
+        """The verb's exit code, stdout and stderr."""
+        from worker.cli import app
+
+        return CliRunner().invoke(app, list(arguments))
+
+    def start(self, kind: str = "backfill", *, source: str = "default", **parameters: Any) -> int:
+        started, _ = self.store.transact(lambda connection: Jobs(connection).start(source, kind, parameters, now=runtime.now()))
+        return started.id
+
+    def find(self, job_id: int) -> Job:
+        with self.store.reading() as connection:
+            job = Jobs(connection).find(job_id)
+        assert job is not None
+        return job
+
+    def jobs(self) -> list[Job]:
+        with self.store.reading() as connection:
+            return Jobs(connection).latest(limit=10)
+
+    def beat(self) -> None:
+        """Write the heartbeat of a worker."""
+        now = runtime.now()
+        self.store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("w:1", now, now, now)))
+
+    # What a worker does with the newest job
+
+    def count(self, **counters: int) -> None:
+        job = self.jobs()[0]
+        token = self._claim(job)
+        until = runtime.now() + timedelta(hours=1)
+        assert self.store.transact(
+            lambda connection: Jobs(connection).move(
+                job.id, token, job.checkpoint or {}, job.counters | counters, now=runtime.now(), until=until
+            )
+        )
+
+    def fail_step(self, error: str) -> None:
+        job = self.jobs()[0]
+        token = self._claim(job)
+        assert self.store.transact(lambda connection: Jobs(connection).give_back(job.id, token, at=runtime.now(), error=error))
+        del self._tokens[job.id]
+
+    def finish(self, state: str = DONE, error: str | None = None, **counters: int) -> None:
+        if counters:
+            self.count(**counters)
+        job = self.jobs()[0]
+        token = self._claim(job)
+        assert self.store.transact(
+            lambda connection: Jobs(connection).finish(job.id, token, state=state, now=runtime.now(), error=error)
+        )
+
+    def _claim(self, job: Job) -> str:
+        if job.id not in self._tokens:
+            claimed = self.store.transact(
+                lambda connection: Jobs(connection).claim([job.source], [job.kind], now=runtime.now(), lease=timedelta(hours=1))
+            )
+            assert claimed is not None
+            self._tokens[job.id] = claimed[1]
+        return self._tokens[job.id]
