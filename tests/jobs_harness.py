@@ -13,7 +13,7 @@ from tests.fake_time import FakeTime
 from worker import runtime, settings
 from worker.store import Store
 from worker.store.heartbeats import Heartbeat, Heartbeats
-from worker.store.jobs.job_rows import DONE, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 
 
 class WorkerTime(FakeTime):
@@ -75,7 +75,7 @@ class Harness:
         token = self._claim(job)
         until = runtime.now() + timedelta(hours=1)
         assert self.store.transact(
-            lambda connection: Jobs(connection).move(
+            lambda connection: Jobs(connection).advance(
                 job.id, token, job.checkpoint or {}, job.counters | counters, now=runtime.now(), until=until
             )
         )
@@ -83,10 +83,10 @@ class Harness:
     def fail_step(self, error: str) -> None:
         job = self.jobs()[0]
         token = self._claim(job)
-        assert self.store.transact(lambda connection: Jobs(connection).give_back(job.id, token, at=runtime.now(), error=error))
+        assert self.store.transact(lambda connection: Jobs(connection).release(job.id, token, at=runtime.now(), error=error))
         del self._tokens[job.id]
 
-    def finish(self, state: str = DONE, error: str | None = None, **counters: int) -> None:
+    def finish(self, state: JobState = JobState.DONE, error: str | None = None, **counters: int) -> None:
         if counters:
             self.count(**counters)
         job = self.jobs()[0]

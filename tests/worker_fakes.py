@@ -13,7 +13,7 @@ from sqlalchemy import Connection
 from worker import runtime, settings
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
-from worker.sync.drain import Lane
+from worker.sync.source_context import SourceContext
 
 T = TypeVar("T")
 
@@ -53,14 +53,14 @@ class StopAfter(threading.Event):
         return self.is_set()
 
 
-class FakeDoorbell:
+class FakeWakeupSender:
     """Counts wake-ups and sends none."""
 
     def __init__(self) -> None:
-        self.rung = 0
+        self.sent = 0
 
-    def ring(self) -> None:
-        self.rung += 1
+    def send(self) -> None:
+        self.sent += 1
 
 
 class AwayStore(Store):
@@ -79,10 +79,10 @@ class AwayStore(Store):
 
 
 def make_runtime(
-    monkeypatch: pytest.MonkeyPatch, store: Store, *lanes: Lane, environ: dict[str, str] | None = None
+    monkeypatch: pytest.MonkeyPatch, store: Store, *contexts: SourceContext, environ: dict[str, str] | None = None
 ) -> runtime.Runtime:
-    """This process's runtime, with `store` and `lanes` in place of those that settings describe."""
+    """This process's runtime, with `store` and `contexts` in place of those that settings describe."""
     made = runtime.Runtime(settings.load(environ=environ or {}))
-    vars(made).update(store=store, lanes={lane.source: lane for lane in lanes}, kinds={}, unserved={})
+    vars(made).update(store=store, source_contexts={context.source: context for context in contexts}, kinds={}, unserved={})
     monkeypatch.setattr(runtime, "_current", made)
     return made

@@ -7,14 +7,14 @@ from typing import Any
 
 from sqlalchemy import select
 
-from tests.builders import NOON, SECOND, element, notify
+from tests.builders import NOON, SECOND, element, notify, source_context
 from worker.store import Store
 from worker.store.tables import media, sync_request
 from worker.sync.batch import sync_batch
-from worker.sync.retry_policy import Policy
+from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-POLICY = Policy(calls_per_second=1000)
+SETTINGS = SyncSettings(calls_per_second=1000)
 
 
 class TalkativeVod(FakeVod):
@@ -32,7 +32,7 @@ def test_ids_that_were_not_requested_change_no_row(store: Store) -> None:
     vod.put(element("asked"), element("stored"))
     vod.extra = {}
     notify(store, "stored")
-    sync_batch(store, vod, now=NOON + SECOND, policy=POLICY)
+    sync_batch(store, source_context(vod, SETTINGS), now=NOON + SECOND)
     vod.extra = {
         "NonExistMediaIds": ["stored", "stranger-1"],
         "ForbiddenMediaIds": ["stored", "stranger-2"],
@@ -40,9 +40,9 @@ def test_ids_that_were_not_requested_change_no_row(store: Store) -> None:
     }
     notify(store, "asked", "unknown")
 
-    report = sync_batch(store, vod, now=NOON + 2 * SECOND, policy=POLICY)
+    result = sync_batch(store, source_context(vod, SETTINGS), now=NOON + 2 * SECOND)
 
-    assert (report.saved, report.missing, report.forbidden, report.dead) == (1, 1, 0, 0)
+    assert (result.saved, result.missing, result.forbidden, result.dead_lettered) == (1, 1, 0, 0)
     with store.reading() as connection:
         states = {row.media_id: row.state for row in connection.execute(select(media))}
         waiting = list(connection.execute(select(sync_request.c.media_id)).scalars())

@@ -16,7 +16,7 @@ from tests.worker_fakes import AwayStore, FakeDoorbell, RecordingLog, StopAfter,
 from worker import runtime
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
-from worker.store.jobs.job_rows import DONE, RUNNING, Job, Jobs
+from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.sync.drain import SourceContext
 from worker.sync.jobs.run import Step
 from worker.sync.retry_policy import Policy
@@ -188,7 +188,7 @@ def test_a_sources_runner_works_on_jobs_of_that_source_alone(stored: Harness, st
 
     stored.run("b", rounds=2)
 
-    assert states(store) == {"a": RUNNING, "b": DONE}
+    assert states(store) == {"a": JobState.RUNNING, "b": JobState.DONE}
     assert stored.kind.worked_on == ["b"]
     assert stored.wakeup_sender.rung == 1
 

@@ -11,7 +11,7 @@ from tests.jobs_harness import Harness
 from worker.cli.output import Exit
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL
-from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING
+from worker.store.jobs.job_rows import JobState
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -26,7 +26,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
 
 def test_jobs_are_listed_the_newest_first_up_to_the_limit(harness: Harness) -> None:
     ids = [harness.start(), harness.start("reconcile", dry_run=True), harness.start("backfill", source="singapore")]
-    harness.finish(FAILED, "no [right]")
+    harness.finish(JobState.FAILED, "no [right]")
 
     listed = harness.run("jobs", "list", "--json")
     limited = harness.run("jobs", "list", "--json", "--limit", "1")
@@ -46,7 +46,7 @@ def test_one_job_is_shown_whole(harness: Harness) -> None:
     as_table = harness.run("jobs", "show", str(job_id))
 
     shown = json.loads(as_json.stdout)
-    assert (shown["state"], shown["counters"], shown["parameters"]) == (RUNNING, {"listed": 3}, {"since": None})
+    assert (shown["state"], shown["counters"], shown["parameters"]) == (JobState.RUNNING, {"listed": 3}, {"since": None})
     assert '{"listed": 3}' in as_table.stdout
 
 
@@ -64,15 +64,15 @@ def test_a_job_that_does_not_exist_is_a_failure_that_names_the_list(harness: Har
 @pytest.mark.parametrize(
     ("verb", "state", "after"),
     [
-        ("pause", RUNNING, PAUSED),
-        ("resume", PAUSED, RUNNING),
-        ("cancel", RUNNING, CANCELLED),
-        ("cancel", PAUSED, CANCELLED),
+        ("pause", JobState.RUNNING, JobState.PAUSED),
+        ("resume", JobState.PAUSED, JobState.RUNNING),
+        ("cancel", JobState.RUNNING, JobState.CANCELLED),
+        ("cancel", JobState.PAUSED, JobState.CANCELLED),
     ],
 )
-def test_a_change_that_fits_the_state_is_made(harness: Harness, verb: str, state: str, after: str) -> None:
+def test_a_change_that_fits_the_state_is_made(harness: Harness, verb: str, state: JobState, after: JobState) -> None:
     job_id = harness.start()
-    if state == PAUSED:
+    if state == JobState.PAUSED:
         harness.run("jobs", "pause", str(job_id))
 
     result = harness.run("jobs", verb, str(job_id))
@@ -84,13 +84,20 @@ def test_a_change_that_fits_the_state_is_made(harness: Harness, verb: str, state
 
 @pytest.mark.parametrize(
     ("verb", "state"),
-    [("pause", PAUSED), ("pause", DONE), ("resume", RUNNING), ("resume", DONE), ("cancel", DONE), ("cancel", FAILED)],
+    [
+        ("pause", JobState.PAUSED),
+        ("pause", JobState.DONE),
+        ("resume", JobState.RUNNING),
+        ("resume", JobState.DONE),
+        ("cancel", JobState.DONE),
+        ("cancel", JobState.FAILED),
+    ],
 )
-def test_a_change_that_does_not_fit_the_state_fails_and_changes_nothing(harness: Harness, verb: str, state: str) -> None:
+def test_a_change_that_does_not_fit_the_state_fails_and_changes_nothing(harness: Harness, verb: str, state: JobState) -> None:
     job_id = harness.start()
-    if state == PAUSED:
+    if state == JobState.PAUSED:
         harness.run("jobs", "pause", str(job_id))
-    elif state != RUNNING:
+    elif state != JobState.RUNNING:
         harness.finish(state)
 
     result = harness.run("jobs", verb, str(job_id))

@@ -12,7 +12,7 @@ from tests.worker_fakes import AwayStore
 from worker.cli.output import Exit
 from worker.store import Store
 from worker.store.installation_health import NO_WORKER
-from worker.store.jobs.job_rows import CANCELLED, DONE, FAILED, PAUSED, RUNNING, Jobs
+from worker.store.jobs.job_rows import Jobs, JobState
 from worker.store.tables import job, worker
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -37,7 +37,7 @@ def test_a_job_is_started_without_waiting_for_it(harness: Harness) -> None:
 
     (started,) = harness.jobs()
     assert (result.exit_code, harness.time.pauses) == (Exit.DONE, [])
-    assert (started.kind, started.source, started.state) == ("reconcile", "default", RUNNING)
+    assert (started.kind, started.source, started.state) == ("reconcile", "default", JobState.RUNNING)
     assert started.parameters == {"full": True, "allow_mass_delete": False, "dry_run": False}
     assert f"vodsync jobs show {started.id}" in result.stderr
     assert result.stdout == ""
@@ -76,14 +76,14 @@ def test_a_job_with_other_parameters_is_refused_while_one_runs(harness: Harness)
 @pytest.mark.parametrize(
     ("state", "error", "counters", "code", "part_of_text"),
     [
-        (DONE, None, {"listed": 3}, Exit.DONE, "listed: 3"),
-        (DONE, None, {"fetched": 3, "dead": 0}, Exit.DONE, "fetched: 3"),
-        (DONE, None, {"fetched": 3, "dead": 2}, Exit.FAILED, "vodsync failures list"),
-        (FAILED, "no right", {}, Exit.FAILED, "no right"),
+        (JobState.DONE, None, {"listed": 3}, Exit.DONE, "listed: 3"),
+        (JobState.DONE, None, {"fetched": 3, "dead": 0}, Exit.DONE, "fetched: 3"),
+        (JobState.DONE, None, {"fetched": 3, "dead": 2}, Exit.FAILED, "vodsync failures list"),
+        (JobState.FAILED, "no right", {}, Exit.FAILED, "no right"),
     ],
 )
 def test_the_exit_code_says_how_a_job_ended(
-    harness: Harness, state: str, error: str | None, counters: dict[str, int], code: Exit, part_of_text: str
+    harness: Harness, state: JobState, error: str | None, counters: dict[str, int], code: Exit, part_of_text: str
 ) -> None:
     harness.time.script = [lambda: harness.finish(state, error, **counters)]
 
@@ -94,9 +94,9 @@ def test_the_exit_code_says_how_a_job_ended(
     assert result.stdout == ""
 
 
-@pytest.mark.parametrize(("change", "state"), [(Jobs.pause, PAUSED), (Jobs.cancel, CANCELLED)])
+@pytest.mark.parametrize(("change", "state"), [(Jobs.pause, JobState.PAUSED), (Jobs.cancel, JobState.CANCELLED)])
 def test_waiting_ends_with_a_failure_if_another_process_stops_the_job(
-    harness: Harness, store: Store, change: Any, state: str
+    harness: Harness, store: Store, change: Any, state: JobState
 ) -> None:
     def stop() -> None:
         started = harness.jobs()[0]
@@ -132,7 +132,7 @@ def test_ctrl_c_leaves_the_job_running(harness: Harness) -> None:
     result = harness.run("backfill", "--wait")
 
     (started,) = harness.jobs()
-    assert (result.exit_code, started.state) == (130, RUNNING)
+    assert (result.exit_code, started.state) == (130, JobState.RUNNING)
     assert f"vodsync jobs cancel {started.id}" in result.stderr
 
 
@@ -174,9 +174,9 @@ def test_programs_read_a_line_every_ten_seconds_with_rate_and_seconds_left(harne
         (line["state"], line["counters"].get("listed"), line["media_per_second"], line["seconds_left"]) for line in lines(result)
     ]
     assert result.exit_code == Exit.DONE
-    assert seen[0] == (RUNNING, None, None, None)
-    assert seen[1] == (RUNNING, 42, 4.0, 10)
-    assert seen[-1] == (DONE, 82, None, None)
+    assert seen[0] == (JobState.RUNNING, None, None, None)
+    assert seen[1] == (JobState.RUNNING, 42, 4.0, 10)
+    assert seen[-1] == (JobState.DONE, 82, None, None)
     assert len(seen) == 3
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from tests.builders import NOON
 from worker.cli import jobs
-from worker.store.jobs.job_rows import RUNNING, Job
+from worker.store.jobs.job_rows import Job, JobState
 
 
 @pytest.mark.parametrize(
@@ -30,6 +30,6 @@ def test_progress_counts_fetched_assets_once_only_fetching_remains(
     checkpoint: dict[str, object] | None,
     progress: tuple[int, int | None],
 ) -> None:
-    job = Job(1, "default", "backfill", RUNNING, parameters, checkpoint, counters, NOON, NOON, None, None)
+    job = Job(1, "default", "backfill", JobState.RUNNING, parameters, checkpoint, counters, NOON, NOON, None, None)
 
     assert jobs._progress(job) == progress

@@ -9,7 +9,7 @@ import pytest
 from tests.fake_time import FakeTime
 from worker.core.errors import VodUnavailableError
 from worker.store.rate_limit import Slot
-from worker.sync.fetch import departing
+from worker.sync.fetch import record_late_start
 from worker.vod.testing import FakeVod
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
@@ -28,7 +28,7 @@ def test_a_late_call_that_never_left_counts_where_it_began(fake_time: FakeTime) 
     late: dict[datetime, datetime] = {}
 
     def call() -> None:
-        with departing(vod, slot, late):
+        with record_late_start(vod, slot, late):
             fake_time.sleep(5)
             raise VodUnavailableError("no connection")
 
@@ -43,7 +43,7 @@ def test_a_call_that_left_in_time_is_not_corrected_however_long_the_answer_takes
     vod, slot = FakeVod(), Slot(at=NOON, due=fake_time.monotonic())
     late: dict[datetime, datetime] = {}
 
-    with departing(vod, slot, late):
+    with record_late_start(vod, slot, late):
         fake_time.sleep(0.009)
         vod.left_at = fake_time.monotonic()
         fake_time.sleep(5)
