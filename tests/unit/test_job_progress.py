@@ -1,4 +1,4 @@
-"""How far a job is, for people and programs that wait for it."""
+"""How much of a job is done, for people and programs that wait for it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from worker.store.jobs.job_rows import Job, JobState
         ({"listed": 9, "missed": 2}, {}, {"phase": "list"}, (9, None)),
     ],
 )
-def test_progress_counts_fetched_assets_once_only_fetching_remains(
+def test_progress_counts_fetched_assets_once_only_fetches_remain(
     counters: dict[str, int],
     parameters: dict[str, object],
     checkpoint: dict[str, object] | None,

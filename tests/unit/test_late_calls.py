@@ -1,4 +1,4 @@
-"""When a call counts, if it left later than its slot."""
+"""From when a call counts that started later than its slot."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
     return FakeTime().install(monkeypatch, "worker.store.rate_limit")
 
 
-def test_a_late_call_that_never_left_counts_where_it_began(fake_time: FakeTime) -> None:
+def test_a_late_call_that_was_never_sent_counts_from_its_start(fake_time: FakeTime) -> None:
     vod, slot = FakeVod(), Slot(at=NOON, due=fake_time.monotonic())
-    # Left long ago by the call before.
+    # The call before was sent long ago.
     vod.left_at = fake_time.monotonic() - 60
     late: dict[datetime, datetime] = {}
 
@@ -39,7 +39,7 @@ def test_a_late_call_that_never_left_counts_where_it_began(fake_time: FakeTime) 
     assert late == {NOON: NOON + 0.3 * SECOND}
 
 
-def test_a_call_that_left_in_time_is_not_corrected_however_long_the_answer_takes(fake_time: FakeTime) -> None:
+def test_a_call_that_was_sent_in_time_is_not_adjusted_even_if_the_answer_takes_long(fake_time: FakeTime) -> None:
     vod, slot = FakeVod(), Slot(at=NOON, due=fake_time.monotonic())
     late: dict[datetime, datetime] = {}
 
