@@ -1,4 +1,4 @@
-"""How a worker looks for long runs: how often, for which source, and what it does about failures."""
+"""How a worker looks for due jobs: how often, for which source, and what happens after a failure."""
 
 from __future__ import annotations
 
@@ -9,64 +9,71 @@ from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 
 from tests.fake_time import FakeTime
-from tests.worker_fakes import AwayStore, FakeDoorbell, RecordingLog, StopAfter, make_runtime
-from worker import runtime
+from tests.worker_fakes import AwayStore, FakeWakeupSender, RecordingLog, make_runtime
+from worker import background, runtime
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store.jobs.job_rows import Job, Jobs, JobState
-from worker.sync.drain import SourceContext
-from worker.sync.jobs.run import Step
-from worker.sync.retry_policy import Policy
+from worker.sync.jobs.step import Step
+from worker.sync.source_context import SourceContext
 from worker.vod.testing import FakeVod
 
 ENVIRON = {"VODSYNC_RECONCILE_HOURS": "6", "VODSYNC_RECONCILE_FULL_DAYS": "30"}
+
+
+class Checkpoint(msgspec.Struct):
+    """Without fields."""
 
 
 class OneStep:
     """A kind of job that is done after one step and requests one asset."""
 
     def __init__(self) -> None:
-        self.worked_on: list[str] = []
+        self.sources: list[str] = []
 
     def step(self, job: Job, *, now: Any) -> Step:
-        self.worked_on.append(job.source)
-        return Step({}, store=lambda _: {"requested": 1}, done=True)
+        self.sources.append(job.source)
+        return Step.to(Checkpoint(), {"requested": 1}, is_last=True)
 
 
-class NothingOld:
-    """In place of the pruner."""
+class NoPruner:
+    """Replaces the pruner. Nothing is old enough to be deleted."""
 
-    def look(self, **_: Any) -> bool:
-        return False
+    def prune_if_due(self, **_: Any) -> None:
+        pass
 
 
 class Harness:
-    """A worker's runner over `store`, for the sources "a" and "b"."""
+    """A worker's job runner over `store`, for the sources "a" and "b"."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
-        source_contexts = [SourceContext(source, FakeVod(), Policy()) for source in "ab"]
-        self.runtime = make_runtime(monkeypatch, store, *source_contexts, environ=ENVIRON)
+        contexts = [SourceContext(source, FakeVod()) for source in "ab"]
         self.kind = OneStep()
-        self.runtime.kinds.update({(source, "backfill"): self.kind for source in "ab"})  # type: ignore[attr-defined]
+        kinds = {(source, "backfill"): self.kind for source in "ab"}
+        self.runtime = make_runtime(monkeypatch, store, *contexts, kinds=kinds, environ=ENVIRON)
         from worker.queue.services import job_runner
 
-        self.module: Any = runner
-        self.log, self.wakeup_sender = RecordingLog(), FakeDoorbell()
+        self.module: Any = job_runner
+        self.log, self.background_log, self.wakeup_sender = RecordingLog(), RecordingLog(), FakeWakeupSender()
         monkeypatch.setattr(job_runner, "log", self.log)
+        monkeypatch.setattr(background, "log", self.background_log)
         monkeypatch.setattr(job_runner, "wakeup_sender", lambda: self.wakeup_sender)
+        monkeypatch.setattr(job_runner, "Pruner", lambda *_: NoPruner())
         self.time = FakeTime().install(monkeypatch, "worker.queue.services.job_runner")
-        self.runner = self.module.JobRunner(SimpleNamespace())
-        self.runner._pruner = NothingOld()
+        self.service = job_runner.JobRunner(SimpleNamespace())
 
-    def run(self, source: str, *, rounds: int) -> list[float]:
-        """Run the loop of one source; returns its pauses in seconds, during which time passes."""
-        stopped = StopAfter(rounds, passes=self.time.sleep)
-        self.runner._stopped = stopped
-        self.runner._run(source)
-        return stopped.pauses
+    def run(self, source: str, *, steps: int) -> list[float]:
+        """Make steps of one source. Return the pause after each, in seconds; that time passes."""
+        runner = self.module.SourceJobRunner(self.runtime, source, NoPruner())
+        pauses = []
+        for _ in range(steps):
+            pauses.append(runner.step())
+            self.time.sleep(pauses[-1])
+        return pauses
 
 
 @pytest.fixture
@@ -80,7 +87,7 @@ def stored(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
 
 
 class Outcomes:
-    """In place of `run_jobs` and `start_due`: one outcome after another, then the last one for ever."""
+    """Replaces `run_jobs` and `start_due`: one outcome after another, and the last one for ever."""
 
     def __init__(self, *outcomes: bool | Exception) -> None:
         self.outcomes = list(outcomes)
@@ -104,69 +111,85 @@ def replace(harness: Harness, monkeypatch: pytest.MonkeyPatch, run_jobs: Outcome
 # Pauses
 
 
-def test_looks_become_rarer_while_no_job_is_due_and_follow_at_once_after_one_was(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pauses_grow_while_no_job_is_due_and_are_zero_after_one_was(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     replace(harness, monkeypatch, Outcomes(False, False, False, False, False, True, True, False))
 
-    pauses = harness.run("a", rounds=10)
+    pauses = harness.run("a", steps=9)
 
-    assert pauses == [0, 0.1, 0.2, 0.4, 0.5, 0.5, 0, 0, 0.1, 0.2]
+    assert pauses == [0.1, 0.2, 0.4, 0.5, 0.5, 0, 0, 0.1, 0.2]
 
 
-@pytest.mark.parametrize(
-    ("error", "phrase"),
-    [(StoreUnavailableError("away"), "jobs postponed"), (ZeroDivisionError(), "job failed")],
-    ids=["database is away", "a fault of ours"],
-)
-def test_a_failure_is_logged_and_the_runner_looks_again_after_a_pause(
-    harness: Harness, monkeypatch: pytest.MonkeyPatch, error: Exception, phrase: str
+def test_a_database_outage_is_logged_and_the_runner_tries_again_after_a_pause(
+    harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run_jobs = Outcomes(True, error, error, True)
+    run_jobs = Outcomes(True, StoreUnavailableError("away"), StoreUnavailableError("away"), True)
     replace(harness, monkeypatch, run_jobs)
 
-    pauses = harness.run("a", rounds=5)
+    pauses = harness.run("a", steps=5)
 
-    assert pauses == [0, 0, 0.1, 0.2, 0]
-    assert harness.log.phrases == [phrase] * 2
+    assert pauses == [0, 0.1, 0.2, 0, 0]
+    assert harness.log.entries == [
+        ("jobs postponed", {"source": "a", "error": "away"}),
+        ("jobs continue", {"source": "a"}),
+    ]
     assert len(run_jobs.calls) == 5
 
 
-# The clock
+def test_a_fault_of_ours_is_logged_and_the_runner_continues(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_jobs, continued = Outcomes(ZeroDivisionError(), ZeroDivisionError(), True), threading.Event()
+    replace(harness, monkeypatch, run_jobs)
+    loop, _ = harness.service.loops(concurrency=2)
+
+    def end_the_pause() -> None:
+        loop.wake()
+        if len(run_jobs.calls) == 3:
+            continued.set()
+
+    run_jobs.during_call = end_the_pause
+    loop.start()
+    has_continued = continued.wait(60)
+    loop.stop()
+    loop.join(60)
+
+    assert has_continued
+    assert harness.background_log.phrases == ["job failed"]
 
 
-def test_the_clock_is_looked_at_at_the_start_and_every_quarter_of_a_minute(
+# The schedule
+
+
+def test_the_schedule_is_checked_at_the_start_and_every_quarter_of_a_minute(
     harness: Harness, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    start_due, looked_at = Outcomes(False), list[float]()
+    start_due, checked_at = Outcomes(False), list[float]()
     replace(harness, monkeypatch, Outcomes(False), start_due)
-    start_due.during_call = lambda: looked_at.append(harness.time.elapsed.total_seconds())
+    start_due.during_call = lambda: checked_at.append(harness.time.elapsed.total_seconds())
 
-    harness.run("a", rounds=100)
+    harness.run("a", steps=100)
 
-    assert len(looked_at) == 4
-    assert looked_at[0] == 0
-    assert all(14.9 < later - earlier < 15.6 for earlier, later in pairwise(looked_at))
+    assert len(checked_at) == 4
+    assert checked_at[0] == 0
+    assert all(14.9 < later - earlier < 15.6 for earlier, later in pairwise(checked_at))
 
 
 def test_reconciliations_start_at_the_configured_intervals(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     start_due = Outcomes(False)
     replace(harness, monkeypatch, Outcomes(False), start_due)
 
-    harness.run("a", rounds=1)
+    harness.run("a", steps=1)
 
     intervals = [(call["every"], call["full_every"]) for call in start_due.calls]
     assert intervals == [(timedelta(hours=6), timedelta(days=30))]
 
 
-def test_a_clock_that_fails_keeps_no_job_waiting_for_long(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_schedule_that_fails_delays_jobs_by_one_step(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
     run_jobs = Outcomes(True)
     replace(harness, monkeypatch, run_jobs, Outcomes(StoreUnavailableError("away")))
 
-    harness.run("a", rounds=3)
+    harness.run("a", steps=3)
 
-    # The first round ended at the clock, which is left alone for a while then.
-    assert harness.log.phrases == ["jobs postponed"]
+    # The first step ended at the schedule, which is not checked again for a while.
+    assert harness.log.phrases == ["jobs postponed", "jobs continue"]
     assert len(run_jobs.calls) == 2
 
 
@@ -182,15 +205,15 @@ def states(store: Store) -> dict[str, str]:
         return {job.source: job.state for job in Jobs(connection).latest(limit=10)}
 
 
-def test_a_sources_runner_works_on_jobs_of_that_source_alone(stored: Harness, store: Store) -> None:
+def test_the_runner_of_a_source_works_only_on_jobs_of_that_source(stored: Harness, store: Store) -> None:
     for source in "ab":
         start_job(store, source)
 
-    stored.run("b", rounds=2)
+    stored.run("b", steps=2)
 
     assert states(store) == {"a": JobState.RUNNING, "b": JobState.DONE}
-    assert stored.kind.worked_on == ["b"]
-    assert stored.wakeup_sender.rung == 1
+    assert stored.kind.sources == ["b"]
+    assert stored.wakeup_sender.sent == 1
 
 
 def test_each_source_has_its_own_thread_and_a_stop_waits_for_all(harness: Harness, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,12 +227,11 @@ def test_each_source_has_its_own_thread_and_a_stop_waits_for_all(harness: Harnes
 
     monkeypatch.setattr(harness.module, "run_jobs", run_jobs)
     monkeypatch.setattr(harness.module, "start_due", Outcomes(False))
-    monkeypatch.setattr(harness.module.Pruner, "look", lambda *_, **__: False)
-    harness.runner.start(SimpleNamespace())
-    threads = list(harness.runner._threads)
+    harness.service.start(SimpleNamespace(concurrency=2))
+    loops = list(harness.service._loops)
 
-    harness.runner.stop(SimpleNamespace())
+    harness.service.stop(SimpleNamespace())
 
-    assert sorted(thread.name for thread in threads) == ["runner a", "runner b"]
-    assert [thread.name for thread in threads if thread.is_alive()] == []
+    assert sorted(loop.name for loop in loops) == ["job-runner a", "job-runner b"]
+    assert [loop.name for loop in loops if loop.is_alive] == []
     assert sources == {"a", "b"}

@@ -1,4 +1,4 @@
-"""What a wake-up, the periodic sweep and a source's own thread do, and what they leave alone."""
+"""What the tasks do for a wake-up, for the periodic sweep and for the thread of one source."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 import pytest
 
 from tests.builders import element, request
-from tests.worker_fakes import AwayStore, FakeDoorbell, RecordingLog, make_runtime
+from tests.worker_fakes import AwayStore, FakeWakeupSender, RecordingLog, make_runtime
 from worker import runtime
+from worker.outage import Outage
 from worker.store import Store
-from worker.sync.drain import ConcurrencyLimit, DrainResult, SourceContext
-from worker.sync.retry_policy import Policy
+from worker.sync.drain import ConcurrencyLimit, DrainResult
+from worker.sync.source_context import SourceContext, SyncSettings
 from worker.vod.testing import FakeVod
 
 SECOND = timedelta(seconds=1)
-POLICY = Policy(calls_per_second=1000, linger=timedelta(0))
+SETTINGS = SyncSettings(calls_per_second=1000, linger=timedelta(0))
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -28,14 +29,16 @@ class Harness:
         self.vods = {"a": FakeVod(), "b": FakeVod()}
         for source, vod in self.vods.items():
             vod.put(element(f"of-{source}"))
-        source_contexts = [SourceContext(source, vod, POLICY) for source, vod in self.vods.items()]
-        self.runtime = make_runtime(monkeypatch, store, *source_contexts)
+        contexts = [SourceContext(source, vod, SETTINGS) for source, vod in self.vods.items()]
+        self.runtime = make_runtime(monkeypatch, store, *contexts)
         from worker.queue import tasks
 
         self.tasks: Any = tasks
-        self.wakeup_sender, self.log = FakeDoorbell(), RecordingLog()
+        self.wakeup_sender, self.log = FakeWakeupSender(), RecordingLog()
         monkeypatch.setattr(tasks, "wakeup_sender", lambda: self.wakeup_sender)
         monkeypatch.setattr(tasks, "log", self.log)
+        for name in ("_sweep_outage", "_work_outage", "_look_up_outage"):
+            monkeypatch.setattr(tasks, name, Outage())
 
     def calls(self) -> dict[str, list[list[str]]]:
         return {source: vod.calls for source, vod in self.vods.items()}
@@ -64,44 +67,44 @@ def test_a_wake_up_serves_every_source(harness: Harness, store: Store) -> None:
 
 
 @pytest.mark.parametrize("more_waiting", [True, False])
-def test_a_wake_up_that_leaves_work_sends_another_one(
+def test_a_wake_up_that_leaves_work_sends_another_wake_up(
     harness: Harness, monkeypatch: pytest.MonkeyPatch, more_waiting: bool
 ) -> None:
     monkeypatch.setattr(harness.tasks, "drain", lambda *_, **__: DrainResult(batches=10, more_waiting=more_waiting))
 
     harness.tasks.sync_batch()
 
-    assert harness.wakeup_sender.rung == more_waiting
+    assert harness.wakeup_sender.sent == more_waiting
 
 
-def test_a_wake_up_passes_over_a_source_whose_threads_are_taken(harness: Harness, store: Store) -> None:
+def test_a_wake_up_skips_a_source_whose_concurrency_limit_is_reached(harness: Harness, store: Store) -> None:
     request_both(store)
-    gate = ConcurrencyLimit(1)
-    gate.enter()
-    harness.runtime.concurrency_limits = {"a": gate, "b": ConcurrencyLimit(1)}
+    limit = ConcurrencyLimit(1)
+    limit.try_enter()
+    harness.runtime.concurrency_limits = {"a": limit, "b": ConcurrencyLimit(1)}
 
     harness.tasks.sync_batch()
 
     assert harness.calls() == {"a": [], "b": [["of-b"]]}
 
 
-def test_a_wake_up_without_work_is_not_remembered_as_work(harness: Harness) -> None:
+def test_a_wake_up_without_work_is_not_recorded_as_a_claim(harness: Harness) -> None:
     harness.tasks.sync_batch()
 
     assert harness.runtime.claimed_at is None
-    assert harness.wakeup_sender.rung == 0
+    assert harness.wakeup_sender.sent == 0
 
 
-def test_a_wake_up_while_the_database_is_away_is_no_failure(harness: Harness) -> None:
+def test_a_wake_up_does_not_fail_while_the_database_is_away(harness: Harness) -> None:
     vars(harness.runtime)["store"] = AwayStore()
 
     harness.tasks.sync_batch()
 
     assert harness.log.phrases == ["work postponed"]
-    assert (harness.runtime.claimed_at, harness.wakeup_sender.rung) == (None, 0)
+    assert (harness.runtime.claimed_at, harness.wakeup_sender.sent) == (None, 0)
 
 
-def test_a_stopping_worker_takes_nothing_more(harness: Harness, store: Store) -> None:
+def test_a_stopping_worker_claims_nothing_more(harness: Harness, store: Store) -> None:
     request_both(store)
     harness.runtime.stopping.set()
 
@@ -110,60 +113,60 @@ def test_a_stopping_worker_takes_nothing_more(harness: Harness, store: Store) ->
     assert harness.calls() == {"a": [], "b": []}
 
 
-# A source's own thread
+# The thread of one source
 
 
-def test_a_sources_own_thread_serves_that_source_alone_and_needs_no_gate(harness: Harness, store: Store) -> None:
+def test_the_thread_of_a_source_serves_only_that_source_and_has_no_concurrency_limit(harness: Harness, store: Store) -> None:
     request_both(store)
-    gate = ConcurrencyLimit(1)
-    gate.enter()
-    harness.runtime.concurrency_limits = {"a": gate, "b": ConcurrencyLimit(1)}
+    limit = ConcurrencyLimit(1)
+    limit.try_enter()
+    harness.runtime.concurrency_limits = {"a": limit, "b": ConcurrencyLimit(1)}
 
-    worked = harness.tasks.work("a")
+    result = harness.tasks.work("a")
 
     assert harness.calls() == {"a": [["of-a"]], "b": []}
-    assert worked == DrainResult(batches=1, more_waiting=False)
+    assert result == DrainResult(batches=1, more_waiting=False)
 
 
 # The sweep
 
 
 @pytest.mark.parametrize(
-    ("requested", "rung"),
+    ("requested", "sent"),
     [(-SECOND, 1), (timedelta(hours=1), 0), (None, 0)],
     ids=["a request is due", "a request waits", "no request"],
 )
 def test_a_sweep_sends_a_wake_up_only_if_something_is_due(
-    harness: Harness, store: Store, requested: timedelta | None, rung: int
+    harness: Harness, store: Store, requested: timedelta | None, sent: int
 ) -> None:
     if requested is not None:
         request(store, "of-a", source="a", now=runtime.now() + requested)
 
     harness.tasks.sweep()
 
-    assert harness.wakeup_sender.rung == rung
+    assert harness.wakeup_sender.sent == sent
     assert harness.calls() == {"a": [], "b": []}
 
 
-def test_a_sweep_while_the_database_is_away_is_no_failure(harness: Harness) -> None:
+def test_a_sweep_does_not_fail_while_the_database_is_away(harness: Harness) -> None:
     vars(harness.runtime)["store"] = AwayStore()
 
     harness.tasks.sweep()
 
     assert harness.log.phrases == ["sweep postponed"]
-    assert harness.wakeup_sender.rung == 0
+    assert harness.wakeup_sender.sent == 0
 
 
-# The single-video operation
+# GetVideoInfo
 
 
 def leave_look_ups(harness: Harness, store: Store) -> None:
-    """Fetch an asset of each source, for which the single-video operation is then pending."""
-    policy = Policy(calls_per_second=1000, linger=timedelta(0), video_info=True)
-    harness.runtime.source_contexts.update({source: SourceContext(source, vod, policy) for source, vod in harness.vods.items()})
+    """Fetch an asset of each source. Its call of GetVideoInfo is then pending."""
+    settings = SyncSettings(calls_per_second=1000, linger=timedelta(0), video_info=True)
+    harness.runtime.source_contexts.update({source: SourceContext(source, vod, settings) for source, vod in harness.vods.items()})
     request_both(store)
     harness.tasks.work()
-    assert all(lane.owing.is_set() for lane in harness.runtime.source_contexts.values())
+    assert all(context.video_info_due.is_set() for context in harness.runtime.source_contexts.values())
 
 
 def test_look_ups_are_made_for_one_source(harness: Harness, store: Store) -> None:
@@ -183,7 +186,7 @@ def test_a_stopping_worker_makes_no_more_look_ups(harness: Harness, store: Store
     assert harness.calls() == {"a": [["of-a"]], "b": [["of-b"]]}
 
 
-def test_look_ups_while_the_database_is_away_are_no_failure(harness: Harness) -> None:
+def test_look_ups_do_not_fail_while_the_database_is_away(harness: Harness) -> None:
     vars(harness.runtime)["store"] = AwayStore()
 
     harness.tasks.look_up("b")

@@ -1,4 +1,4 @@
-"""What a worker process does when its broker refuses it, when a signal stops it, and when its clock cannot reach the broker."""
+"""A worker process whose broker fails, a worker process that receives a signal, and beat without a broker."""
 
 from __future__ import annotations
 
@@ -14,17 +14,18 @@ import pytest
 from tests.fake_time import FakeTime
 from tests.worker_fakes import RecordingLog
 from worker import runtime, settings
+from worker.outage import Outage
 
 
 @pytest.fixture(autouse=True)
 def _settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The Celery application is made from the settings of this process when it is imported first."""
+    """The first import of the Celery application reads the settings of this process."""
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
 
 
 @pytest.fixture
 def state(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Celery's flags that stop the process."""
+    """Celery's flags that stop the process, not set."""
     from celery.worker import state
 
     monkeypatch.setattr(state, "should_stop", None)
@@ -36,7 +37,7 @@ def state(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 class StoppingTime(FakeTime):
-    """Sets Celery's flag `stop` during the first look."""
+    """Sets Celery's flag `stop` during the first sleep."""
 
     def __init__(self, state: Any, stop: str | None) -> None:
         super().__init__()
@@ -56,6 +57,7 @@ def make_consumer(monkeypatch: pytest.MonkeyPatch, fake_time: FakeTime) -> tuple
     fake_time.install(monkeypatch, "worker.queue.consumer")
     # The constructor starts Celery's whole blueprint.
     consumer = Consumer.__new__(Consumer)
+    consumer._outage, consumer._connected_at = Outage(), None
     consumer.connection = kombu.Connection("memory://")
     conf = SimpleNamespace(worker_cancel_long_running_tasks_on_connection_loss=True, worker_enable_prefetch_count_reduction=False)
     consumer.app = SimpleNamespace(conf=conf)
@@ -69,9 +71,8 @@ def test_a_worker_pauses_before_it_connects_again(monkeypatch: pytest.MonkeyPatc
     consumer.on_connection_error_before_connected(ConnectionRefusedError("closed port"))
 
     assert timedelta(seconds=2) <= fake_time.elapsed <= timedelta(seconds=2.2)
-    assert log.entries == [
-        ("broker does not give wake-ups; the sweep finds the work", {"error": "ConnectionRefusedError: closed port"})
-    ]
+    phrase = "worker receives no wake-ups from the broker; the sweep finds the work"
+    assert log.entries == [(phrase, {"error": "ConnectionRefusedError: closed port"})]
 
 
 def test_a_worker_that_lost_its_connection_closes_it_and_pauses(monkeypatch: pytest.MonkeyPatch, state: Any) -> None:
@@ -100,7 +101,7 @@ def test_a_stop_ends_the_pause_at_once(monkeypatch: pytest.MonkeyPatch, state: A
 
 
 class Exited(BaseException):
-    """In place of the end of the process."""
+    """Raised in place of the end of the process."""
 
 
 @pytest.fixture
@@ -138,11 +139,11 @@ def test_the_second_signal_ends_the_process_at_once(worker: Any, number: int, co
     assert exited.value.args == (code,)
 
 
-def test_only_the_two_signals_that_stop_are_handled(worker: Any) -> None:
+def test_only_the_two_stop_signals_are_handled(worker: Any) -> None:
     assert worker.handlers.keys() == {signal.SIGTERM, signal.SIGINT}
 
 
-# The clock
+# Beat
 
 
 def make_scheduler(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -> tuple[Any, RecordingLog]:
@@ -150,7 +151,7 @@ def make_scheduler(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -
     from worker.queue.celery_app import app
 
     class OfflineScheduler(Scheduler):
-        """Sends nothing; keeps what it would have sent."""
+        """Records what it would send."""
 
         producer = None
 
@@ -173,9 +174,7 @@ def make_scheduler(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -
 
 
 @pytest.mark.parametrize("outcome", [None, ConnectionRefusedError("closed port")], ids=["broker answers", "broker is away"])
-def test_an_entry_is_sent_once_when_it_is_due_whatever_the_broker_does(
-    monkeypatch: pytest.MonkeyPatch, outcome: Exception | None
-) -> None:
+def test_a_due_entry_is_sent_once_even_if_the_broker_is_away(monkeypatch: pytest.MonkeyPatch, outcome: Exception | None) -> None:
     scheduler, _ = make_scheduler(monkeypatch, outcome)
 
     first_pause = scheduler.tick()
@@ -187,17 +186,17 @@ def test_an_entry_is_sent_once_when_it_is_due_whatever_the_broker_does(
     assert 8 < second_pause <= 10
 
 
-def test_a_broker_that_is_away_is_named_in_the_log_with_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_is_away_is_logged_with_the_task(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, log = make_scheduler(monkeypatch, ConnectionRefusedError("closed port"))
 
     scheduler.tick()
 
     assert log.entries == [
-        ("clock does not reach the broker; the sweep finds the work", {"task": "vodsync.sweep", "error": "closed port"})
+        ("beat cannot reach the broker; the workers' sweep finds the work", {"task": "vodsync.sweep", "error": "closed port"})
     ]
 
 
-def test_a_broker_that_answers_is_not_mentioned(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_broker_that_answers_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     scheduler, log = make_scheduler(monkeypatch, None)
 
     scheduler.tick()
