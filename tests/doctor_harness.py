@@ -1,4 +1,4 @@
-"""An installation for the tests of `vodsync doctor`: VOD, queue and broker are classes with the same interface."""
+"""An installation for the tests of `vodsync doctor`, with fakes for VOD, queue and broker."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ ENVIRON = {
 
 
 class AnsweringVod:
-    """VOD as the doctor calls it: raises `fault`, or answers when its clock is `ahead` of ours."""
+    """VOD as the doctor calls it. Raises `fault`, or answers; its clock is `ahead` of ours."""
 
     def __init__(self) -> None:
         self.fault: Exception | None = None
@@ -52,7 +52,7 @@ class AnsweringVod:
 
 
 class AnsweringQueue:
-    """A queue that holds `messages`, or raises them."""
+    """A queue with `messages` messages. If that is an error, `check` raises it."""
 
     name = "vod-events"
 
@@ -70,7 +70,7 @@ class AnsweringQueue:
 
 
 class Broker:
-    """In place of the Celery application; its broker is in this process."""
+    """Replaces the Celery application. Its broker is in this process."""
 
     def __init__(self) -> None:
         self.connection_type: type[kombu.Connection] = kombu.Connection
@@ -80,13 +80,15 @@ class Broker:
 
 
 class Harness:
-    """An installation in which nothing is wrong, until a test changes something."""
+    """An installation without faults, until a test changes something."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, store: Store) -> None:
         self.monkeypatch, self.store = monkeypatch, store
         self.vod, self.queue, self.broker = AnsweringVod(), AnsweringQueue(), Broker()
         monkeypatch.setattr("worker.vod.client.Client", lambda _source: self.vod)
         monkeypatch.setattr("worker.vod.smq.Queue", lambda _source: self.queue)
+        # Where the tests import vodsync from is not part of the installation that they check.
+        monkeypatch.setattr("worker.cli.doctor.check_imports", lambda: "vodsync is installed")
         self.runtime = self.configure()
         from worker.queue import celery_app
 
@@ -95,7 +97,7 @@ class Harness:
         store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("w:1", now, now, now)))
 
     def configure(self, **environ: str) -> runtime.Runtime:
-        """Begin again with these settings beside, or in place of, the usual ones; an empty one is left out."""
+        """Replace the runtime: the usual settings with these changes. An empty value removes a setting."""
         chosen = {name: value for name, value in (ENVIRON | environ).items() if value}
         self.runtime = runtime.Runtime(settings.load(environ=chosen))
         self.monkeypatch.setattr(runtime, "_current", self.runtime)
@@ -103,17 +105,17 @@ class Harness:
         return self.runtime
 
     def doctor(self, *options: str) -> Any:
-        from worker.cli import app
+        from worker.cli.application import app
 
         return CliRunner().invoke(app, ["doctor", *options])
 
     def findings(self) -> dict[str, tuple[str, str]]:
-        """Verdict and text of each part. The exit code is that of the worst."""
+        """Return verdict and text of each part. The exit code fits the worst verdict."""
         result = self.doctor("--json")
-        found = {each["part"]: (each["verdict"], each["says"]) for each in json.loads(result.stdout)}
-        is_bad = any(verdict == "bad" for verdict, _ in found.values())
+        findings = {line["part"]: (line["verdict"], line["says"]) for line in json.loads(result.stdout)}
+        is_bad = any(verdict == "bad" for verdict, _ in findings.values())
         assert result.exit_code == (Exit.FAILED if is_bad else Exit.DONE)
-        return found
+        return findings
 
     def finding(self, part: str) -> tuple[str, str]:
         return self.findings()[part]

@@ -1,4 +1,4 @@
-"""An installation for the tests of the verbs about jobs; its worker is a script that moves on while a verb waits."""
+"""An installation for tests of the verbs about jobs. Its worker is a script: each sleep of the verb runs the next action."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from worker.store.jobs.job_rows import Job, Jobs, JobState
 
 
 class WorkerTime(FakeTime):
-    """At each sleep of a verb the next thing happens."""
+    """Each sleep of a verb runs the next function of `script`."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -27,7 +27,7 @@ class WorkerTime(FakeTime):
     def sleep(self, seconds: float) -> None:
         super().sleep(seconds)
         self.pauses.append(seconds)
-        assert self.script, "the verb waits for something that never happens"
+        assert self.script, "the verb still waits after the last action of the script"
         self.script.pop(0)()
 
 
@@ -38,14 +38,12 @@ class Harness:
         vars(self.runtime)["store"] = store
         monkeypatch.setattr(runtime, "_current", self.runtime)
         self.time = WorkerTime()
-        self.time.install(monkeypatch, "worker.cli.jobs")
-        # So that tables are not wrapped.
-        monkeypatch.setattr("worker.cli.output.stdout._width", 300)
+        self.time.install(monkeypatch, "worker.cli.job_runs")
         self._tokens: dict[int, str] = {}
 
     def run(self, *arguments: str) -> Any:
-        """The verb's exit code, stdout and stderr."""
-        from worker.cli import app
+        """Run a verb. Return its exit code, stdout and stderr."""
+        from worker.cli.application import app
 
         return CliRunner().invoke(app, list(arguments))
 
@@ -68,7 +66,7 @@ class Harness:
         now = runtime.now()
         self.store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("w:1", now, now, now)))
 
-    # What a worker does with the newest job
+    # The worker, which works on the newest job
 
     def count(self, **counters: int) -> None:
         job = self.jobs()[0]

@@ -1,4 +1,4 @@
-"""What `vodsync doctor` makes of database, work, broker, spool and disk."""
+"""How `vodsync doctor` checks database, workers, broker, spool and disk."""
 
 from __future__ import annotations
 
@@ -33,12 +33,13 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
     return Harness(monkeypatch, store)
 
 
-def test_an_installation_in_which_nothing_is_wrong_is_ok_in_every_part(harness: Harness) -> None:
+def test_every_part_of_an_installation_without_faults_is_ok(harness: Harness) -> None:
     harness.configure(**QUEUE)
 
     verdicts = {part: verdict for part, (verdict, _) in harness.findings().items()}
 
     assert verdicts == {
+        "installation": "ok",
         "database": "ok",
         "schema": "ok",
         "work": "ok",
@@ -67,7 +68,7 @@ def test_the_text_names_each_part_in_one_line_and_shows_no_secret(harness: Harne
     assert SECRET not in harness.doctor("--json").stdout
 
 
-def test_what_only_deserves_a_look_is_no_failure(harness: Harness) -> None:
+def test_a_part_that_is_only_unsure_is_not_a_failure(harness: Harness) -> None:
     harness.configure(VODSYNC_CALLBACK_UNSIGNED="accept")
 
     verdict, text = harness.finding("source default: callbacks")
@@ -76,7 +77,7 @@ def test_what_only_deserves_a_look_is_no_failure(harness: Harness) -> None:
     assert "VODSYNC_CALLBACK_UNSIGNED" in text
 
 
-def test_a_check_that_breaks_is_bad_and_hides_no_other_part(harness: Harness) -> None:
+def test_a_check_that_fails_unexpectedly_is_bad_and_hides_no_other_part(harness: Harness) -> None:
     harness.vod.fault = ZeroDivisionError("a fault of ours")
 
     findings = harness.findings()
@@ -88,7 +89,7 @@ def test_a_check_that_breaks_is_bad_and_hides_no_other_part(harness: Harness) ->
 # Database and work
 
 
-def test_the_doctor_leaves_no_row_behind(harness: Harness, store: Store) -> None:
+def test_the_doctor_writes_no_row_that_stays(harness: Harness, store: Store) -> None:
     statements, commits = list[str](), list[Any]()
     event.listen(store.engine, "before_cursor_execute", lambda *arguments: statements.append(arguments[2].split()[0]))
     event.listen(store.engine, "commit", commits.append)
@@ -101,7 +102,7 @@ def test_the_doctor_leaves_no_row_behind(harness: Harness, store: Store) -> None
     assert commits == []
 
 
-def test_a_database_that_takes_no_writes_is_bad_although_it_can_be_read(harness: Harness, store: Store) -> None:
+def test_a_database_that_refuses_writes_is_bad_although_it_can_be_read(harness: Harness, store: Store) -> None:
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("DELETE"):
             raise StoreUnavailableError("permission denied")
@@ -139,12 +140,10 @@ def test_a_database_that_is_away_hides_no_other_part(harness: Harness) -> None:
     assert verdicts["source default: VOD"] == "ok"
 
 
-@pytest.mark.parametrize("dead_letter", [False, True], ids=["nothing to do", "a dead letter"])
-def test_a_missing_worker_is_named_beside_dead_letters_and_alone_only_deserves_a_look(
-    harness: Harness, store: Store, dead_letter: bool
-) -> None:
+@pytest.mark.parametrize("dead_letter", [False, True], ids=["no requests", "a dead letter"])
+def test_a_missing_worker_is_named_with_dead_letters_and_alone_is_unsure(harness: Harness, store: Store, dead_letter: bool) -> None:
     with store.engine.begin() as connection:
-        Heartbeats(connection).leave("w:1")
+        Heartbeats(connection).remove("w:1")
     if dead_letter:
         request(store, "a", now=runtime.now())
         with store.engine.begin() as connection:
@@ -157,7 +156,7 @@ def test_a_missing_worker_is_named_beside_dead_letters_and_alone_only_deserves_a
     assert ("failures list" in text) == dead_letter
 
 
-def test_a_worker_that_fell_silent_is_named_once(harness: Harness, store: Store) -> None:
+def test_a_worker_without_recent_heartbeats_is_named_once(harness: Harness, store: Store) -> None:
     an_hour_ago = runtime.now() - timedelta(hours=1)
     with store.engine.begin() as connection:
         Heartbeats(connection).beat(Heartbeat("w:1", an_hour_ago, an_hour_ago, an_hour_ago))
@@ -171,19 +170,19 @@ def test_a_worker_that_fell_silent_is_named_once(harness: Harness, store: Store)
 # Broker, spool, disk
 
 
-class ClosedBroker(kombu.Connection):  # type: ignore[misc]
+class ClosedBroker(kombu.Connection):  # type: ignore[misc]  # kombu has no types
     def ensure_connection(self, *_: Any, **__: Any) -> None:
         raise ConnectionRefusedError("closed port")
 
 
-class Swallowing(kombu.Connection):  # type: ignore[misc]
-    """Takes messages and delivers none."""
+class LosingBroker(kombu.Connection):  # type: ignore[misc]  # kombu has no types
+    """Accepts messages and delivers none."""
 
     def Producer(self, *_: Any, **__: Any) -> Any:
         return SimpleNamespace(publish=lambda *_, **__: None)
 
 
-@pytest.mark.parametrize(("broker", "part_of_text"), [(ClosedBroker, "VODSYNC_BROKER_URL"), (Swallowing, "did not come back")])
+@pytest.mark.parametrize(("broker", "part_of_text"), [(ClosedBroker, "VODSYNC_BROKER_URL"), (LosingBroker, "did not come back")])
 def test_a_broker_that_does_not_deliver_is_bad(harness: Harness, broker: type[kombu.Connection], part_of_text: str) -> None:
     harness.broker.connection_type = broker
 
@@ -193,7 +192,7 @@ def test_a_broker_that_does_not_deliver_is_bad(harness: Harness, broker: type[ko
     assert part_of_text in text
 
 
-def test_notifications_in_the_spool_deserve_a_look(harness: Harness, tmp_path: Path) -> None:
+def test_notifications_in_the_spool_are_unsure(harness: Harness, tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
     vars(harness.runtime)["spool"] = spool
     empty = harness.finding("spool")
@@ -214,6 +213,6 @@ def test_a_spool_that_cannot_be_written_is_bad(harness: Harness, tmp_path: Path)
 
 @pytest.mark.parametrize(("free", "verdict"), [(255 * 2**20, "bad"), (256 * 2**20, "ok")])
 def test_a_disk_with_less_than_256_mb_is_bad(harness: Harness, free: int, verdict: str) -> None:
-    harness.monkeypatch.setattr("worker.cli.doctor.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
+    harness.monkeypatch.setattr("worker.cli.checks.services.shutil.disk_usage", lambda _: SimpleNamespace(free=free))
 
     assert harness.finding("disk")[0] == verdict

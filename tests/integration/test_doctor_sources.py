@@ -1,4 +1,4 @@
-"""What `vodsync doctor` makes of each source: callbacks, VOD, queue and the callback settings at VOD."""
+"""How `vodsync doctor` checks each source: callbacks, VOD, queue and the callback settings at VOD."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
         ),
     ],
 )
-def test_callbacks_are_ok_if_they_can_be_verified_or_none_are_taken(
+def test_callbacks_are_ok_if_they_can_be_verified_or_are_not_used(
     harness: Harness, environ: dict[str, str], verdict: str, part_of_text: str
 ) -> None:
     harness.configure(**environ)
 
-    found, text = harness.finding("source default: callbacks")
+    actual, text = harness.finding("source default: callbacks")
 
-    assert found == verdict
+    assert actual == verdict
     assert part_of_text in text
 
 
@@ -70,9 +70,9 @@ def test_only_an_answer_that_proves_the_signature_is_ok(
 ) -> None:
     harness.vod.fault = fault
 
-    found, text = harness.finding("source default: VOD")
+    actual, text = harness.finding("source default: VOD")
 
-    assert found == verdict
+    assert actual == verdict
     assert [part for part in parts_of_text if part not in text] == []
 
 
@@ -88,9 +88,9 @@ def test_only_an_answer_that_proves_the_signature_is_ok(
 def test_a_clock_that_is_a_minute_off_is_bad(harness: Harness, ahead: timedelta | None, verdict: str, part_of_text: str) -> None:
     harness.vod.ahead = ahead
 
-    found, text = harness.finding("source default: VOD")
+    actual, text = harness.finding("source default: VOD")
 
-    assert found == verdict
+    assert actual == verdict
     assert part_of_text in text
     assert ("clock" in text) == (ahead is not None)
 
@@ -117,20 +117,20 @@ def test_a_source_without_keys_is_bad(harness: Harness) -> None:
     ],
     ids=str,
 )
-def test_a_queue_is_ok_if_it_can_be_looked_into(
+def test_a_queue_is_ok_if_it_can_be_peeked_into(
     harness: Harness, messages: int | VodError, verdict: str, part_of_text: str
 ) -> None:
     harness.configure(**QUEUE)
     harness.queue.messages = messages
 
-    found, text = harness.finding("source default: queue")
+    actual, text = harness.finding("source default: queue")
 
-    assert found == verdict
+    assert actual == verdict
     assert part_of_text in text
     assert harness.queue.is_closed
 
 
-def test_half_of_a_queue_is_bad_and_no_queue_is_no_part(harness: Harness) -> None:
+def test_a_queue_without_an_endpoint_is_bad_and_no_queue_has_no_line(harness: Harness) -> None:
     without = harness.findings()
     harness.configure(VODSYNC_SMQ_QUEUE="vod-events")
 
@@ -142,7 +142,7 @@ def test_half_of_a_queue_is_bad_and_no_queue_is_no_part(harness: Harness) -> Non
 
 
 @pytest.mark.parametrize(
-    ("fault", "hint"),
+    ("fault", "has_hint"),
     [
         (VodCredentialsError("no right", code="Forbidden.RAM"), True),
         (VodCredentialsError("no right", code="NoPermission"), True),
@@ -151,13 +151,13 @@ def test_half_of_a_queue_is_bad_and_no_queue_is_no_part(harness: Harness) -> Non
     ],
     ids=["Forbidden.RAM", "NoPermission", "InvalidAccessKeyId", "unavailable"],
 )
-def test_callback_settings_that_cannot_be_read_are_no_failure(harness: Harness, fault: VodError, hint: bool) -> None:
+def test_callback_settings_that_cannot_be_read_are_unsure(harness: Harness, fault: VodError, has_hint: bool) -> None:
     harness.vod.settings_fault = fault
 
-    found, text = harness.finding("source default: callback settings at VOD")
+    actual, text = harness.finding("source default: callback settings at VOD")
 
-    assert found == "unsure"
-    assert ("vod:GetMessageCallback" in text) == hint
+    assert actual == "unsure"
+    assert ("vod:GetMessageCallback" in text) == has_hint
 
 
 @pytest.mark.parametrize(
@@ -182,9 +182,9 @@ def test_differences_from_our_callback_settings_are_bad_and_all_named(
 ) -> None:
     harness.vod.settings |= at_vod
 
-    found, text = harness.finding("source default: callback settings at VOD")
+    actual, text = harness.finding("source default: callback settings at VOD")
 
-    assert found == ("bad" if parts_of_text else "ok")
+    assert actual == ("bad" if parts_of_text else "ok")
     assert [part for part in parts_of_text if part not in text] == []
     assert "anotherkey" not in text
 
@@ -214,9 +214,9 @@ def test_differences_from_our_queue_are_bad(harness: Harness, at_vod: dict[str, 
     harness.configure(VODSYNC_CALLBACK_URL="", VODSYNC_CALLBACK_KEYS="", **QUEUE)
     harness.vod.settings = AT_QUEUE | at_vod
 
-    found, text = harness.finding("source default: callback settings at VOD")
+    actual, text = harness.finding("source default: callback settings at VOD")
 
-    assert found == ("bad" if parts_of_text else "ok")
+    assert actual == ("bad" if parts_of_text else "ok")
     assert [part for part in parts_of_text if part not in text] == []
 
 

@@ -1,4 +1,4 @@
-"""`vodsync jobs`: what it lists and shows, and which changes it refuses."""
+"""`vodsync jobs`: lists and shows jobs, and changes their state if that is allowed."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
     return Harness(monkeypatch, store)
 
 
-# Looking
+# List and show
 
 
 def test_jobs_are_listed_the_newest_first_up_to_the_limit(harness: Harness) -> None:
@@ -32,13 +32,13 @@ def test_jobs_are_listed_the_newest_first_up_to_the_limit(harness: Harness) -> N
     limited = harness.run("jobs", "list", "--json", "--limit", "1")
     table = harness.run("jobs", "list")
 
-    assert [each["id"] for each in json.loads(listed.stdout)] == ids[::-1]
-    assert [each["id"] for each in json.loads(limited.stdout)] == ids[2:]
+    assert [job["id"] for job in json.loads(listed.stdout)] == ids[::-1]
+    assert [job["id"] for job in json.loads(limited.stdout)] == ids[2:]
     assert "reconcile (dry run)" in table.stdout
     assert "no [right]" in table.stdout
 
 
-def test_one_job_is_shown_whole(harness: Harness) -> None:
+def test_a_job_is_shown_with_all_its_fields(harness: Harness) -> None:
     job_id = harness.start(since=None)
     harness.count(listed=3)
 
@@ -51,14 +51,14 @@ def test_one_job_is_shown_whole(harness: Harness) -> None:
 
 
 @pytest.mark.parametrize("verb", ["show", "pause", "resume", "cancel"])
-def test_a_job_that_does_not_exist_is_a_failure_that_names_the_list(harness: Harness, verb: str) -> None:
+def test_an_error_about_an_unknown_job_names_the_command_that_lists_jobs(harness: Harness, verb: str) -> None:
     result = harness.run("jobs", verb, "4711")
 
     assert result.exit_code == Exit.FAILED
     assert "vodsync jobs list" in result.stderr
 
 
-# Changing
+# Pause, resume, cancel
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_job_that_does_not_exist_is_a_failure_that_names_the_list(harness: Har
         ("cancel", JobState.PAUSED, JobState.CANCELLED),
     ],
 )
-def test_a_change_that_fits_the_state_is_made(harness: Harness, verb: str, state: JobState, after: JobState) -> None:
+def test_a_change_that_fits_the_state_of_the_job_succeeds(harness: Harness, verb: str, state: JobState, after: JobState) -> None:
     job_id = harness.start()
     if state == JobState.PAUSED:
         harness.run("jobs", "pause", str(job_id))
@@ -93,7 +93,9 @@ def test_a_change_that_fits_the_state_is_made(harness: Harness, verb: str, state
         ("cancel", JobState.FAILED),
     ],
 )
-def test_a_change_that_does_not_fit_the_state_fails_and_changes_nothing(harness: Harness, verb: str, state: JobState) -> None:
+def test_a_change_that_does_not_fit_the_state_of_the_job_fails_and_changes_nothing(
+    harness: Harness, verb: str, state: JobState
+) -> None:
     job_id = harness.start()
     if state == JobState.PAUSED:
         harness.run("jobs", "pause", str(job_id))
@@ -107,7 +109,7 @@ def test_a_change_that_does_not_fit_the_state_fails_and_changes_nothing(harness:
 
 
 @pytest.mark.parametrize(("verb", "count"), [("pause", 1), ("cancel", 1), ("resume", 0)])
-def test_stopping_a_job_reports_how_many_of_its_requests_are_still_fetched(
+def test_a_job_that_is_stopped_reports_how_many_of_its_requests_are_still_fetched(
     harness: Harness, store: Store, verb: str, count: int
 ) -> None:
     job_id = harness.start()
@@ -147,7 +149,7 @@ def test_a_time_without_a_zone_is_utc(harness: Harness, since: str, stored: str)
         ("--since 2026-02-01 --until 2026-01-31", "--since"),
     ],
 )
-def test_a_time_that_cannot_be_meant_is_a_usage_error(harness: Harness, arguments: str, part_of_text: str) -> None:
+def test_an_invalid_time_or_range_is_a_usage_error(harness: Harness, arguments: str, part_of_text: str) -> None:
     result = harness.run("backfill", *arguments.split())
 
     assert result.exit_code == Exit.USAGE
@@ -155,5 +157,5 @@ def test_a_time_that_cannot_be_meant_is_a_usage_error(harness: Harness, argument
     assert harness.jobs() == []
 
 
-def test_a_span_may_be_a_single_moment(harness: Harness) -> None:
+def test_a_range_may_begin_and_end_at_the_same_time(harness: Harness) -> None:
     assert harness.run("backfill", "--since", "2026-02-01", "--until", "2026-02-01").exit_code == Exit.DONE

@@ -1,4 +1,4 @@
-"""Starting a job and waiting for it: what is started, what is shown meanwhile, and the exit code."""
+"""Start a job and wait for it: which job is started, what is shown meanwhile, and the exit code."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
 
 
 def nothing() -> None:
-    """Time passes."""
+    """Let time pass."""
 
 
-# Starting
+# Start
 
 
-def test_a_job_is_started_without_waiting_for_it(harness: Harness) -> None:
+def test_a_job_is_started_without_waiting_for_its_end(harness: Harness) -> None:
     result = harness.run("reconcile", "--full")
 
     (started,) = harness.jobs()
@@ -43,7 +43,7 @@ def test_a_job_is_started_without_waiting_for_it(harness: Harness) -> None:
     assert result.stdout == ""
 
 
-def test_a_job_that_is_started_with_json_is_printed(harness: Harness) -> None:
+def test_a_started_job_is_printed_as_json(harness: Harness) -> None:
     result = harness.run("reconcile", "--json")
 
     assert json.loads(result.stdout)["id"] == harness.jobs()[0].id
@@ -56,7 +56,7 @@ def test_the_same_job_is_not_started_twice(harness: Harness) -> None:
 
     assert result.exit_code == Exit.DONE
     assert len(harness.jobs()) == 1
-    assert "is there already" in result.stderr
+    assert "already exists" in result.stderr
 
 
 def test_a_job_with_other_parameters_is_refused_while_one_runs(harness: Harness) -> None:
@@ -70,7 +70,7 @@ def test_a_job_with_other_parameters_is_refused_while_one_runs(harness: Harness)
     assert f"vodsync jobs cancel {started.id}" in result.stderr
 
 
-# Waiting for the end
+# The end
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_a_job_with_other_parameters_is_refused_while_one_runs(harness: Harness)
         (JobState.FAILED, "no right", {}, Exit.FAILED, "no right"),
     ],
 )
-def test_the_exit_code_says_how_a_job_ended(
+def test_the_exit_code_depends_on_how_a_job_ended(
     harness: Harness, state: JobState, error: str | None, counters: dict[str, int], code: Exit, part_of_text: str
 ) -> None:
     harness.time.script = [lambda: harness.finish(state, error, **counters)]
@@ -110,7 +110,7 @@ def test_waiting_ends_with_a_failure_if_another_process_stops_the_job(
     assert state in result.stderr
 
 
-def test_examples_are_named_at_the_end(harness: Harness, store: Store) -> None:
+def test_examples_are_printed_at_the_end(harness: Harness, store: Store) -> None:
     def finish() -> None:
         harness.finish(listed=3)
         with store.engine.begin() as connection:
@@ -136,7 +136,7 @@ def test_ctrl_c_leaves_the_job_running(harness: Harness) -> None:
     assert f"vodsync jobs cancel {started.id}" in result.stderr
 
 
-def test_a_database_that_is_away_is_waited_for(harness: Harness, store: Store) -> None:
+def test_waiting_continues_after_a_database_outage(harness: Harness, store: Store) -> None:
     def leave() -> None:
         vars(harness.runtime)["store"] = AwayStore()
 
@@ -152,7 +152,7 @@ def test_a_database_that_is_away_is_waited_for(harness: Harness, store: Store) -
     assert result.stderr.count("away") == 1
 
 
-# Meanwhile
+# Progress
 
 
 def lines(result: Any) -> list[dict[str, Any]]:
@@ -170,14 +170,14 @@ def test_programs_read_a_line_every_ten_seconds_with_rate_and_seconds_left(harne
 
     result = harness.run("backfill", "--wait", "--json")
 
-    seen = [
+    progress = [
         (line["state"], line["counters"].get("listed"), line["media_per_second"], line["seconds_left"]) for line in lines(result)
     ]
     assert result.exit_code == Exit.DONE
-    assert seen[0] == (JobState.RUNNING, None, None, None)
-    assert seen[1] == (JobState.RUNNING, 42, 4.0, 10)
-    assert seen[-1] == (JobState.DONE, 82, None, None)
-    assert len(seen) == 3
+    assert progress[0] == (JobState.RUNNING, None, None, None)
+    assert progress[1] == (JobState.RUNNING, 42, 4.0, 10)
+    assert progress[-1] == (JobState.DONE, 82, None, None)
+    assert len(progress) == 3
 
 
 def test_people_read_a_line_every_ten_seconds_without_a_terminal(harness: Harness) -> None:
@@ -190,7 +190,7 @@ def test_people_read_a_line_every_ten_seconds_without_a_terminal(harness: Harnes
     assert all("listed: 42" in line for line in progress)
 
 
-def test_a_job_that_does_not_move_names_a_missing_worker_every_quarter_of_a_minute(harness: Harness, store: Store) -> None:
+def test_a_missing_worker_is_named_every_quarter_of_a_minute_while_a_job_makes_no_progress(harness: Harness, store: Store) -> None:
     with store.engine.begin() as connection:
         connection.execute(worker.delete())
     harness.time.script = [*[nothing] * 64, harness.finish]
@@ -200,10 +200,10 @@ def test_a_job_that_does_not_move_names_a_missing_worker_every_quarter_of_a_minu
     assert result.stderr.count(NO_WORKER) == 2
 
 
-def test_a_job_that_moved_lately_does_not_name_a_missing_worker(harness: Harness, store: Store) -> None:
+def test_a_missing_worker_is_not_named_after_recent_progress(harness: Harness, store: Store) -> None:
     with store.engine.begin() as connection:
         connection.execute(worker.delete())
-    # It moves for ten seconds and rests for ten.
+    # It makes progress for ten seconds and none for ten.
     harness.time.script = [*[lambda: harness.count(listed=len(harness.time.pauses))] * 20, *[nothing] * 20, harness.finish]
 
     result = harness.run("backfill", "--wait")
@@ -211,11 +211,11 @@ def test_a_job_that_moved_lately_does_not_name_a_missing_worker(harness: Harness
     assert NO_WORKER not in result.stderr
 
 
-def test_a_job_whose_last_step_failed_names_the_error(harness: Harness) -> None:
+def test_the_error_of_a_failed_step_is_printed(harness: Harness) -> None:
     harness.time.script = [lambda: harness.fail_step("VOD is not available"), *[nothing] * 32, harness.finish]
 
     result = harness.run("backfill", "--wait")
 
-    wondered = [line for line in result.stderr.splitlines() if line.startswith("vodsync: VOD is not available")]
-    assert len(wondered) == 1
-    assert "tried again" in wondered[0]
+    hints = [line for line in result.stderr.splitlines() if line.startswith("vodsync: VOD is not available")]
+    assert len(hints) == 1
+    assert "tried again" in hints[0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.builders import NOON
-from worker.cli import jobs
+from worker.cli import job_runs
 from worker.store.jobs.job_rows import Job, JobState
 
 
@@ -32,4 +32,4 @@ def test_progress_counts_fetched_assets_once_only_fetches_remain(
 ) -> None:
     job = Job(1, "default", "backfill", JobState.RUNNING, parameters, checkpoint, counters, NOON, NOON, None, None)
 
-    assert jobs._progress(job) == progress
+    assert job_runs._done_and_total(job) == progress
