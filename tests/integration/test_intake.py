@@ -34,9 +34,10 @@ class House:
     def __init__(self, broker: Broker, store: Store, module: Any, log: Log) -> None:
         self.broker, self.store, self.log = broker, store, log
         self.rejected = f"{broker.name}.rejected"
-        self._client = redis.Redis.from_url(broker.url) if str(broker.url).startswith("redis") else None
+        url = str(broker.url)
+        self._client = redis.Redis.from_url(url) if url.startswith("redis") else None
         here: Any = SimpleNamespace(
-            settings=settings.load(environ={"VODSYNC_BROKER_URL": broker.url}), sources={"default": None}, store=store
+            settings=settings.load(environ={"VODSYNC_BROKER_URL": url}), sources={"default": None}, store=store
         )
         consumer = module.MessageConsumer(here, wake_workers=lambda: None)
         #: How often the consumer tried to move refused messages.
