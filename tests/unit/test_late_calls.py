@@ -24,7 +24,7 @@ def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
 def test_a_late_call_that_was_never_sent_counts_from_its_start(fake_time: FakeTime) -> None:
     vod, slot = FakeVod(), Slot(at=NOON, due=fake_time.monotonic())
     # The call before was sent long ago.
-    vod.left_at = fake_time.monotonic() - 60
+    vod.sent_at = fake_time.monotonic() - 60
     late: dict[datetime, datetime] = {}
 
     def call() -> None:
@@ -45,7 +45,7 @@ def test_a_call_that_was_sent_in_time_is_not_adjusted_even_if_the_answer_takes_l
 
     with record_late_start(vod, slot, late):
         fake_time.sleep(0.009)
-        vod.left_at = fake_time.monotonic()
+        vod.sent_at = fake_time.monotonic()
         fake_time.sleep(5)
 
     assert late == {}
