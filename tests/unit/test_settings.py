@@ -1,4 +1,4 @@
-"""Where settings come from, and which ones are refused."""
+"""The origin of settings, and which values are refused."""
 
 from __future__ import annotations
 

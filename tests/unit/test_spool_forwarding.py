@@ -28,7 +28,7 @@ DEADLINE = 10
 
 
 class SteppedTime:
-    """The time of the drainer. A pause ends once the test has advanced the time so far."""
+    """The time of the drainer. A pause ends when the test has advanced the time to its end."""
 
     def __init__(self) -> None:
         self._now = 0.0
