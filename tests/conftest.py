@@ -82,7 +82,7 @@ def _isolated_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> Non
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """Create an empty database on each of the three servers, and drop it at the end."""
+    """Create an empty database of each of the three kinds, and drop it at the end."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'vodsync.db'}"
     else:

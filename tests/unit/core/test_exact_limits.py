@@ -1,4 +1,4 @@
-"""Values exactly at a limit are read, values one beyond it are not."""
+"""Values exactly at a limit are read. Values beyond it are not."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import pytest
 
 from worker.core.errors import NotificationRejectedError
 from worker.core.events import parse, parse_queued
-from worker.core.field_parsers import texts
+from worker.core.field_parsers import text_list
 from worker.core.ids import is_valid_id
 from worker.core.listing import read_page
 from worker.core.media import ID_LENGTH, JOB_ID_LENGTH, STREAM_INDEX_LENGTH
 from worker.core.normalise import read_answer, read_media, read_video_info
-from worker.core.urls import MAX_LEVELS, clean
-from worker.vod.smq_xml import UnreadableError, messages
+from worker.core.urls import MAX_DEPTH, clean
+from worker.vod.smq_xml import SmqXmlError, parse_messages
 
 LONGEST_ID = "a" * ID_LENGTH
 
@@ -67,8 +67,8 @@ def test_a_stream_key_of_the_longest_length_is_read_and_a_longer_one_is_reported
     list_name: str, key_name: str, longest: int
 ) -> None:
     streams = [{key_name: "k" * longest}, {key_name: "k" * (longest + 1)}]
-    holder: dict[str, Any] = {list_name: streams}
-    element = {"MediaId": "m"} | (holder if list_name == "PlayInfoList" else {"MezzanineInfo": holder})
+    parent: dict[str, Any] = {list_name: streams}
+    element = {"MediaId": "m"} | (parent if list_name == "PlayInfoList" else {"MezzanineInfo": parent})
 
     media = read_media(element)
 
@@ -95,31 +95,31 @@ def nested_lists(levels: int) -> Any:
 
 
 def test_objects_at_the_deepest_level_stay_objects_and_deeper_ones_become_text() -> None:
-    assert clean(nested_objects(MAX_LEVELS)) == nested_objects(MAX_LEVELS)
+    assert clean(nested_objects(MAX_DEPTH)) == nested_objects(MAX_DEPTH)
 
-    innermost = clean(nested_objects(MAX_LEVELS + 1))
-    for _ in range(MAX_LEVELS):
+    innermost = clean(nested_objects(MAX_DEPTH + 1))
+    for _ in range(MAX_DEPTH):
         innermost = innermost["k"]
 
     assert innermost == '{"k":"leaf"}'
 
 
 def test_lists_at_the_deepest_level_stay_lists_and_deeper_ones_become_text() -> None:
-    assert clean(nested_lists(MAX_LEVELS)) == nested_lists(MAX_LEVELS)
+    assert clean(nested_lists(MAX_DEPTH)) == nested_lists(MAX_DEPTH)
 
-    innermost = clean(nested_lists(MAX_LEVELS + 1))
-    for _ in range(MAX_LEVELS):
+    innermost = clean(nested_lists(MAX_DEPTH + 1))
+    for _ in range(MAX_DEPTH):
         (innermost,) = innermost
 
     assert innermost == '["leaf"]'
 
 
-def test_four_lists_in_each_other_are_read_and_five_are_not() -> None:
-    assert texts(nested_lists(4)) == (("leaf",), True)
-    assert texts(nested_lists(5)) == (None, False)
+def test_four_nested_lists_are_read_and_five_are_not() -> None:
+    assert text_list(nested_lists(4)) == (("leaf",), True)
+    assert text_list(nested_lists(5)) == (None, False)
 
 
-def test_four_wrappers_in_each_other_are_read_and_more_are_not() -> None:
+def test_five_nested_wrappers_are_read_and_six_are_not() -> None:
     def wrapped(levels: int) -> Any:
         value: Any = "leaf"
         for _ in range(levels):
@@ -127,8 +127,8 @@ def test_four_wrappers_in_each_other_are_read_and_more_are_not() -> None:
         return value
 
     # The outermost wrapper does not count as a level.
-    assert texts(wrapped(5), wrapper="Snapshot") == (("leaf",), True)
-    assert texts(wrapped(6), wrapper="Snapshot") == (None, False)
+    assert text_list(wrapped(5), wrapper="Snapshot") == (("leaf",), True)
+    assert text_list(wrapped(6), wrapper="Snapshot") == (None, False)
 
 
 def test_xml_of_16_levels_is_read_and_of_17_is_refused() -> None:
@@ -136,16 +136,16 @@ def test_xml_of_16_levels_is_read_and_of_17_is_refused() -> None:
         inner = "<X>" * (levels - 1) + "</X>" * (levels - 1)
         return f"<Message><MessageBody>{{}}</MessageBody>{inner}</Message>".encode()
 
-    assert [each.body for each in messages(message(16))] == ["{}"]
-    with pytest.raises(UnreadableError, match="nested too deeply"):
-        messages(message(17))
+    assert [received.body for received in parse_messages(message(16))] == ["{}"]
+    with pytest.raises(SmqXmlError, match="nested too deeply"):
+        parse_messages(message(17))
 
 
 # Names with and without a blank
 
 
 @pytest.mark.parametrize("names", [("VideoId", "VideoId "), ("VideoId ", "VideoId"), (" VideoId", "VideoId\n")])
-def test_of_two_names_that_differ_in_blanks_the_first_one_counts(names: tuple[str, str]) -> None:
+def test_the_first_of_two_names_that_differ_only_in_blanks_counts(names: tuple[str, str]) -> None:
     first, second = names
 
     notification = parse(json.dumps({first: "first", second: "second"}).encode())
@@ -156,23 +156,23 @@ def test_of_two_names_that_differ_in_blanks_the_first_one_counts(names: tuple[st
 # Base64
 
 
-@pytest.mark.parametrize("foreign", ["*", "!", "é", "-", "."])
-def test_a_queued_text_with_characters_outside_of_base64_is_malformed(foreign: str) -> None:
+@pytest.mark.parametrize("character", ["*", "!", "é", "-", "."])
+def test_a_queued_text_with_characters_outside_of_base64_is_malformed(character: str) -> None:
     encoded = base64.b64encode(b'{"VideoId": "a"}').decode()
 
-    with pytest.raises(NotificationRejectedError) as refused:
-        parse_queued(encoded[:8] + foreign + encoded[8:])
+    with pytest.raises(NotificationRejectedError) as error:
+        parse_queued(encoded[:8] + character + encoded[8:])
 
-    assert refused.value.reason == "malformed"
+    assert error.value.reason == "malformed"
 
 
 def test_a_queued_text_with_truncated_base64_is_malformed() -> None:
     encoded = base64.b64encode(b'{"VideoId": "ab"}').decode()
 
-    with pytest.raises(NotificationRejectedError) as refused:
+    with pytest.raises(NotificationRejectedError) as error:
         parse_queued(encoded.rstrip("=")[:-1])
 
-    assert refused.value.reason == "malformed"
+    assert error.value.reason == "malformed"
 
 
 def test_base64_in_lines_is_read() -> None:
@@ -181,28 +181,28 @@ def test_base64_in_lines_is_read() -> None:
     assert parse_queued(f"{encoded[:8]}\r\n {encoded[8:]}\n").media_ids == ("a",)
 
 
-def test_a_digest_of_what_invalid_base64_would_decode_to_does_not_make_a_message_intact() -> None:
+def test_a_message_is_not_intact_if_its_digest_fits_only_the_lenient_decoding_of_invalid_base64() -> None:
     encoded = base64.b64encode(b'{"VideoId": "a"}').decode()
     digest = hashlib.md5(b'{"VideoId": "a"}', usedforsecurity=False).hexdigest().upper()
 
     def message(body: str) -> bytes:
         return f"<Message><MessageBody>{body}</MessageBody><MessageBodyMD5>{digest}</MessageBodyMD5></Message>".encode()
 
-    assert [each.intact for each in messages(message(encoded))] == [True]
-    assert [each.intact for each in messages(message(f"{encoded[:8]}*{encoded[8:]}"))] == [False]
+    assert [received.intact for received in parse_messages(message(encoded))] == [True]
+    assert [received.intact for received in parse_messages(message(f"{encoded[:8]}*{encoded[8:]}"))] == [False]
 
 
 # Comma lists
 
 
 def test_a_url_in_a_comma_list_keeps_its_commas() -> None:
-    assert texts("https://cdn.example/a,b.jpg", commas=True) == (("https://cdn.example/a,b.jpg",), True)
-    assert texts(["https://cdn.example/a,b.jpg", "c,d"], commas=True) == (("https://cdn.example/a,b.jpg", "c", "d"), True)
+    assert text_list("https://cdn.example/a,b.jpg", commas=True) == (("https://cdn.example/a,b.jpg",), True)
+    assert text_list(["https://cdn.example/a,b.jpg", "c,d"], commas=True) == (("https://cdn.example/a,b.jpg", "c", "d"), True)
 
 
 def test_without_a_scheme_a_comma_separates() -> None:
-    assert texts("a:b,c//d", commas=True) == (("a:b", "c//d"), True)
-    assert texts("a,b") == (("a,b",), True)
+    assert text_list("a:b,c//d", commas=True) == (("a:b", "c//d"), True)
+    assert text_list("a,b") == (("a,b",), True)
 
 
 def test_missing_ids_of_an_answer_are_read_from_a_comma_list() -> None:
