@@ -1,4 +1,4 @@
-"""Media, notifications and stores for tests: each shows only what matters to the test that asks for it."""
+"""Builders of media, notifications and requests. A test passes only the values that matter to it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def source_context(vod: Vod, settings: SyncSettings = SETTINGS, *, source: str =
 
 
 def element(media_id: str, **media_info: Any) -> dict[str, Any]:
-    """One analysed medium as VOD answers it: a video stream, an audio stream and one play stream."""
+    """Return one analysed asset as VOD returns it: a video stream, an audio stream and one play stream."""
     return {
         "MediaId": media_id,
         "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Normal", "Tags": "a, b", **media_info},
@@ -48,7 +48,7 @@ def element(media_id: str, **media_info: Any) -> dict[str, Any]:
 
 
 def announced(media_id: str, **media_info: Any) -> dict[str, Any]:
-    """The same medium before VOD looked into its file."""
+    """Return the same asset before VOD has analysed its file."""
     return {"MediaId": media_id, "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Uploading", **media_info}}
 
 
@@ -63,13 +63,13 @@ def typed(raw: dict[str, Any]) -> Media:
 
 
 def body(media_id: str, event: str = "VideoAnalysisComplete", **fields: Any) -> bytes:
-    said = {"EventType": event, "EventTime": "2026-03-01T12:00:00Z", "Status": "success", "VideoId": media_id, **fields}
-    return msgspec.json.encode(said)
+    fields = {"EventType": event, "EventTime": "2026-03-01T12:00:00Z", "Status": "success", "VideoId": media_id, **fields}
+    return msgspec.json.encode(fields)
 
 
 def notify(store: Store, *media_ids: str, event: str = "VideoAnalysisComplete", now: datetime = NOON, **fields: Any) -> int:
-    """Deliver one notification for each id, all in one commit; gives how many were new."""
-    deliveries = [delivery("default", events.parse(body(each, event, **fields)), received_at=now) for each in media_ids]
+    """Store one notification for each id, all in one commit. Return how many were new."""
+    deliveries = [delivery("default", events.parse(body(media_id, event, **fields)), received_at=now) for media_id in media_ids]
     return receive(store, deliveries, now=now)
 
 
@@ -95,18 +95,19 @@ def claim(
 
 
 def claimed(*arguments: Any, **options: Any) -> Claim:
-    taken = claim(*arguments, **options)
-    assert isinstance(taken, Claim), taken
-    return taken
+    """As `claim`, if something is due."""
+    result = claim(*arguments, **options)
+    assert isinstance(result, Claim), result
+    return result
 
 
 class Log:
-    """A logger that remembers the phrases."""
+    """A logger that records the phrases."""
 
     def __init__(self) -> None:
         self.phrases: list[str] = []
 
-    def note(self, phrase: str, **_: Any) -> None:
+    def record(self, phrase: str, **_: Any) -> None:
         self.phrases.append(phrase)
 
-    info = warning = error = note
+    info = warning = error = record

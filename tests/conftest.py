@@ -1,4 +1,4 @@
-"""What tests share: real databases and brokers where they run, and our own settings kept out."""
+"""Fixtures that tests share: real databases and brokers, and an environment without vodsync's settings."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ settings.register_profile(
 )
 settings.load_profile("ordinary")
 
-#: Where the servers are; each can be moved by VODSYNC_TEST_<NAME>_URL. To the database in a URL we connect only to make our own.
+#: The addresses of the servers. VODSYNC_TEST_<NAME>_URL changes one. Tests use the database in a URL only to create their own.
 SERVICES = {
     "postgresql": "postgresql://root@127.0.0.1:5432/postgres",
     "mariadb": "mariadb://root@127.0.0.1:3306/mysql",
@@ -34,17 +34,17 @@ SERVICES = {
 }
 
 
-class Sharing(LoadScopeScheduling):  # type: ignore[misc]
-    """Where several processes share the tests (pytest -n), those that share an installation or a database stay in one of them."""
+class Scheduling(LoadScopeScheduling):  # type: ignore[misc]  # xdist has no types
+    """With several processes (pytest -n), tests that share an installation or a database run in the same process."""
 
     def _split_scope(self, nodeid: str) -> str:
         file, _, name = nodeid.partition("::")
-        on = next((word for word in (*SERVICES, "sqlite") if word in name), "")
-        return f"integration {on}" if "/integration/" in file and on else f"{file} {on}"
+        service = next((word for word in (*SERVICES, "sqlite") if word in name), "")
+        return f"integration {service}" if "/integration/" in file and service else f"{file} {service}"
 
 
-def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Sharing:
-    return Sharing(config, log)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Scheduling:
+    return Scheduling(config, log)
 
 
 def service_url(name: str) -> str:
@@ -52,37 +52,37 @@ def service_url(name: str) -> str:
 
 
 def require(name: str) -> str:
-    """The URL of a running server. Where it does not run the test is skipped, or fails if VODSYNC_TEST_REQUIRE_SERVICES is set."""
+    """Return the URL of a running server. Without it the test is skipped, or fails if VODSYNC_TEST_REQUIRE_SERVICES is set."""
     url = service_url(name)
     parts = urlsplit(url)
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=2).close()
     except OSError:
-        _lacking(f"{name} does not answer at {parts.hostname}:{parts.port}")
+        _skip_or_fail(f"{name} does not answer at {parts.hostname}:{parts.port}")
     return url
 
 
 def require_program(name: str) -> str:
-    """Where a server's program is, for tests that break a server of their own; skips or fails as `require` does."""
-    found = shutil.which(name)
-    if found is None:
-        _lacking(f"there is no program {name}")
-    return found
+    """Return the path of a server's program, for tests that break a server of their own. Skips or fails as `require` does."""
+    path = shutil.which(name)
+    if path is None:
+        _skip_or_fail(f"there is no program {name}")
+    return path
 
 
-def _lacking(sentence: str) -> NoReturn:
+def _skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("VODSYNC_TEST_REQUIRE_SERVICES"):
-        pytest.fail(f"{sentence}, and VODSYNC_TEST_REQUIRE_SERVICES is set")
-    pytest.skip(sentence)
+        pytest.fail(f"{reason}, and VODSYNC_TEST_REQUIRE_SERVICES is set")
+    pytest.skip(reason)
 
 
 @pytest.fixture(autouse=True)
-def _our_own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
-    """No setting of the person who runs the tests reaches them, and no test's runtime reaches the next."""
+def _isolated_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None:
+    """Remove vodsync's settings from the environment, and the runtime of the previous test."""
     for name in list(os.environ):
         if name.startswith(("VODSYNC_", "ALIBABA_CLOUD_")) and not name.startswith("VODSYNC_TEST_"):
             monkeypatch.delenv(name)
-    # Without this the vendor's credential chain asks a metadata server that exists only inside the cloud.
+    # Otherwise the vendor's credential chain calls a metadata server that exists only inside the cloud.
     monkeypatch.setenv("ALIBABA_CLOUD_ECS_METADATA_DISABLED", "true")
     monkeypatch.chdir(str(tmp_path))
     monkeypatch.setattr(runtime, "_current", None)
@@ -90,7 +90,7 @@ def _our_own_settings(monkeypatch: pytest.MonkeyPatch, tmp_path: object) -> None
 
 @pytest.fixture(scope="session", params=["sqlite", "postgresql", "mariadb"])
 def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """An empty database of our own on each of the three, dropped at the end."""
+    """Create an empty database of each of the three kinds, and drop it at the end."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'vodsync.db'}"
     else:
@@ -98,7 +98,7 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
 
 
 def own_database(name: str) -> Iterator[str]:
-    """A database with a name of its own on the server `name`."""
+    """Create a database with a random name on the server `name`, and drop it at the end."""
     server = require(name)
     driver = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}[name]
     url = sa.make_url(server).set(drivername=driver)

@@ -1,4 +1,4 @@
-"""A clock that stands still while the machine does: a virtual machine waits for seconds where its host serves others first."""
+"""A clock that does not count the time in which the whole machine is stopped: a host may pause a virtual machine for seconds."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import functools
 import threading
 import time
 
-#: Seconds between two ticks, and what a tick may take without being called a standstill.
-_TICK, _LATE = 0.01, 0.05
+TICK = 0.01  # seconds between two ticks
+MAX_TICK = 0.05  # seconds; a longer tick means that the machine was stopped
 
 
 class _Ticker:
@@ -18,15 +18,15 @@ class _Ticker:
 
     def _run(self) -> None:
         while True:
-            time.sleep(_TICK)
+            time.sleep(TICK)
             now = time.monotonic()
-            if now - self._last > _LATE:
-                self._lost += now - self._last - _TICK
+            if now - self._last > MAX_TICK:
+                self._lost += now - self._last - TICK
             self._last = now
 
     def seconds(self) -> float:
         now, last = time.monotonic(), self._last
-        return (last if now - last > _LATE else now) - self._lost
+        return (last if now - last > MAX_TICK else now) - self._lost
 
 
 @functools.cache
@@ -35,5 +35,5 @@ def _ticker() -> _Ticker:
 
 
 def seconds() -> float:
-    """Seconds, of which only differences mean something, like those of `time.monotonic`; never more than have passed."""
+    """Return seconds like `time.monotonic`: only differences are meaningful. A difference is never longer than the real time."""
     return _ticker().seconds()

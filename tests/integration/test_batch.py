@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, SETTINGS, announced, claim, element, notify, request, source_context
+from tests.fake_time import FakeTime
 from worker import runtime
 from worker.core.errors import (
     StoreUnavailableError,
@@ -38,6 +39,11 @@ from worker.vod.testing import FakeVod
 @pytest.fixture
 def vod() -> FakeVod:
     return FakeVod()
+
+
+@pytest.fixture
+def fake_time(monkeypatch: pytest.MonkeyPatch) -> FakeTime:
+    return FakeTime().install(monkeypatch, "worker.store.rate_limit", "worker.sync.fetch", "worker.sync.batch")
 
 
 def run(store: Store, vod: FakeVod, *, now: Any = NOON + SECOND, settings: SyncSettings = SETTINGS) -> BatchResult:
@@ -150,14 +156,14 @@ def held(store: Store) -> list[str]:
     ids=str,
 )
 def test_what_holds_a_source_back_is_the_last_thing_that_vod_said(
-    store: Store, vod: FakeVod, then: VodError | None, said: list[str]
+    store: Store, vod: FakeVod, fake_time: FakeTime, then: VodError | None, said: list[str]
 ) -> None:
     vod.put(element("a"))
     notify(store, "a")
     vod.fail(VodThrottledError("Throttling.Api", retry_after=0.01))
     run(store, vod)
     throttled = held(store)
-    time.sleep(0.1)
+    fake_time.sleep(0.1)
     vod.fail(*([then] if then else []))
 
     run(store, vod, now=NOON + 2 * SECOND)
@@ -364,14 +370,14 @@ def test_no_transaction_is_open_while_vod_is_asked(store: Store, vod: FakeVod) -
     assert "b" in owing(store)
 
 
-def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store) -> None:
+def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store, fake_time: FakeTime) -> None:
     slow, fast = FakeVod(), FakeVod()
     slow.put(element("a", Title="old"))
     fast.put(element("a", Title="new"))
     notify(store, "a")
 
     def overtaken() -> None:
-        time.sleep(0.05)
+        fake_time.sleep(0.05)
         sync_batch(store, source_context(fast), now=NOON + 120 * SECOND)
 
     slow.during_call = overtaken
@@ -388,25 +394,33 @@ def test_a_worker_that_lost_its_lease_overwrites_nothing(store: Store) -> None:
     [(0.3, 0, 0, True, True), (0, 0.3, 0, True, True), (0, 0, 1, True, False), (0, 0, 0.3, False, True)],
 )
 def test_a_call_that_leaves_late_is_counted_where_it_leaves(
-    store: Store, vod: FakeVod, before: float, signing: float, answering: float, warm: bool, late: bool
+    store: Store,
+    vod: FakeVod,
+    fake_time: FakeTime,
+    before: float,
+    signing: float,
+    answering: float,
+    warm: bool,
+    late: bool,
 ) -> None:
     """Seconds before the call and in it; the first call of a client, which loads certificates, counts where it is answered."""
 
     def call() -> None:
-        time.sleep(signing)
-        vod.sent_at = time.monotonic()
-        time.sleep(answering)
+        fake_time.sleep(signing)
+        vod.sent_at = fake_time.monotonic()
+        fake_time.sleep(answering)
 
     vod.is_warm = warm
     vod.during_call = call
     request(store, "a")
 
-    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: time.sleep(before))
+    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: fake_time.sleep(before))
 
     with store.reading() as connection:
         row = connection.execute(select(quota.c.next_at_us, quota.c.started_us)).one()
     planned = row.next_at_us - 1_000_000 / SETTINGS.calls_per_second
-    assert (row.started_us[-1] - planned >= (before + signing + answering) * 1_000_000) == late
+    seconds_late = (row.started_us[-1] - planned) / 1_000_000
+    assert seconds_late == pytest.approx(before + signing + answering if late else 0)
 
 
 def test_the_quota_holds_for_workers_together(store: Store) -> None:
@@ -459,12 +473,12 @@ def test_a_full_batch_has_others_called_beside_it(store: Store, vod: FakeVod) ->
     assert rung == [1, 0, 1, 0, 0]
 
 
-def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod) -> None:
+def test_a_turn_that_was_slept_through_is_not_taken(store: Store, vod: FakeVod, fake_time: FakeTime) -> None:
     vod.put(element("a"))
     request(store, "a")
     naps = iter([0.8])
 
-    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: time.sleep(next(naps, 0)))
+    sync_batch(store, source_context(vod), now=NOON + SECOND, sleep=lambda _: fake_time.sleep(next(naps, 0)))
 
     with store.reading() as connection:
         assert len(connection.execute(select(quota.c.started_us)).scalar_one()) == 2
@@ -483,29 +497,36 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
     silent, well = FakeVod(), FakeVod()
     silent.put(*(element(f"s{number:03}") for number in range(100)))
     well.put(element("w"))
-    answered = threading.Event()
-    silent.during_call = lambda: answered.wait(20) and None
+    called, ended, answered = threading.Semaphore(0), threading.Semaphore(0), threading.Event()
+
+    def call() -> None:
+        called.release()
+        answered.wait(60)
+
+    silent.during_call = call
     source_contexts = {"silent": source_context(silent, source="silent"), "well": source_context(well, source="well")}
     limits, stopping = concurrency_limits(source_contexts, threads=3), threading.Event()
     request(store, *silent.media, source="silent", now=runtime.now() - SECOND)
 
     def work() -> None:
         drain(store, source_contexts, now=runtime.now, stopping=stopping, limits=limits)
+        ended.release()
 
     threads = [threading.Thread(target=work) for _ in range(3)]
     for thread in threads:
         thread.start()
-    threads[0].join(timeout=2)
-    free = sum(not thread.is_alive() for thread in threads)
+    both_inside = called.acquire(timeout=60) and called.acquire(timeout=60)
+    one_free, two_free = ended.acquire(timeout=60), ended.acquire(blocking=False)
     calls_in_silence = len(silent.calls)
     request(store, "w", source="well", now=runtime.now() - SECOND)
     work()
     well_in_silence = list(well.calls)
     answered.set()
     for thread in threads:
-        thread.join(timeout=20)
+        thread.join(timeout=60)
 
-    assert (free, calls_in_silence) == (1, 2)
+    assert (both_inside, one_free, two_free) == (True, True, False)
+    assert calls_in_silence == 2
     assert well_in_silence == [["w"]]
     assert sorted(media_id for call in silent.calls for media_id in call) == sorted(silent.media)
 

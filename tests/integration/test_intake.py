@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,7 @@ from tests.conftest import require
 from tests.integration.test_reliable_transport import Broker
 from worker import runtime, settings
 from worker.background import BackgroundLoop
+from worker.core.backoff import Backoff
 from worker.store import Store
 from worker.store.tables import sync_request
 
@@ -32,11 +34,16 @@ class House:
     def __init__(self, broker: Broker, store: Store, module: Any, log: Log) -> None:
         self.broker, self.store, self.log = broker, store, log
         self.rejected = f"{broker.name}.rejected"
-        self._client = redis.Redis.from_url(broker.url) if str(broker.url).startswith("redis") else None
+        url = str(broker.url)
+        self._client = redis.Redis.from_url(url) if url.startswith("redis") else None
         here: Any = SimpleNamespace(
-            settings=settings.load(environ={"VODSYNC_BROKER_URL": broker.url}), sources={"default": None}, store=store
+            settings=settings.load(environ={"VODSYNC_BROKER_URL": url}), sources={"default": None}, store=store
         )
         consumer = module.MessageConsumer(here, wake_workers=lambda: None)
+        #: How often the consumer tried to move refused messages.
+        self.tries = 0
+        self._move_rejected = consumer._move_rejected
+        consumer._move_rejected = self._count_and_move_rejected
         self._loop = BackgroundLoop("test", consumer.step, failure="failed", interrupt=consumer.stop)
         self.start = self._loop.start
 
@@ -52,6 +59,10 @@ class House:
             self._client.delete(self.rejected)
         else:
             self._amqp(lambda channel: channel.queue_delete(self.rejected))
+
+    def _count_and_move_rejected(self, connection: kombu.Connection) -> None:
+        self._move_rejected(connection)
+        self.tries += 1
 
     def set_aside(self) -> int:
         if self._client:
@@ -84,6 +95,8 @@ def house(
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
     from worker.queue.services import reprocess_consumer
 
+    monkeypatch.setattr(reprocess_consumer, "FIRST_MESSAGE_TIMEOUT", 0.05)
+    monkeypatch.setattr(reprocess_consumer, "RETRY_PAUSE", Backoff(timedelta(seconds=0.05), timedelta(seconds=0.1)))
     broker = Broker(require(request.param), tmp_path)
     broker.open().release()
     made = House(broker, store, reprocess_consumer, log)
@@ -110,7 +123,8 @@ def test_refused_messages_that_cannot_be_set_aside_hold_up_no_others(house: Hous
         house.broker.push(BAD)
         house.broker.push(b'{"media_ids": ["%d"]}' % number)
     eventually(lambda: len(house.requested()) == 45)
-    time.sleep(3)
+    tries = house.tries
+    eventually(lambda: house.tries >= tries + 3)
     meanwhile = list(log.phrases)
     house.open()
     eventually(lambda: log.phrases[-1] == "refused messages are set aside again")

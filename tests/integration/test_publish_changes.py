@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import threading
-import time
 from datetime import timedelta
 
 import pytest
 
 from tests.builders import NOON, clip
+from tests.fake_time import FakeTime
 from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
 from worker.store.leases import Leases
@@ -125,12 +125,17 @@ def test_nobody_sends_while_another_is_at_it(store: Store) -> None:
     assert (line.taken, waiting(store)) == ([], ["a"])
 
 
-def test_the_lease_of_one_that_was_killed_ends_by_itself(store: Store) -> None:
+def test_the_lease_of_one_that_was_killed_ends_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    fake_time = FakeTime().install(monkeypatch, "worker.store.leases")
     save(store, "a")
-    take(store, "killed", seconds=0.3)
-    time.sleep(0.4)
+    take(store, "killed", seconds=20)
 
-    assert hand_over(store, ChangePublisher()) == 1
+    fake_time.sleep(19.9)
+    sent_before_the_end = hand_over(store, ChangePublisher())
+    fake_time.sleep(0.1)
+    sent_after_the_end = hand_over(store, ChangePublisher())
+
+    assert (sent_before_the_end, sent_after_the_end) == (0, 1)
 
 
 def test_a_lease_is_its_holders_alone_until_given_back(store: Store) -> None:

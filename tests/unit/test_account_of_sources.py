@@ -13,7 +13,7 @@ ONE = "[sources.one]\naccess_key_id = 'id'\naccess_key_secret = 'secret'\nregion
 
 
 def bucket_of_two(settings_of_two: str) -> str:
-    """The source whose rate limit the source `two` uses."""
+    """Return the name of the source whose rate limit the source `two` uses."""
     Path("vodsync.toml").write_text(f"{ONE}[sources.two]\n{settings_of_two}")
     return Runtime(settings.load(environ={})).sync_settings("two").bucket
 

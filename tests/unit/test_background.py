@@ -144,9 +144,9 @@ def test_joining_waits_no_longer_than_the_time_for_all() -> None:
         loop.start()
         loop.stop()
 
-    began = time.monotonic()
+    started_at = time.monotonic()
     join_all(loops, within=0.2)
-    waited = time.monotonic() - began
+    waited = time.monotonic() - started_at
     release.set()
     join_all(loops, within=10)
 

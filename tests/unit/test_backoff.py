@@ -1,4 +1,4 @@
-"""Pauses between retries."""
+"""The pauses between retries."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ def test_pauses_double_up_to_the_longest() -> None:
     assert pauses == [seconds(count) for count in (1, 2, 4, 8, 10, 10)]
 
 
-def test_no_failure_counts_like_one() -> None:
+def test_the_pause_after_zero_failures_is_the_first_pause() -> None:
     assert Backoff(seconds(1), seconds(10)).delay(0) == seconds(1)
 
 
-def test_any_number_of_failures_has_a_pause() -> None:
+def test_the_longest_pause_applies_after_any_number_of_failures() -> None:
     assert Backoff(seconds(0.001), timedelta(days=365_000)).delay(10**9) == timedelta(days=365_000)
 
 
-def test_a_factor_other_than_two() -> None:
+def test_pauses_grow_by_the_factor() -> None:
     assert Backoff(seconds(1), seconds(100), factor=3).delay(4) == seconds(27)
 
 
@@ -50,8 +50,9 @@ def test_the_longest_pause_is_jittered_too() -> None:
 def test_a_success_starts_again_from_the_first_pause() -> None:
     counter = FailureCounter(Backoff(seconds(1), seconds(10)))
 
-    before = [counter.failed(), counter.failed()]
+    pauses_before = [counter.failed(), counter.failed()]
     counter.reset()
+    pause_after = counter.failed()
 
-    assert before == [seconds(1), seconds(2)]
-    assert (counter.failed(), counter.failures) == (seconds(1), 1)
+    assert pauses_before == [seconds(1), seconds(2)]
+    assert (pause_after, counter.failures) == (seconds(1), 1)

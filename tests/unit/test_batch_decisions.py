@@ -1,7 +1,8 @@
-"""What becomes of each request of a batch, and what is written, without a database."""
+"""Decide what happens to each request of a batch and what is written, without a database."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from tests.builders import NOON, SECOND, announced, element, typed
 from worker.core.backoff import Backoff
-from worker.core.errors import VodError, VodRefusedError, VodUnavailableError
+from worker.core.errors import VodRefusedError, VodUnavailableError
 from worker.core.ids import reference_key
 from worker.core.media import Answer
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
@@ -33,7 +34,7 @@ POLICY = RetryPolicy(
 REFERENCE = reference_key("reference-1")
 
 
-def asked(
+def sync_request(
     key: str = "a",
     *,
     priority: int = LIVE,
@@ -45,18 +46,28 @@ def asked(
     return SyncRequest(key, 1, attempts, reason, priority, requested_at, waits)
 
 
-def answer(*elements: dict[str, Any], **parts: Any) -> Answer:
-    return Answer(media=tuple(map(typed, elements)), **{name: frozenset(ids) for name, ids in parts.items()})
+def answer(
+    *elements: dict[str, Any],
+    missing: Iterable[str] = (),
+    forbidden: Iterable[str] = (),
+    missing_references: Iterable[str] = (),
+) -> Answer:
+    return Answer(
+        media=tuple(map(typed, elements)),
+        missing=frozenset(missing),
+        forbidden=frozenset(forbidden),
+        missing_references=frozenset(missing_references),
+    )
 
 
-def decided(
+def make_decisions(
     requests: SyncRequest | list[SyncRequest],
     *answers: Answer,
     states: dict[str, str] | None = None,
     deletions: dict[str, Deletion] | None = None,
     failed_analyses: frozenset[str] = frozenset(),
     video_info: bool = False,
-    **fetched: Any,
+    **fetched: Any,  # fields of FetchResult
 ) -> Decisions:
     claim = Claim("default", "token", NOW + HOUR, tuple(requests if isinstance(requests, list) else [requests]))
     times = [NOW + number * SECOND for number in range(len(answers))]
@@ -66,7 +77,7 @@ def decided(
 
 
 def outcome(decisions: Decisions, key: str = "a") -> Any:
-    """`complete`, the error of a dead letter, or the seconds until a retry and the start of its error."""
+    """Return `complete`, or the error of a dead letter, or the seconds until a retry and its error."""
     assert sorted(decisions.keys) == sorted([*decisions.completed, *decisions.retries, *decisions.dead_letters])
     if key in decisions.completed:
         return "complete"
@@ -77,7 +88,7 @@ def outcome(decisions: Decisions, key: str = "a") -> Any:
 
 
 def deletion(seconds: float) -> dict[str, Deletion]:
-    """A deletion that VOD announced this long after the request was made."""
+    """Return a deletion that VOD announced `seconds` after the request was made."""
     return {"a": Deletion(at=NOON - HOUR, reported_at=NOON + seconds * SECOND)}
 
 
@@ -129,7 +140,7 @@ STILL_RETURNED = "VOD announced the deletion of this asset, but still returns it
 def test_an_asset_that_vod_returned_is_saved_and_fetched_again_until_it_is_final(
     returned: dict[str, Any], request_: dict[str, Any], facts: dict[str, Any], expected: str
 ) -> None:
-    decisions = decided(asked(**request_), answer(returned), **facts)
+    decisions = make_decisions(sync_request(**request_), answer(returned), **facts)
 
     assert outcome(decisions) == expected
     assert decisions.assets == [AssetWrites(observed_at=NOW, saved=(typed(returned),))]
@@ -166,42 +177,44 @@ GONE_AT = {"a": NOON - HOUR}
         ({"waits": 2}, {"deletions": deletion(-1), "states": {"a": MISSING}}, "complete", {"missing": {"a"}}),
     ],
 )
-def test_a_missing_asset_is_deleted_missing_or_not_visible_yet(
+def test_an_asset_that_vod_does_not_know_becomes_deleted_or_missing_or_is_fetched_again(
     request_: dict[str, Any], facts: dict[str, Any], expected: str, writes: dict[str, Any]
 ) -> None:
-    decisions = decided(asked(**request_), answer(missing="a"), **facts)
+    decisions = make_decisions(sync_request(**request_), answer(missing="a"), **facts)
 
     assert outcome(decisions) == expected
     assert decisions.assets == [AssetWrites(observed_at=NOW, **writes)]
 
 
-def test_a_known_asset_that_backfill_misses_is_looked_for_again_with_another_priority() -> None:
-    decisions = decided(asked(priority=BACKFILL, waits=9), answer(missing="a"), states={"a": OK})
+def test_a_known_asset_that_backfill_does_not_find_is_fetched_again_with_manual_priority() -> None:
+    decisions = make_decisions(sync_request(priority=BACKFILL, waits=9), answer(missing="a"), states={"a": OK})
 
     assert decisions.retries["a"] == Retry("a", NOW + 2 * SECOND, NOT_FOUND, waited=True, resets_waits=True, priority=MANUAL)
 
 
 def test_follow_up_fetches_have_the_lowest_priority() -> None:
-    assert decided(asked(), answer(TRANSCODING)).retries["a"].priority == BACKFILL
+    assert make_decisions(sync_request(), answer(TRANSCODING)).retries["a"].priority == BACKFILL
 
 
 def test_a_forbidden_asset_is_completed() -> None:
-    decisions = decided(asked(), answer(forbidden="a"))
+    decisions = make_decisions(sync_request(), answer(forbidden="a"))
 
     assert outcome(decisions) == "complete"
     assert decisions.assets == [AssetWrites(observed_at=NOW, forbidden={"a"})]
 
 
 def test_an_asset_that_is_missing_and_forbidden_counts_as_missing() -> None:
-    decisions = decided(asked(priority=MANUAL), answer(missing="a", forbidden="a"))
+    decisions = make_decisions(sync_request(priority=MANUAL), answer(missing="a", forbidden="a"))
 
     assert decisions.assets == [AssetWrites(observed_at=NOW, missing={"a"})]
 
 
-def test_what_was_not_requested_is_ignored() -> None:
+def test_assets_that_were_not_requested_are_ignored() -> None:
     foreign = element("b", ReferenceId="reference-2")
 
-    decisions = decided(asked(), answer(FINAL, foreign, missing="c", forbidden="d", missing_references=["reference-3"]))
+    decisions = make_decisions(
+        sync_request(), answer(FINAL, foreign, missing="c", forbidden="d", missing_references=["reference-3"])
+    )
 
     assert decisions.keys == {"a"}
     assert decisions.assets == [AssetWrites(observed_at=NOW, saved=(typed(FINAL),))]
@@ -212,15 +225,15 @@ def test_what_was_not_requested_is_ignored() -> None:
 BOTH_IDS = element("a", ReferenceId="reference-1")
 
 
-def test_a_reference_id_finds_its_asset() -> None:
-    decisions = decided(asked(REFERENCE), answer(BOTH_IDS))
+def test_a_request_by_reference_id_saves_its_asset() -> None:
+    decisions = make_decisions(sync_request(REFERENCE), answer(BOTH_IDS))
 
     assert outcome(decisions, REFERENCE) == "complete"
     assert [media.media_id for media in decisions.assets[0].saved] == ["a"]
 
 
 def test_an_asset_that_was_requested_by_both_ids_is_saved_once() -> None:
-    decisions = decided([asked(), asked(REFERENCE)], answer(BOTH_IDS))
+    decisions = make_decisions([sync_request(), sync_request(REFERENCE)], answer(BOTH_IDS))
 
     assert decisions.completed == {"a", REFERENCE}
     assert len(decisions.assets[0].saved) == 1
@@ -229,26 +242,26 @@ def test_an_asset_that_was_requested_by_both_ids_is_saved_once() -> None:
 def test_each_request_for_an_asset_has_its_own_pause() -> None:
     unfinished = announced("a", ReferenceId="reference-1")
 
-    decisions = decided([asked(), asked(REFERENCE, waits=1)], answer(unfinished))
+    decisions = make_decisions([sync_request(), sync_request(REFERENCE, waits=1)], answer(unfinished))
 
     assert [outcome(decisions, key) for key in ("a", REFERENCE)] == [f"2 s: {NOT_ANALYSED}", f"5 s: {NOT_ANALYSED}"]
 
 
 def test_an_unknown_reference_id_is_a_dead_letter() -> None:
-    decisions = decided(asked(REFERENCE), answer(missing_references=["reference-1"]))
+    decisions = make_decisions(sync_request(REFERENCE), answer(missing_references=["reference-1"]))
 
     assert outcome(decisions, REFERENCE) == "dead letter: VOD knows no asset with this reference id"
 
 
 def test_an_asset_that_an_earlier_answer_contained_is_known_to_a_later_one() -> None:
-    """A batch that was split asks for one asset twice, by its reference id and by its media id."""
-    requests = [asked(REFERENCE), asked(priority=MANUAL)]
+    """A batch that was split may request one asset twice: by its reference id and by its media id."""
+    requests = [sync_request(REFERENCE), sync_request(priority=MANUAL)]
 
-    after = decided(requests, answer(BOTH_IDS), answer(missing="a"))
-    alone = decided(requests, answer(missing="a"))
+    after_an_answer = make_decisions(requests, answer(BOTH_IDS), answer(missing="a"))
+    without_it = make_decisions(requests, answer(missing="a"))
 
-    assert after.assets[1] == AssetWrites(observed_at=NOW + SECOND, missing_if_new={"a"})
-    assert alone.assets[0] == AssetWrites(observed_at=NOW, missing={"a"})
+    assert after_an_answer.assets[1] == AssetWrites(observed_at=NOW + SECOND, missing_if_new={"a"})
+    assert without_it.assets[0] == AssetWrites(observed_at=NOW, missing={"a"})
 
 
 # Requests without an answer
@@ -274,17 +287,19 @@ NOT_MENTIONED = "VOD's answer does not mention this id"
         ({"attempts": 2}, {}, f"dead letter: {NOT_MENTIONED}"),
     ],
 )
-def test_a_request_without_an_answer(request_: dict[str, Any], fetched: dict[str, Any], expected: str) -> None:
-    decisions = decided(asked(**request_), answer(), **fetched)
+def test_a_request_without_an_answer_is_retried_or_becomes_a_dead_letter(
+    request_: dict[str, Any], fetched: dict[str, Any], expected: str
+) -> None:
+    decisions = make_decisions(sync_request(**request_), answer(), **fetched)
 
     assert outcome(decisions) == expected
     assert decisions.assets == [AssetWrites(observed_at=NOW)]
 
 
 def test_only_a_failure_counts_as_an_attempt() -> None:
-    keys = [asked("failed"), asked("returned"), asked("missing")]
+    requests = [sync_request("failed"), sync_request("returned"), sync_request("missing")]
 
-    decisions = decided(keys, answer(missing=["missing"]), failed={"failed": DOWN}, returned={"returned": DOWN})
+    decisions = make_decisions(requests, answer(missing=["missing"]), failed={"failed": DOWN}, returned={"returned": DOWN})
 
     assert {key: retry.failed for key, retry in decisions.retries.items()} == {"failed": True, "returned": False, "missing": False}
 
@@ -305,8 +320,10 @@ def test_only_a_failure_counts_as_an_attempt() -> None:
         ([answer(announced("a", ReferenceId="reference-1"))], {"refused": {REFERENCE: BUSY}}, "2 s: not now"),
     ],
 )
-def test_of_two_decisions_the_final_one_counts(answers: list[Answer], fetched: dict[str, Any], expected: str) -> None:
-    decisions = decided([asked(), asked(REFERENCE)], *answers, **fetched)
+def test_the_most_final_of_two_decisions_about_a_request_counts(
+    answers: list[Answer], fetched: dict[str, Any], expected: str
+) -> None:
+    decisions = make_decisions([sync_request(), sync_request(REFERENCE)], *answers, **fetched)
 
     assert outcome(decisions, REFERENCE) == expected
 
@@ -329,21 +346,21 @@ def test_of_two_decisions_the_final_one_counts(answers: list[Answer], fetched: d
 def test_a_source_that_failed_before_recovers_with_an_answer(
     answers: list[Answer], fetched: dict[str, Any], expected: tuple[bool, str | None]
 ) -> None:
-    decisions = decided([asked("a"), asked("b")], *answers, **fetched)
+    decisions = make_decisions([sync_request("a"), sync_request("b")], *answers, **fetched)
 
     assert (decisions.source_recovered, decisions.source_error) == expected
 
 
 def test_video_info_is_called_with_the_best_priority_of_the_requests() -> None:
-    requests = [asked(priority=BACKFILL), asked(REFERENCE, priority=MANUAL), asked("gone")]
+    requests = [sync_request(priority=BACKFILL), sync_request(REFERENCE, priority=MANUAL), sync_request("gone")]
 
-    decisions = decided(requests, answer(BOTH_IDS, missing=["gone"]), video_info=True)
+    decisions = make_decisions(requests, answer(BOTH_IDS, missing=["gone"]), video_info=True)
 
     assert decisions.video_info == {"a": MANUAL}
 
 
 def test_video_info_is_not_called_unless_it_is_switched_on() -> None:
-    assert decided(asked(), answer(FINAL)).video_info == {}
+    assert make_decisions(sync_request(), answer(FINAL)).video_info == {}
 
 
 KEYS = ["a", "b", "c", REFERENCE]
@@ -367,12 +384,12 @@ def test_every_request_has_exactly_one_decision(
     priority: int,
     attempts: int,
 ) -> None:
-    by_kind: dict[str, dict[str, VodError]] = {"refused": {}, "failed": {}, "returned": {}}
+    errors_by_kind: dict[str, Any] = {"refused": {}, "failed": {}, "returned": {}}  # fields of FetchResult
     for key, kind in errors.items():
         if key in claimed:
-            by_kind[kind][key] = BUSY if kind == "refused" else DOWN
-    requests = [asked(key, priority=priority, attempts=attempts) for key in claimed]
+            errors_by_kind[kind][key] = BUSY if kind == "refused" else DOWN
+    requests = [sync_request(key, priority=priority, attempts=attempts) for key in claimed]
 
-    decisions = decided(requests, *(answer(*returned, **parts) for parts in answers), **by_kind)
+    decisions = make_decisions(requests, *(answer(*returned, **parts) for parts in answers), **errors_by_kind)
 
     assert sorted([*decisions.completed, *decisions.retries, *decisions.dead_letters]) == sorted(claimed)

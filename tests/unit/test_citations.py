@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 
-#: What is read. There is no git in a source distribution, so the folders are listed.
+#: The files and folders that are read. A source distribution has no git, so they are listed.
 PLACES = ("worker", "migrations", "tests", "benchmarks", "docs", "README.md", "CHANGELOG.md", "CONTRIBUTING.md")
 
 DOCUMENTS = {"vod-protocol": ROOT / "docs/vod-protocol.md", "contract": ROOT / "docs/contract.md"}
@@ -34,19 +34,19 @@ _MACHINE_PATH = re.compile(r"(?<![\w.])/(?:work|root|home|tmp/wt)/\w[\w./-]*")
 
 
 def texts() -> Iterator[tuple[Path, str]]:
-    """Every .py and .md file but this one, whose samples are wrong on purpose."""
+    """Yield every .py and .md file except this one, whose examples are wrong on purpose."""
     for place in (ROOT / name for name in PLACES):
         paths = sorted([*place.rglob("*.py"), *place.rglob("*.md")]) if place.is_dir() else [place]
         yield from ((path, path.read_text(encoding="utf-8")) for path in paths if path != Path(__file__))
 
 
 def joined(text: str) -> str:
-    """The text in one line, comment marks removed."""
+    """Return the text as one line, without comment marks."""
     return _LINE_BREAK.sub(" ", text)
 
 
 def citations(text: str) -> Iterator[tuple[str, str]]:
-    """Document and section of each citation. A range is all of its sections, "7, rule 16" is 7.16."""
+    """Yield document and section of each citation. A range yields all of its sections; "7, rule 16" is 7.16."""
     for document, sections in _CITATION.findall(joined(text)):
         chapter = last = ""
         for word, number in _CITED.findall(sections):
@@ -60,22 +60,22 @@ def citations(text: str) -> Iterator[tuple[str, str]]:
 
 
 def between(first: str, last: str) -> list[str]:
-    """The sections of one chapter that a range leaves out."""
+    """Return the sections between the ends of a range."""
     (chapter, _, low), (_, _, high) = first.partition("."), last.partition(".")
     return [f"{chapter}.{number}" for number in range(int(low) + 1, int(high))] if low and high else []
 
 
 def targets(text: str) -> set[str]:
-    """The numbers of headings and of table rows."""
+    """Return the numbers of headings and of table rows."""
     return {heading or row for heading, row in _TARGET.findall(text)}
 
 
 def outside(path: Path, text: str) -> list[str]:
-    """Paths in `text` that lead to no file of the repository."""
+    """Return the paths in `text` that are not files of the repository."""
     relative = [
-        found
-        for found in _RELATIVE_PATH.findall(text)
-        if not (target := (path.parent / found).resolve()).exists() or not target.is_relative_to(ROOT)
+        reference
+        for reference in _RELATIVE_PATH.findall(text)
+        if not (target := (path.parent / reference).resolve()).exists() or not target.is_relative_to(ROOT)
     ]
     return relative + _MACHINE_PATH.findall(text)
 
@@ -102,7 +102,7 @@ def test_citations_are_found_in_every_form(text: str, expected: list[str]) -> No
     assert [section for _, section in citations(text)] == expected
 
 
-def test_a_citation_of_an_unknown_section_is_noticed() -> None:
+def test_a_citation_of_an_unknown_section_is_detected() -> None:
     known = targets("## 7. Data\n\n### 7.1 Numbers\n\n| rule | what |\n|---|---|\n| 7.2 | texts |\n")
 
     cited = {section for _, section in citations("(vod-protocol 7), (vod-protocol 7.1), (vod-protocol 7.2, 7.3), contract 8")}
@@ -122,27 +122,27 @@ def test_every_citation_has_a_target() -> None:
 
 
 @pytest.mark.parametrize("text", ["as in rule 16", "(rules 3, 4)", "see vod-protocol, rule 3", "documented (P10.6)"])
-def test_a_citation_without_its_document_is_noticed(text: str) -> None:
+def test_a_citation_without_its_document_is_detected(text: str) -> None:
     assert _INCOMPLETE.search(joined(text))
 
 
 def test_every_citation_names_its_document() -> None:
-    incomplete = [f"{path.relative_to(ROOT)}: {found}" for path, text in texts() for found in _INCOMPLETE.findall(joined(text))]
+    incomplete = [f"{path.relative_to(ROOT)}: {rule}" for path, text in texts() for rule in _INCOMPLETE.findall(joined(text))]
 
     assert incomplete == []
 
 
 @pytest.mark.parametrize("text", ["see ../shared/notes.md", "[plan](../../plan.md)", "in /work/shared", "at /root/notes.md"])
-def test_a_file_outside_the_repository_is_noticed(text: str) -> None:
+def test_a_file_outside_the_repository_is_detected(text: str) -> None:
     assert outside(ROOT / "docs/page.md", text)
 
 
 @pytest.mark.parametrize("text", ["[README](../README.md)", "a/../b", "../..", "worker/cli", "/run/secrets/x", "http://h/work/x"])
-def test_other_paths_are_left_alone(text: str) -> None:
+def test_other_paths_are_ignored(text: str) -> None:
     assert outside(ROOT / "docs/page.md", text) == []
 
 
 def test_no_text_refers_to_a_file_outside_the_repository() -> None:
-    found = [f"{path.relative_to(ROOT)}: {each}" for path, text in texts() for each in outside(path, text)]
+    references = [f"{path.relative_to(ROOT)}: {reference}" for path, text in texts() for reference in outside(path, text)]
 
-    assert found == []
+    assert references == []

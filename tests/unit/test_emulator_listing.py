@@ -291,8 +291,9 @@ def test_a_token_allows_one_step_of_the_walk_that_it_belongs_to() -> None:
 
     assert len(desk.search(PageNo=3, PageSize=50, ScrollToken=token)["MediaList"]) == 50
     assert desk.refused(PageNo=4, PageSize=50, ScrollToken=token) == ("InvalidParameter", 400)
-    for other in ({"SearchType": "audio"}, {"Match": "Status = 'Normal'"}, {"SortBy": "CreationTime:Asc"}):
-        assert desk.refused(PageNo=2, PageSize=50, ScrollToken=token, **other) == ("InvalidParameter", 400)
+    other_searches: list[dict[str, Any]] = [{"SearchType": "audio"}, {"Match": "Status = 'Normal'"}, {"SortBy": "CreationTime:Asc"}]
+    for search in other_searches:
+        assert desk.refused(PageNo=2, PageSize=50, ScrollToken=token, **search) == ("InvalidParameter", 400)
     for foreign in ("0" * 32, "nonsense", token[::-1]):
         assert desk.refused(PageNo=2, PageSize=50, ScrollToken=foreign) == ("InvalidParameter", 400)
     by_two = desk.search(SortBy="CreationTime:Desc,ModificationTime:Asc")["ScrollToken"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 from email.utils import formatdate
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,7 @@ def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
         ({"content_md5": "AAAA"}, "InvalidDegist", 400),
     ],
 )
-def test_any_other_call_is_refused_with_a_code(changes: dict[str, str], code: str, status: int) -> None:
+def test_any_other_call_is_refused_with_a_code(changes: dict[str, Any], code: str, status: int) -> None:
     with pytest.raises(ApiError) as refused:
         call(SmqSignatureVerifier("demoKeyId", "demoSecret"), **changes)
 

@@ -1,4 +1,4 @@
-"""How the calls for one claim are split: which answers may be believed, and when splitting ends."""
+"""Split the calls for one claim: which answers count, and when splitting ends."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ SETTINGS = SyncSettings(lease=timedelta(seconds=60))
 
 
 def slot(*, probing: bool = False) -> Slot:
-    """Permission for a call that is never late."""
+    """Return permission for a call that is never late."""
     return Slot(at=NOON, due=time.monotonic() + 3600, probing=probing)
 
 
 class SlotStore(Store):
-    """A store without a database: each transaction takes the next of `slots`."""
+    """A store without a database: each transaction returns the next of `slots`."""
 
     def __init__(self, slots: Iterator[Slot]) -> None:
         self._slots = slots
@@ -40,7 +40,7 @@ class SlotStore(Store):
 
 
 class Clock:
-    """Replaces the `time` module in `fetch`; a test sets the time."""
+    """Replaces the module `time` in `fetch`. The test sets `seconds`."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
@@ -49,12 +49,13 @@ class Clock:
         return self.seconds
 
 
-def ask(vod: FakeVod, keys: list[str], *, attempts: int = 0, first: Slot | None = None, then: Slot | None = None) -> FetchResult:
+def fetch_keys(
+    vod: FakeVod, keys: list[str], *, attempts: int = 0, first: Slot | None = None, then: Slot | None = None
+) -> FetchResult:
     """Fetch `keys`, which failed `attempts` times before, with the slot `first` and any number of slots like `then`."""
     requests = tuple(SyncRequest(key, 1, attempts, "test", LIVE, NOON) for key in keys)
     claim = Claim("default", "token", NOON + 60 * SECOND, requests)
-    following = then or slot()
-    store = SlotStore(iter([following] * 100))
+    store = SlotStore(iter([then or slot()] * 100))
     return Fetcher(store, source_context(vod, SETTINGS), claim, sleep=lambda _seconds: None).fetch(keys, first or slot())
 
 
@@ -62,35 +63,35 @@ def test_not_found_for_a_batch_of_media_ids_means_that_all_are_missing() -> None
     vod = FakeVod()
     vod.fail(VodRefusedError("not found", code="InvalidVideo.NotFound", status=404))
 
-    fetched = ask(vod, ["a", "b"])
+    result = fetch_keys(vod, ["a", "b"])
 
-    assert [answer.missing for answer, _ in fetched.answers] == [{"a", "b"}]
+    assert [answer.missing for answer, _ in result.answers] == [{"a", "b"}]
     assert len(vod.calls) == 1
 
 
-def test_not_found_for_a_batch_with_a_reference_id_is_asked_for_each_id() -> None:
-    """VOD may mean only the reference id, so that the error does not prove the media ids missing."""
+def test_not_found_for_a_batch_with_a_reference_id_leads_to_a_call_for_each_id() -> None:
+    """The error may concern only the reference id, so it does not prove that the media ids are missing."""
     vod = FakeVod()
     vod.put(element("a"))
     vod.fail(VodRefusedError("not found", code="InvalidVideo.NotFound", status=404))
 
-    fetched = ask(vod, ["a", reference_key("ref-000001")])
+    result = fetch_keys(vod, ["a", reference_key("ref-000001")])
 
     assert vod.calls == [["a", "ref-000001"], ["a"], ["ref-000001"]]
-    assert [media.media_id for answer, _ in fetched.answers for media in answer.media] == ["a"]
-    assert [answer.missing for answer, _ in fetched.answers] == [frozenset(), frozenset()]
-    assert [answer.missing_references for answer, _ in fetched.answers] == [frozenset(), {"ref-000001"}]
+    assert [media.media_id for answer, _ in result.answers for media in answer.media] == ["a"]
+    assert [answer.missing for answer, _ in result.answers] == [frozenset(), frozenset()]
+    assert [answer.missing_references for answer, _ in result.answers] == [frozenset(), {"ref-000001"}]
 
 
 def test_a_reference_id_that_is_not_found_alone_is_refused() -> None:
     vod = FakeVod()
     vod.fail(VodRefusedError("not found", code="InvalidVideo.NotFound", status=404))
 
-    fetched = ask(vod, [reference_key("ref-000001")])
+    result = fetch_keys(vod, [reference_key("ref-000001")])
 
-    assert fetched.answers == []
-    assert [error.code for error in fetched.refused.values()] == ["InvalidVideo.NotFound"]
-    assert list(fetched.refused) == [reference_key("ref-000001")]
+    assert result.answers == []
+    assert [error.code for error in result.refused.values()] == ["InvalidVideo.NotFound"]
+    assert list(result.refused) == [reference_key("ref-000001")]
 
 
 @pytest.mark.parametrize(("first", "later"), [(True, False), (False, True)], ids=["first call", "later calls"])
@@ -98,19 +99,19 @@ def test_a_claim_is_a_probe_if_one_of_its_calls_was(first: bool, later: bool) ->
     vod = FakeVod()
     vod.fail(VodRefusedError("one of them", code="InvalidParameter", status=400))
 
-    fetched = ask(vod, ["a", "b"], first=slot(probing=first), then=slot(probing=later))
+    result = fetch_keys(vod, ["a", "b"], first=slot(probing=first), then=slot(probing=later))
 
-    assert fetched.calls == 3
-    assert fetched.probing
+    assert result.calls == 3
+    assert result.probing
 
 
 def test_a_claim_without_a_probing_slot_is_not_a_probe() -> None:
     vod = FakeVod()
     vod.fail(VodRefusedError("one of them", code="InvalidParameter", status=400))
 
-    fetched = ask(vod, ["a", "b"])
+    result = fetch_keys(vod, ["a", "b"])
 
-    assert not fetched.probing
+    assert not result.probing
 
 
 @pytest.mark.parametrize(
@@ -131,17 +132,17 @@ def test_a_failed_batch_is_halved_only_in_the_first_half_of_the_lease(
 
     vod.during_call = time_out
 
-    fetched = ask(vod, ["a", "b"], attempts=1)
+    result = fetch_keys(vod, ["a", "b"], attempts=1)
 
     assert vod.calls == calls
-    assert fetched.failed.keys() == {"a", "b"}
+    assert result.failed.keys() == {"a", "b"}
 
 
 def test_keys_that_did_not_fail_before_are_not_halved() -> None:
     vod = FakeVod()
     vod.fail(VodUnavailableError("no answer"))
 
-    fetched = ask(vod, ["a", "b"])
+    result = fetch_keys(vod, ["a", "b"])
 
     assert vod.calls == [["a", "b"]]
-    assert fetched.failed.keys() == {"a", "b"}
+    assert result.failed.keys() == {"a", "b"}

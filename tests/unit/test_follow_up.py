@@ -1,4 +1,4 @@
-"""When an asset that VOD still works on is fetched again."""
+"""When an asset that VOD is still processing is fetched again."""
 
 from __future__ import annotations
 
@@ -34,16 +34,16 @@ def follow_up_at(media: Media, *, now: datetime = NOON, requested_at: datetime =
     ("status", "source_file_status"),
     [("Transcoding", "Normal"), ("Normal", "Transcoding"), ("Normal", "Checking"), ("Checking", "Uploading")],
 )
-def test_an_asset_is_followed_while_it_or_its_source_file_is_unfinished(status: str, source_file_status: str) -> None:
+def test_an_asset_is_fetched_again_while_it_or_its_source_file_is_unfinished(status: str, source_file_status: str) -> None:
     assert follow_up_at(asset(status, source_file_status)) == NOON + timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(("status", "source_file_status"), [("Normal", "Normal"), ("Blocked", "Normal"), ("Normal", "Deleted")])
-def test_a_finished_asset_with_a_finished_source_file_is_not_followed(status: str, source_file_status: str) -> None:
+def test_a_finished_asset_with_a_finished_source_file_is_not_fetched_again(status: str, source_file_status: str) -> None:
     assert follow_up_at(asset(status, source_file_status)) is None
 
 
-def test_an_asset_without_a_source_file_is_judged_by_its_own_status() -> None:
+def test_only_the_status_of_the_asset_counts_if_it_has_no_source_file() -> None:
     raw = element("a", Status="Normal")
     del raw["MezzanineInfo"]
 
@@ -52,7 +52,7 @@ def test_an_asset_without_a_source_file_is_judged_by_its_own_status() -> None:
     assert retry is None
 
 
-def test_an_asset_is_followed_until_its_request_is_as_old_as_the_limit() -> None:
+def test_an_asset_is_fetched_again_until_its_request_is_as_old_as_the_limit() -> None:
     unfinished, limit = asset("Transcoding", "Normal"), timedelta(days=3)
 
     before = follow_up_at(unfinished, now=NOON + limit - timedelta(microseconds=1))

@@ -1,4 +1,4 @@
-"""Many concurrent requests, one commit."""
+"""Concurrent requests share one commit."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from worker.web import group_commit
 from worker.web.group_commit import BufferFullError, GroupCommit
 
 
-def test_whoever_comes_while_a_commit_runs_shares_the_next() -> None:
+def test_requests_that_arrive_during_a_commit_share_the_next_one() -> None:
     groups: list[list[int]] = []
-    first_runs, go_on = threading.Event(), threading.Event()
+    first_started, go_on = threading.Event(), threading.Event()
 
     def commit(items: Sequence[int]) -> None:
         groups.append(list(items))
         if len(groups) == 1:
-            first_runs.set()
+            first_started.set()
             go_on.wait(5)
 
     async def scenario() -> None:
         group = GroupCommit(commit)
         waiting = [asyncio.create_task(group.submit(0, 1))]
-        await asyncio.to_thread(first_runs.wait, 5)
+        await asyncio.to_thread(first_started.wait, 5)
         waiting += [asyncio.create_task(group.submit(number, 1)) for number in (1, 2, 3)]
         await asyncio.sleep(0)
         go_on.set()
@@ -38,8 +38,8 @@ def test_whoever_comes_while_a_commit_runs_shares_the_next() -> None:
     assert groups == [[0], [1, 2, 3]]
 
 
-def test_nobody_is_told_ok_when_the_commit_failed_and_the_next_is_tried_afresh() -> None:
-    calls = []
+def test_a_failed_commit_fails_its_requests_and_not_the_next_ones() -> None:
+    calls: list[list[int]] = []
 
     def commit(items: Sequence[int]) -> None:
         calls.append(list(items))
@@ -64,7 +64,7 @@ def test_the_buffer_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.Monkey
     go_on = threading.Event()
 
     async def scenario() -> None:
-        group = GroupCommit(lambda _items: go_on.wait(5))
+        group = GroupCommit[int](lambda _items: go_on.wait(5))
         running = asyncio.create_task(group.submit(0, 1))
         await asyncio.sleep(0.05)
         with pytest.raises(BufferFullError):
@@ -80,11 +80,11 @@ def test_the_buffer_is_bounded_in_number_and_in_bytes(monkeypatch: pytest.Monkey
     asyncio.run(scenario())
 
 
-def test_closing_commits_what_was_accepted() -> None:
-    kept: list[int] = []
+def test_close_commits_what_was_submitted() -> None:
+    committed: list[int] = []
 
     async def scenario() -> None:
-        group: GroupCommit[int] = GroupCommit(kept.extend)
+        group: GroupCommit[int] = GroupCommit(committed.extend)
         waiting = [asyncio.create_task(group.submit(number, 1)) for number in range(5)]
         await asyncio.sleep(0)
         await group.close()
@@ -92,63 +92,64 @@ def test_closing_commits_what_was_accepted() -> None:
 
     asyncio.run(scenario())
 
-    assert kept == [0, 1, 2, 3, 4]
+    assert committed == [0, 1, 2, 3, 4]
 
 
-class Shelter:
-    """A standby that remembers what it was given."""
+class RecordingFallback:
+    """A fallback that records what it saves."""
 
     def __init__(self, *, database_is_down: bool = False) -> None:
         self.database_is_down = database_is_down
-        self.kept: list[int] = []
+        self.saved: list[int] = []
 
     def save(self, items: Sequence[int], /) -> None:
-        self.kept += items
+        self.saved += items
         self.database_is_down = True
 
 
-def test_the_standby_takes_what_the_database_does_not_take_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_fallback_saves_what_the_database_does_not_commit_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(group_commit, "COMMIT_TIMEOUT", 0.05)
-    go_on, committed, shelter = threading.Event(), [], Shelter()
+    go_on, fallback = threading.Event(), RecordingFallback()
+    committed: list[int] = []
 
     def commit(items: Sequence[int]) -> None:
         go_on.wait(5)
         committed.extend(items)
 
     async def scenario() -> None:
-        group = GroupCommit(commit, fallback=shelter)
+        group = GroupCommit(commit, fallback=fallback)
         await group.submit(1, 1)
         await group.submit(2, 1)
-        shelter.database_is_down = False
+        fallback.database_is_down = False
         go_on.set()
         await group.submit(3, 1)
         await group.close()
 
     asyncio.run(scenario())
 
-    assert shelter.kept == [1, 2]
+    assert fallback.saved == [1, 2]
     assert committed == [1, 3]
 
 
-def test_the_standby_takes_what_the_database_refuses_and_its_own_failure_is_told() -> None:
+def test_the_fallback_saves_what_the_database_refuses_and_its_own_failure_is_raised() -> None:
     def refuse(_items: Sequence[int]) -> None:
         raise StoreUnavailableError("gone")
 
-    class Full(Shelter):
+    class FullFallback(RecordingFallback):
         def save(self, items: Sequence[int], /) -> None:
             raise StoreUnavailableError("disk full")
 
-    shelter = Shelter()
+    fallback = RecordingFallback()
 
     async def scenario() -> None:
-        group = GroupCommit(refuse, fallback=shelter)
+        group = GroupCommit(refuse, fallback=fallback)
         await group.submit(1, 1)
         await group.close()
-        neither = GroupCommit(refuse, fallback=Full())
+        failing_group = GroupCommit(refuse, fallback=FullFallback())
         with pytest.raises(StoreUnavailableError, match="disk full"):
-            await neither.submit(2, 1)
-        await neither.close()
+            await failing_group.submit(2, 1)
+        await failing_group.close()
 
     asyncio.run(scenario())
 
-    assert shelter.kept == [1]
+    assert fallback.saved == [1]

@@ -18,7 +18,7 @@ DEADLINE = 10
 
 
 class BlockingCommit:
-    """A commit function that records its groups; each commit waits until the test lets it go on."""
+    """A commit function that records its groups. Each commit waits until the test sets `go_on`."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.groups: list[list[int]] = []
@@ -89,7 +89,7 @@ def test_a_group_has_at_most_500_items() -> None:
 
 
 @pytest.mark.parametrize("error", [None, StoreUnavailableError("no answer")], ids=["committed", "failed"])
-def test_a_request_that_is_cancelled_during_its_commit_leaves_the_others_of_its_group(error: Exception | None) -> None:
+def test_a_request_that_is_cancelled_during_its_commit_does_not_affect_the_others_of_its_group(error: Exception | None) -> None:
     commit = BlockingCommit(error)
 
     async def scenario() -> list[BaseException | None]:
@@ -132,8 +132,8 @@ def test_the_wake_up_is_sent_once_per_committed_group_and_not_after_a_failed_one
     assert events == ["commit [1]", "commit [2, 3]", "wake-up"]
 
 
-class FullStandby:
-    """A standby whose disk is full."""
+class FullFallback:
+    """A fallback whose disk is full."""
 
     database_is_down = True
 
@@ -141,12 +141,12 @@ class FullStandby:
         raise StoreUnavailableError("disk full")
 
 
-def test_no_wake_up_is_sent_if_the_standby_fails() -> None:
+def test_no_wake_up_is_sent_if_the_fallback_fails() -> None:
     wakeups: list[str] = []
 
     async def scenario() -> None:
         group: GroupCommit[int] = GroupCommit(
-            lambda _items: None, after_commit=lambda: wakeups.append("sent"), fallback=FullStandby()
+            lambda _items: None, after_commit=lambda: wakeups.append("sent"), fallback=FullFallback()
         )
         async with asyncio.timeout(DEADLINE):
             with pytest.raises(StoreUnavailableError, match="disk full"):

@@ -1,4 +1,4 @@
-"""What /livez, /readyz and /statusz answer, with a database file, a spool and faults that the test sets."""
+"""The answers of /livez, /readyz and /statusz, with a database file, a spool and faults that the test sets."""
 
 from __future__ import annotations
 
@@ -26,17 +26,17 @@ from worker.store.spool import Spool
 from worker.sync.receive import delivery
 from worker.web.health import Health
 
-#: A port that no server listens at: connections are refused at once.
-CLOSED = "postgresql://vodsync@127.0.0.1:1/vodsync"
+#: No server listens on this port, so connections are refused at once.
+UNREACHABLE_URL = "postgresql://vodsync@127.0.0.1:1/vodsync"
 
-#: Seconds after which a frozen database is set free, so that its threads end.
+#: Seconds after which a frozen database answers, so that its threads end.
 DEADLINE = 5
 
 REQUEST = Request({"type": "http"})
 
 
 class Installation:
-    """A receiver's health with everything well; the test changes what is not."""
+    """The health of a receiver without faults, until a test changes something."""
 
     def __init__(self, store: Store, spool: Spool | None) -> None:
         self.store = store
@@ -44,45 +44,45 @@ class Installation:
         self.sources = ["default"]
         self.database_fault: str | None = None
         self.broker_fault: str | None = None
-        self.refusals: list[str] = []
-        self.feed = False
+        self.callback_problems: list[str] = []
+        self.has_change_feed = False
 
     def livez(self) -> Response:
-        return self._ask("livez")[0]
+        return self._get("livez")[0]
 
     def readyz(self) -> tuple[int, dict[str, Any]]:
-        (response,) = self._ask("readyz")
+        (response,) = self._get("readyz")
         return response.status_code, msgspec.json.decode(response.body)
 
     def readyz_repeatedly(self, times: int) -> list[tuple[int, dict[str, Any]]]:
-        """Answers of one process, one after the other."""
-        responses = self._ask(*["readyz"] * times)
+        """Return the answers of one process, one after another."""
+        responses = self._get(*["readyz"] * times)
         return [(response.status_code, msgspec.json.decode(response.body)) for response in responses]
 
     def statusz(self) -> dict[str, Any]:
-        (response,) = self._ask("statusz")
+        (response,) = self._get("statusz")
         assert response.status_code == 200
-        seen: dict[str, Any] = msgspec.json.decode(response.body)
-        return seen
+        status: dict[str, Any] = msgspec.json.decode(response.body)
+        return status
 
-    def _ask(self, *paths: str) -> list[Response]:
+    def _get(self, *paths: str) -> list[Response]:
         health = Health(
             self.store,
             self.spool,
             sources=self.sources,
             database_error=lambda: self.database_fault,
             broker_error=lambda: self.broker_fault,
-            callback_problems=lambda: self.refusals,
+            callback_problems=lambda: self.callback_problems,
             now=lambda: NOON + 10 * SECOND,
-            change_feed=self.feed,
+            change_feed=self.has_change_feed,
         )
         endpoints = {"livez": health.livez, "readyz": health.readyz, "statusz": health.statusz}
 
-        async def ask() -> list[Response]:
+        async def get_all() -> list[Response]:
             return [await endpoints[path](REQUEST) for path in paths]
 
         try:
-            return asyncio.run(ask())
+            return asyncio.run(get_all())
         finally:
             health.close()
 
@@ -119,7 +119,7 @@ def installation(store: Store, spool: Spool) -> Installation:
 @pytest.fixture
 def unreachable() -> Iterator[Store]:
     """A database whose server is down."""
-    opened = Store.open(CLOSED)
+    opened = Store.open(UNREACHABLE_URL)
     yield opened
     opened.close()
 
@@ -137,7 +137,7 @@ def states(answer: dict[str, Any]) -> dict[str, str]:
 # /livez
 
 
-def test_a_process_is_alive_whatever_else_is_down(unreachable: Store, tmp_path: Path) -> None:
+def test_livez_answers_200_while_everything_else_is_down(unreachable: Store, tmp_path: Path) -> None:
     response = Installation(unreachable, unwritable(tmp_path)).livez()
 
     assert (response.status_code, response.body) == (200, b"ok")
@@ -155,14 +155,14 @@ def test_an_installation_without_faults_is_ready(installation: Installation) -> 
     assert answer.keys() == {"ready", "parts"}
 
 
-def test_a_local_file_needs_no_spool(store: Store) -> None:
+def test_an_installation_with_a_database_file_is_ready_without_a_spool(store: Store) -> None:
     status, answer = Installation(store, None).readyz()
 
     assert status == 200
     assert answer["parts"]["spool"] == {"state": "unused", "count": 0, "since": None}
 
 
-def test_a_broker_that_is_away_degrades_and_is_named(installation: Installation) -> None:
+def test_a_broker_outage_degrades_and_is_named(installation: Installation) -> None:
     installation.broker_fault = "connection refused"
 
     status, answer = installation.readyz()
@@ -172,7 +172,7 @@ def test_a_broker_that_is_away_degrades_and_is_named(installation: Installation)
     assert states(answer) == {"database": "ok", "schema": "ok", "spool": "ok", "broker": "degraded"}
 
 
-def test_a_database_that_takes_no_notifications_degrades_while_the_spool_takes_them(installation: Installation) -> None:
+def test_a_database_that_refuses_notifications_degrades_while_the_spool_accepts_them(installation: Installation) -> None:
     installation.database_fault = "read-only transaction"
 
     status, answer = installation.readyz()
@@ -182,7 +182,7 @@ def test_a_database_that_takes_no_notifications_degrades_while_the_spool_takes_t
     assert states(answer) == {"database": "degraded", "schema": "ok", "spool": "ok", "broker": "ok"}
 
 
-def test_a_database_that_takes_no_notifications_is_down_if_the_spool_takes_none_either(store: Store, tmp_path: Path) -> None:
+def test_a_database_that_refuses_notifications_is_down_if_the_spool_refuses_them_too(store: Store, tmp_path: Path) -> None:
     installation = Installation(store, unwritable(tmp_path))
     installation.database_fault = "read-only transaction"
 
@@ -193,7 +193,7 @@ def test_a_database_that_takes_no_notifications_is_down_if_the_spool_takes_none_
     assert states(answer) == {"database": "down", "schema": "ok", "spool": "down", "broker": "ok"}
 
 
-def test_a_server_that_is_down_degrades_while_the_spool_takes_notifications(unreachable: Store, spool: Spool) -> None:
+def test_a_database_server_that_is_down_degrades_while_the_spool_accepts_notifications(unreachable: Store, spool: Spool) -> None:
     status, answer = Installation(unreachable, spool).readyz()
 
     assert (status, answer["ready"]) == (200, True)
@@ -202,7 +202,9 @@ def test_a_server_that_is_down_degrades_while_the_spool_takes_notifications(unre
 
 
 @pytest.mark.parametrize("with_spool", [False, True], ids=["no spool", "unwritable spool"])
-def test_a_server_that_is_down_is_down_without_a_spool(unreachable: Store, tmp_path: Path, with_spool: bool) -> None:
+def test_a_database_server_that_is_down_is_reported_as_down_without_a_spool(
+    unreachable: Store, tmp_path: Path, with_spool: bool
+) -> None:
     status, answer = Installation(unreachable, unwritable(tmp_path) if with_spool else None).readyz()
 
     assert (status, answer["ready"], answer["reason"]) == (503, False, "database")
@@ -210,7 +212,7 @@ def test_a_server_that_is_down_is_down_without_a_spool(unreachable: Store, tmp_p
     assert answer["error"].startswith("database: the database did not accept the transaction")
 
 
-def test_a_spool_that_cannot_be_written_degrades_while_the_database_takes_notifications(store: Store, tmp_path: Path) -> None:
+def test_a_spool_that_cannot_be_written_degrades_while_the_database_accepts_notifications(store: Store, tmp_path: Path) -> None:
     status, answer = Installation(store, unwritable(tmp_path)).readyz()
 
     assert (status, answer["ready"]) == (200, True)
@@ -218,7 +220,7 @@ def test_a_spool_that_cannot_be_written_degrades_while_the_database_takes_notifi
     assert "unwritable.db" in answer["parts"]["spool"]["error"]
 
 
-def test_a_full_disk_degrades_while_the_database_takes_notifications(
+def test_a_full_disk_degrades_while_the_database_accepts_notifications(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(total=2**40, used=2**40, free=0))
@@ -239,7 +241,9 @@ def test_spooled_notifications_are_counted(installation: Installation, spool: Sp
 
 
 @pytest.mark.parametrize("revision", [None, "0008"], ids=["no tables", "older schema"])
-def test_a_stale_schema_is_down_whatever_the_spool_takes(spool: Spool, tmp_path: Path, revision: str | None) -> None:
+def test_a_stale_schema_is_down_although_the_spool_accepts_notifications(
+    spool: Spool, tmp_path: Path, revision: str | None
+) -> None:
     url = f"sqlite:///{tmp_path / 'stale.db'}"
     if revision:
         schema.upgrade(url, revision=revision)
@@ -255,32 +259,32 @@ def test_a_stale_schema_is_down_whatever_the_spool_takes(spool: Spool, tmp_path:
 
 
 class FrozenStore(Store):
-    """A database that takes connections and answers nothing until it is set free."""
+    """A database that accepts connections, and answers nothing until `released` is set."""
 
     def __init__(self, engine: Engine) -> None:
         super().__init__(engine)
-        self.free = threading.Event()
+        self.released = threading.Event()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
-        self.free.wait(DEADLINE)
-        raise StoreUnavailableError("set free")
+        self.released.wait(DEADLINE)
+        raise StoreUnavailableError("released")
         yield
 
 
 @pytest.fixture
 def frozen(migrated_file: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[FrozenStore]:
-    """A frozen database. The seconds that health waits for an answer are shortened to a tenth of them."""
+    """A frozen database. Health waits for its answers only a tenth of the usual time."""
     timeout = asyncio.timeout
     monkeypatch.setattr(asyncio, "timeout", lambda seconds: timeout(seconds / 10))
     opened = FrozenStore.open(migrated_file)
     assert isinstance(opened, FrozenStore)
     yield opened
-    opened.free.set()
+    opened.released.set()
     opened.close()
 
 
-def test_a_frozen_database_is_answered_for_in_time_however_often_it_is_asked_about(frozen: FrozenStore, spool: Spool) -> None:
+def test_a_frozen_database_delays_no_answer_longer_than_three_seconds(frozen: FrozenStore, spool: Spool) -> None:
     spool.check()
 
     answers = Installation(frozen, spool).readyz_repeatedly(3)
@@ -294,33 +298,33 @@ def test_a_frozen_database_is_answered_for_in_time_however_often_it_is_asked_abo
 # /statusz
 
 
-def test_the_status_has_the_version_the_schema_and_the_numbers_of_the_database(installation: Installation, store: Store) -> None:
+def test_the_status_contains_version_schema_and_counts(installation: Installation, store: Store) -> None:
     notify(store, "a", "b")
 
-    seen = installation.statusz()
+    status = installation.statusz()
 
-    assert seen["version"] == __version__
-    assert seen["schema"] == {"revision": schema.REVISION, "expected": schema.REVISION}
-    assert (seen["database"], seen["broker"]) == ({"state": "ok"}, {"state": "ok"})
-    assert seen["spool"] == {"state": "ok", "count": 0, "since": None}
-    assert seen["backlog"] == {"due": 2, "waiting": 0}
-    assert (seen["oldest_due_age_seconds"], seen["notifications"], seen["dead_letters"]) == (10, 2, 0)
-    assert seen["problems"] == []
-    assert "changes" not in seen
+    assert status["version"] == __version__
+    assert status["schema"] == {"revision": schema.REVISION, "expected": schema.REVISION}
+    assert (status["database"], status["broker"]) == ({"state": "ok"}, {"state": "ok"})
+    assert status["spool"] == {"state": "ok", "count": 0, "since": None}
+    assert status["backlog"] == {"due": 2, "waiting": 0}
+    assert (status["oldest_due_age_seconds"], status["notifications"], status["dead_letters"]) == (10, 2, 0)
+    assert status["problems"] == []
+    assert "changes" not in status
 
 
-def test_the_status_has_the_change_feed_if_there_is_one(installation: Installation) -> None:
-    installation.feed = True
+def test_the_status_contains_the_change_feed_if_it_is_on(installation: Installation) -> None:
+    installation.has_change_feed = True
 
     assert installation.statusz()["changes"] == {"count": 0, "since": None}
 
 
-def test_the_problems_are_those_of_the_spool_the_callbacks_and_the_database(
+def test_the_status_lists_the_problems_of_spool_callbacks_and_database(
     installation: Installation, store: Store, spool: Spool
 ) -> None:
     spool.put([delivery("default", events.parse(body("a")), received_at=NOON)])
     request(store, "a", source="another")
-    installation.refusals = ["3 callbacks to source default refused"]
+    installation.callback_problems = ["3 callbacks to source default refused"]
 
     in_spool, refused, unserved = installation.statusz()["problems"]
 
@@ -329,40 +333,40 @@ def test_the_problems_are_those_of_the_spool_the_callbacks_and_the_database(
     assert "1 sync request belongs to source another" in unserved
 
 
-def test_a_source_that_is_configured_is_no_problem(installation: Installation, store: Store) -> None:
+def test_requests_of_a_configured_source_are_not_a_problem(installation: Installation, store: Store) -> None:
     request(store, "a", source="another")
     installation.sources = ["default", "another"]
 
     assert installation.statusz()["problems"] == []
 
 
-def test_the_status_names_faults_of_the_database_and_of_the_broker(installation: Installation) -> None:
+def test_the_status_names_the_errors_of_database_and_broker(installation: Installation) -> None:
     installation.database_fault = "read-only transaction"
     installation.broker_fault = "connection refused"
 
-    seen = installation.statusz()
+    status = installation.statusz()
 
-    assert seen["database"] == {"state": "degraded", "error": "read-only transaction"}
-    assert seen["broker"] == {"state": "degraded", "error": "connection refused"}
+    assert status["database"] == {"state": "degraded", "error": "read-only transaction"}
+    assert status["broker"] == {"state": "degraded", "error": "connection refused"}
 
 
-def test_the_status_of_a_server_that_is_down_has_what_is_known_without_it(unreachable: Store, tmp_path: Path) -> None:
+def test_the_status_without_a_database_contains_what_is_known_without_it(unreachable: Store, tmp_path: Path) -> None:
     installation = Installation(unreachable, unwritable(tmp_path))
-    installation.refusals = ["3 callbacks to source default refused"]
+    installation.callback_problems = ["3 callbacks to source default refused"]
 
-    seen = installation.statusz()
+    status = installation.statusz()
 
-    assert seen["version"] == __version__
-    assert seen["database"]["state"] == "down"
-    assert (seen["spool"]["state"], seen["spool"]["count"]) == ("down", None)
-    assert seen["problems"] == [seen["database"]["error"], "3 callbacks to source default refused"]
+    assert status["version"] == __version__
+    assert status["database"]["state"] == "down"
+    assert (status["spool"]["state"], status["spool"]["count"]) == ("down", None)
+    assert status["problems"] == [status["database"]["error"], "3 callbacks to source default refused"]
 
 
 def test_the_status_of_a_database_without_tables_names_the_command_to_run(tmp_path: Path) -> None:
     empty = Store.open(f"sqlite:///{tmp_path / 'empty.db'}")
 
-    seen = Installation(empty, None).statusz()
+    status = Installation(empty, None).statusz()
     empty.close()
 
-    assert seen["database"]["state"] == "down"
-    assert seen["problems"] == ["the database has no vodsync tables yet; run: vodsync migrate"]
+    assert status["database"]["state"] == "down"
+    assert status["problems"] == ["the database has no vodsync tables yet; run: vodsync migrate"]

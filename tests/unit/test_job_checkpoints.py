@@ -1,4 +1,4 @@
-"""The JSON of parameters and checkpoints is the same in release 0.1.0, so that a run continues after an upgrade or a downgrade."""
+"""Parameters and checkpoints have the JSON of release 0.1.0, so that a job continues after an upgrade or a downgrade."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ LAST_CURSOR_JSON = """{"low": "2026-03-01T11:45:35+00:00", "high": "2099-12-31T2
 
 EXAMPLES_JSON = '{"missed": ["m1", "m2"], "changed": ["m3"], "gone": ["m4"]}'
 EXAMPLES = phases.Examples(missed=("m1", "m2"), changed=("m3",), gone=("m4",))
-#: What release 0.1.0 left in the checkpoint after the last page of a full listing.
+#: Keys that release 0.1.0 left in the checkpoint after the last page of a full listing.
 LEFT_JSON = f'"since": null, "type": "audio", "position": {LAST_CURSOR_JSON}, "examples": {EXAMPLES_JSON}'
 FIRST_CALL_AT = datetime(2026, 11, 28, 16, 30, 2, 44000, tzinfo=UTC)
 ASKED_JSON = '"asked_at": "2026-11-28T16:30:02.044000+00:00"'
@@ -129,24 +129,26 @@ def test_a_checkpoint_of_release_0_1_is_read(kind: str, expected_type: Any, stor
 
 
 @pytest.mark.parametrize(("kind", "expected_type", "stored", "meaning"), ALL, ids=IDS)
-def test_release_0_1_can_read_what_is_written(kind: str, expected_type: Any, stored: str, meaning: msgspec.Struct) -> None:
-    """Its words, its form of each value, and all keys that it needs."""
-    before = json.loads(stored)
+def test_a_checkpoint_that_is_written_today_can_be_read_by_release_0_1(
+    kind: str, expected_type: Any, stored: str, meaning: msgspec.Struct
+) -> None:
+    """Phases and values have its form, and all keys that it needs are there."""
+    expected = json.loads(stored)
 
     written = json.loads(json.dumps(to_json(meaning)))
 
-    assert NEEDED[kind, before.get("phase")] <= written.keys()
-    assert written.get("phase") == before.get("phase")
-    assert {key: written[key] for key in written.keys() & before.keys()} == {
-        key: before[key] for key in written.keys() & before.keys()
+    assert NEEDED[kind, expected.get("phase")] <= written.keys()
+    assert written.get("phase") == expected.get("phase")
+    assert {key: written[key] for key in written.keys() & expected.keys()} == {
+        key: expected[key] for key in written.keys() & expected.keys()
     }
-    # What it did not write yet has the value that it assumes.
+    # Keys that it did not write have the values that it assumes.
     assumed = {"totals": {}, "compared": "", "limit": 20, "asked_at": None}
-    assert all(written[key] == assumed[key] for key in written.keys() - before.keys())
+    assert all(written[key] == assumed[key] for key in written.keys() - expected.keys())
 
 
 def test_every_phase_of_every_kind_is_covered() -> None:
-    """`NEEDED` lists them all, and each has an example."""
+    """`NEEDED` lists all phases, and each has an example."""
     unions = {"backfill": backfill.Checkpoint, "reconcile": phases.Checkpoint}
     tags = {(kind, struct.__struct_config__.tag) for kind, union in unions.items() for struct in union.__args__}
 

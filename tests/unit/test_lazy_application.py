@@ -31,13 +31,13 @@ class Server:
         lifespan = asyncio.create_task(self._app({"type": "lifespan", "asgi": {"version": "3.0"}}, inbox.get, outbox.put))
         await inbox.put({"type": "lifespan.startup"})
         started = await outbox.get()
-        seen: list[Any] = [started["type"]]
+        results: list[Any] = [started["type"]]
         if started["type"] == "lifespan.startup.complete":
-            seen += [await self.get(path) for path in paths]
+            results += [await self.get(path) for path in paths]
             await inbox.put({"type": "lifespan.shutdown"})
-            seen.append((await outbox.get())["type"])
+            results.append((await outbox.get())["type"])
         await asyncio.gather(lifespan, return_exceptions=True)
-        return seen
+        return results
 
     async def get(self, path: str) -> int:
         sent: list[dict[str, Any]] = []
@@ -83,21 +83,21 @@ def test_the_application_is_an_attribute_of_the_module() -> None:
     assert app is worker.web.app
 
 
-def test_it_is_created_once_at_each_start() -> None:
+def test_the_application_is_created_once_at_each_start() -> None:
     creator = Creator()
     server = Server(LazyApplication(creator))
     before = creator.count
 
-    seen = asyncio.run(server.run("/a", "/b"))
-    again = asyncio.run(server.run("/a"))
+    first = asyncio.run(server.run("/a", "/b"))
+    second = asyncio.run(server.run("/a"))
 
     assert before == 0
-    assert seen == ["lifespan.startup.complete", 204, 204, "lifespan.shutdown.complete"]
-    assert again == ["lifespan.startup.complete", 204, "lifespan.shutdown.complete"]
+    assert first == ["lifespan.startup.complete", 204, 204, "lifespan.shutdown.complete"]
+    assert second == ["lifespan.startup.complete", 204, "lifespan.shutdown.complete"]
     assert creator.count == 2
 
 
-def test_a_server_without_lifespan_creates_it_at_the_first_request() -> None:
+def test_a_server_without_lifespan_creates_the_application_at_the_first_request() -> None:
     creator = Creator()
     server = Server(LazyApplication(creator))
 
@@ -111,9 +111,9 @@ def test_a_server_without_lifespan_creates_it_at_the_first_request() -> None:
 def test_a_bad_configuration_fails_the_start_with_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
     server = Server(LazyApplication(Creator(ConfigurationError("set VODSYNC_CALLBACK_URL"))))
 
-    seen = asyncio.run(server.run("/"))
+    first = asyncio.run(server.run("/"))
 
-    assert seen == ["lifespan.startup.failed"]
+    assert first == ["lifespan.startup.failed"]
     assert capsys.readouterr().err == "vodsync: set VODSYNC_CALLBACK_URL\n"
 
 

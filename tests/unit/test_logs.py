@@ -1,10 +1,11 @@
-"""What a log line may hold."""
+"""What a log line contains, and what never appears in one."""
 
 from __future__ import annotations
 
 import json
 import logging
 import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pymysql
@@ -13,21 +14,28 @@ from amqp.exceptions import RecoverableConnectionError
 
 from worker import logs
 
+#: Log a text and an error. Return the fields of the line that was written.
+WriteLine = Callable[..., dict[str, Any]]
+
 
 @pytest.fixture
-def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> object:
+def write_line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[WriteLine]:
     monkeypatch.setattr(logs, "redactor", logs.redactor)
     root = logging.getLogger()
-    before = root.handlers, root.level
+    handlers, level = root.handlers, root.level
 
-    def write(**fields: object) -> dict[str, object]:
+    def write(text: str = "", error: Exception | None = None) -> dict[str, Any]:
         logs.configure("info", secrets=["Sup3rSecret"])
-        logging.getLogger("test").info("phrase %s", fields.pop("text", ""), **fields)
-        found: dict[str, object] = json.loads(capsys.readouterr().err.splitlines()[-1])
-        return found
+        logging.getLogger("test").info("phrase %s", text, exc_info=error)
+        return last_line(capsys)
 
     yield write
-    root.handlers, root.level = before[0], before[1]
+    root.handlers, root.level = handlers, level
+
+
+def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    line: dict[str, Any] = json.loads(capsys.readouterr().err.splitlines()[-1])
+    return line
 
 
 @pytest.mark.parametrize(
@@ -41,41 +49,40 @@ def line(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) ->
         ("\x1b[2J clears the screen", "\x1b"),
     ],
 )
-def test_secrets_signatures_and_control_characters_stay_out(line: object, text: str, forbidden: str) -> None:
-    written = line(text=text)  # type: ignore[operator]
+def test_secrets_signatures_and_control_characters_are_not_logged(write_line: WriteLine, text: str, forbidden: str) -> None:
+    line = write_line(text)
 
-    assert forbidden not in str(written["event"])
-    assert "phrase" in str(written["event"])
+    assert forbidden not in str(line["event"])
+    assert "phrase" in str(line["event"])
 
 
-def test_a_lost_broker_is_a_sentence_and_an_unknown_error_keeps_its_traceback(line: Any) -> None:
-    lost = line(exc_info=RecoverableConnectionError("connection already closed"))
-    unknown = line(exc_info=ValueError("a bug"))
+def test_a_lost_broker_is_logged_as_one_sentence_and_an_unknown_error_with_its_traceback(write_line: WriteLine) -> None:
+    lost = write_line(error=RecoverableConnectionError("connection already closed"))
+    unknown = write_line(error=ValueError("a bug"))
 
     assert (lost["error"], "exception" in lost) == ("RecoverableConnectionError: connection already closed", False)
     assert "a bug" in unknown["exception"]
 
 
-def test_a_connection_that_a_pool_lost_is_a_sentence(line: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    line()
+def test_a_connection_that_a_pool_lost_is_logged_as_one_sentence(write_line: WriteLine, capsys: pytest.CaptureFixture[str]) -> None:
+    write_line()
     try:
         raise pymysql.err.InterfaceError(0, "")
     except pymysql.err.InterfaceError:
         logging.getLogger("sqlalchemy.pool.impl.QueuePool").error("Exception during reset or similar", exc_info=True)
 
-    written = json.loads(capsys.readouterr().err.splitlines()[-1])
+    line = last_line(capsys)
+    assert line["error"] == "InterfaceError: (0, '')"
+    assert "exception" not in line
 
-    assert written["error"] == "InterfaceError: (0, '')"
-    assert "exception" not in written
 
-
-def test_a_thread_that_dies_is_logged_as_one_line(line: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    line()
+def test_a_thread_that_dies_is_logged_as_one_line(write_line: WriteLine, capsys: pytest.CaptureFixture[str]) -> None:
+    write_line()
     thread = threading.Thread(target=lambda: 1 / 0, name="worker-7")
 
     thread.start()
     thread.join()
 
-    (said,) = map(json.loads, capsys.readouterr().err.splitlines())
-    assert (said["event"], said["thread"]) == ("thread died", "worker-7")
-    assert "ZeroDivisionError" in said["exception"]
+    (line,) = map(json.loads, capsys.readouterr().err.splitlines())
+    assert (line["event"], line["thread"]) == ("thread died", "worker-7")
+    assert "ZeroDivisionError" in line["exception"]

@@ -1,4 +1,4 @@
-"""When a condition that lasts is logged."""
+"""When an outage is logged."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_the_end_is_logged_once(clock: Clock) -> None:
     assert [outage.recovered(), outage.recovered()] == [True, False]
 
 
-def test_nothing_ends_that_never_started(clock: Clock) -> None:
+def test_a_success_without_an_outage_is_not_logged(clock: Clock) -> None:
     assert Outage(clock=clock).recovered() is False
 
 
@@ -59,7 +59,7 @@ def test_a_new_outage_is_logged_at_once(clock: Clock) -> None:
     assert outage.failed("refused") is True
 
 
-def test_it_holds_the_latest_error(clock: Clock) -> None:
+def test_the_latest_error_is_kept_until_the_outage_ends(clock: Clock) -> None:
     outage = Outage(clock=clock)
     before = outage.active, outage.error
     outage.failed("refused")
@@ -99,7 +99,7 @@ def test_the_interval_of_reminders_can_be_set(clock: Clock) -> None:
     assert (early, outage.failed("refused")) == (False, True)
 
 
-def test_of_many_threads_one_logs_the_start_and_one_the_end(clock: Clock) -> None:
+def test_one_of_many_threads_logs_the_start_and_one_logs_the_end(clock: Clock) -> None:
     outage = Outage(clock=clock)
 
     with ThreadPoolExecutor(16) as pool:

@@ -1,4 +1,4 @@
-"""What the receiver answers to requests that no server of ours lets through."""
+"""How the receiver answers requests that uvicorn does not pass on, but other ASGI servers may."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from worker.web.receiver import Receiver
 
 
 def status_of(content: bytes, headers: list[tuple[bytes, bytes]]) -> int:
-    """The status of the answer to one unsigned request, at a source that takes those."""
+    """Return the status of the answer to one unsigned callback, at a source that accepts unsigned callbacks."""
     sent: list[Any] = []
 
     async def receive() -> dict[str, Any]:
@@ -49,5 +49,5 @@ def status_of(content: bytes, headers: list[tuple[bytes, bytes]]) -> int:
     ],
     ids=lambda value: repr(value)[:20],
 )
-def test_an_announced_length_is_believed_where_it_is_a_number_and_too_large(length: bytes, status: int) -> None:
+def test_a_content_length_above_the_limit_is_refused_and_an_invalid_one_is_ignored(length: bytes, status: int) -> None:
     assert status_of(body("a"), [(b"content-length", length)]) == status

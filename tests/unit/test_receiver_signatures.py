@@ -38,7 +38,7 @@ def source(*, keys: tuple[str, ...] = (KEY,), unsigned: Unsigned) -> Source:
 
 
 def post(described: Source, headers: dict[bytes, str]) -> tuple[int, str, int]:
-    """Status, reason (empty if accepted) and number of stored notifications of one callback."""
+    """Send one callback. Return its status, its reason (empty if accepted) and how many notifications were stored."""
     sent: list[Any] = []
     stored: list[Delivery] = []
 

@@ -1,4 +1,4 @@
-"""Where settings come from, and what is refused."""
+"""The origin of settings, and which values are refused."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker import settings
 from worker.core.errors import ConfigurationError
 
 
-def test_an_empty_environment_gives_the_documented_defaults() -> None:
+def test_an_empty_environment_leads_to_the_documented_defaults() -> None:
     loaded = settings.load(environ={})
 
     assert loaded.database_url.get_secret_value() == "sqlite:///vodsync.db"
@@ -30,7 +30,7 @@ def test_a_switch_may_be_true_or_false_in_the_file() -> None:
     assert (loaded.changes, loaded.video_info) == ("on", "off")
 
 
-def test_flags_go_before_environment_before_dotenv_before_file() -> None:
+def test_flags_override_environment_overrides_dotenv_overrides_file() -> None:
     Path("vodsync.toml").write_text("port = 1\nlease = 1\nlinger_ms = 1\nmax_attempts = 1\n")
     Path(".env").write_text("VODSYNC_PORT=2\nVODSYNC_LEASE=2\nVODSYNC_LINGER_MS=2\n")
 
@@ -39,7 +39,7 @@ def test_flags_go_before_environment_before_dotenv_before_file() -> None:
     assert (loaded.port, loaded.lease, loaded.linger_ms, loaded.max_attempts) == (4, 3, 2, 1)
 
 
-def test_the_vendors_own_names_give_the_credentials() -> None:
+def test_credentials_are_read_from_the_vendors_variables() -> None:
     loaded = settings.load(environ={"ALIBABA_CLOUD_ACCESS_KEY_ID": "id", "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "secret"})
 
     assert loaded.access_key_id == "id"
@@ -61,7 +61,7 @@ def test_an_empty_variable_counts_as_not_set() -> None:
     assert (loaded.endpoint, loaded.broker_url) == (None, None)
 
 
-def test_no_secret_stands_in_what_python_prints_of_the_settings() -> None:
+def test_the_repr_of_the_settings_contains_no_secret() -> None:
     loaded = settings.load(
         environ={
             "VODSYNC_DATABASE_URL": "postgresql://u:hunter22@h/d",
@@ -93,20 +93,20 @@ def test_no_secret_stands_in_what_python_prints_of_the_settings() -> None:
         ("VODSYNC_CONFIG", "nowhere.toml"),
     ],
 )
-def test_a_bad_setting_stops_the_start_and_is_named(name: str, value: str) -> None:
+def test_an_invalid_setting_is_refused_and_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name if name != "VODSYNC_CONFIG" else "nowhere.toml"):
         settings.load(environ={name: value})
 
 
-def test_a_secret_that_is_refused_is_not_repeated() -> None:
-    with pytest.raises(ConfigurationError) as caught:
+def test_the_message_about_an_invalid_url_does_not_contain_its_password() -> None:
+    with pytest.raises(ConfigurationError) as error:
         settings.load(environ={"VODSYNC_CALLBACK_URL": "ftp://user:hunter2@host"})
 
-    assert "hunter2" not in str(caught.value)
+    assert "hunter2" not in str(error.value)
 
 
 @pytest.mark.parametrize("text", ["port = ", "prot = 1", "[sources.a]\nprot = 1", "sources = 1", "[sources.'A b']\nregion = 'x'"])
-def test_a_bad_file_is_refused_and_named(text: str) -> None:
+def test_an_invalid_file_is_refused_and_named(text: str) -> None:
     Path("vodsync.toml").write_text(text)
 
     with pytest.raises(ConfigurationError, match=r"vodsync\.toml|sources"):
@@ -142,7 +142,7 @@ def test_the_environment_adds_the_source_default() -> None:
     assert list(sources) == ["default", "other"]
 
 
-def test_without_keys_callbacks_must_be_accepted_knowingly() -> None:
+def test_without_keys_unsigned_callbacks_must_be_accepted_explicitly() -> None:
     with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_KEYS"):
         settings.load(environ={}).require_callback("default")
     with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_URL"):
@@ -151,12 +151,12 @@ def test_without_keys_callbacks_must_be_accepted_knowingly() -> None:
     settings.load(environ={"VODSYNC_CALLBACK_UNSIGNED": "accept"}).require_callback("default")
 
 
-def test_half_a_pair_of_credentials_is_refused() -> None:
+def test_a_key_id_without_a_secret_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="ALIBABA_CLOUD_ACCESS_KEY_SECRET"):
         settings.load(environ={"ALIBABA_CLOUD_ACCESS_KEY_ID": "id"}).has_keys("default")
 
 
-def test_sources_share_a_quota_only_where_they_sign_with_the_same_key() -> None:
+def test_sources_share_a_rate_limit_only_if_they_sign_with_the_same_key() -> None:
     def account(**keys: str) -> tuple[object, ...]:
         return settings.Source.model_validate({"access_key_id": "id"} | keys).account
 
@@ -165,19 +165,19 @@ def test_sources_share_a_quota_only_where_they_sign_with_the_same_key() -> None:
     assert account(access_key_secret="s") != account(access_key_secret="s", region="ap-southeast-1")
 
 
-def test_a_queue_has_an_endpoint_and_a_name() -> None:
+def test_a_queue_needs_an_endpoint_and_a_name() -> None:
     environ = {"VODSYNC_SMQ_ENDPOINT": "https://1234.mns.cn-shanghai.aliyuncs.com/", "VODSYNC_SMQ_QUEUE": "vod-events"}
 
     source = settings.load(environ=environ).all_sources["default"]
-    half = settings.load(environ={"VODSYNC_SMQ_QUEUE": "vod-events"}).all_sources["default"]
+    without_endpoint = settings.load(environ={"VODSYNC_SMQ_QUEUE": "vod-events"}).all_sources["default"]
 
     assert (source.smq_endpoint, source.has_queue("default")) == ("https://1234.mns.cn-shanghai.aliyuncs.com", True)
     assert not settings.load(environ={}).all_sources["default"].has_queue("default")
     with pytest.raises(ConfigurationError, match="VODSYNC_SMQ_ENDPOINT"):
-        half.has_queue("default")
+        without_endpoint.has_queue("default")
 
 
-def test_applications_of_an_account_share_its_quota() -> None:
+def test_applications_of_an_account_share_its_rate_limit() -> None:
     first, second = (settings.load(environ={"VODSYNC_APP_ID": name}).all_sources["default"] for name in ("app-1", "app-2"))
 
     assert (first.app_id, second.app_id) == ("app-1", "app-2")
@@ -194,6 +194,6 @@ def test_applications_of_an_account_share_its_quota() -> None:
         ("VODSYNC_SMQ_QUEUE", "a/../b"),
     ],
 )
-def test_an_impossible_queue_is_named(name: str, value: str) -> None:
+def test_an_invalid_queue_setting_is_refused_and_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         settings.load(environ={name: value})

@@ -1,4 +1,4 @@
-"""How long the collector waits before it asks the queue again."""
+"""How long the poller waits before it reads the queue again."""
 
 from __future__ import annotations
 
@@ -31,49 +31,48 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.fixture
 def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
-    """One step of one collector, with `outcome` as what came of it; gives the pause."""
-    database = SimpleNamespace(away=False, asked=0)
+    """Return a function that makes one step of a poller. `outcome` is the result of the poll. It returns the pause."""
+    database = SimpleNamespace(is_away=False)
 
-    class Nothing:
+    class Reading:
         def __enter__(self) -> Any:
-            database.asked += 1
-            if database.away:
+            if database.is_away:
                 raise StoreUnavailableError("away")
             return SimpleNamespace(execute=lambda _: None)
 
         def __exit__(self, *_: object) -> None:
             pass
 
-    here: Any = SimpleNamespace(store=SimpleNamespace(reading=Nothing), settings=SimpleNamespace(max_attempts=3))
-    collecting = module.QueuePoller(here, "default", SimpleNamespace(name="vod-events"))
+    current: Any = SimpleNamespace(store=SimpleNamespace(reading=Reading), settings=SimpleNamespace(max_attempts=3))
+    poller = module.QueuePoller(current, "default", SimpleNamespace(name="vod-events"))
 
-    def once(outcome: PollResult | Exception, *, away: bool = False) -> float:
-        database.away = away
+    def make_step(outcome: PollResult | Exception, *, away: bool = False) -> float:
+        database.is_away = away
 
-        def collect(*_: Any, **__: Any) -> PollResult:
+        def poll_queue(*_: Any, **__: Any) -> PollResult:
             assert not away, "a message was received although the database is away"
             if isinstance(outcome, Exception):
                 raise outcome
             return outcome
 
-        monkeypatch.setattr(module, "poll_queue", collect)
-        return float(collecting.step())
+        monkeypatch.setattr(module, "poll_queue", poll_queue)
+        return float(poller.step())
 
-    return once
+    return make_step
 
 
-def test_after_messages_it_asks_again_at_once(step: Callable[..., float]) -> None:
+def test_the_queue_is_read_again_at_once_after_messages(step: Callable[..., float]) -> None:
     assert step(PollResult(received=16, new=16)) == 0
 
 
-def test_an_empty_answer_that_came_early_costs_a_second(step: Callable[..., float]) -> None:
+def test_an_empty_answer_that_came_early_is_followed_by_a_pause(step: Callable[..., float]) -> None:
     assert 0.4 < step(PollResult()) <= 1
 
 
 @pytest.mark.parametrize(
     "error", [VodUnavailableError("gone"), VodUnreadableError("HTML"), StoreUnavailableError("away"), RuntimeError("ours")]
 )
-def test_failures_make_it_wait_longer_and_never_longer_than_half_a_minute(step: Callable[..., float], error: Exception) -> None:
+def test_pauses_after_failures_grow_to_at_most_half_a_minute(step: Callable[..., float], error: Exception) -> None:
     pauses = [step(error) for _ in range(12)]
 
     assert 0.4 < pauses[0] <= 1
@@ -83,7 +82,7 @@ def test_failures_make_it_wait_longer_and_never_longer_than_half_a_minute(step: 
 
 
 @pytest.mark.parametrize("error", [VodRefusedError("no queue"), VodCredentialsError("wrong key")])
-def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(step: Callable[..., float], error: Exception) -> None:
+def test_an_error_that_needs_a_person_is_retried_soon_and_then_each_minute(step: Callable[..., float], error: Exception) -> None:
     pauses = [step(error) for _ in range(6)]
 
     assert pauses == [5, 10, 20, 40, 60, 60]
@@ -94,15 +93,16 @@ def test_what_somebody_has_to_change_is_tried_again_soon_and_then_each_minute(st
 @pytest.mark.parametrize(
     "error", [VodRefusedError("form", code="InvalidArgument"), VodCredentialsError("right"), VodUnavailableError("gone")]
 )
-def test_messages_that_cannot_be_deleted_do_not_hold_up_those_that_come(
+def test_messages_that_cannot_be_deleted_do_not_delay_later_ones(
     step: Callable[..., float], capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture, error: VodError
 ) -> None:
     pauses = [step(PollResult(received=1, undeleted=error)) for _ in range(12)]
 
-    said = capsys.readouterr()
+    captured = capsys.readouterr()
+    logged = caplog.text + captured.out + captured.err
     assert 0.4 < min(pauses) <= max(pauses) <= 1
-    assert (caplog.text + said.out + said.err).count("stored, but cannot be deleted") == 1
-    assert error.code in caplog.text + said.out + said.err
+    assert logged.count("stored, but cannot be deleted") == 1
+    assert error.code in logged
 
 
 def test_nothing_is_received_until_the_database_is_back(step: Callable[..., float]) -> None:

@@ -1,4 +1,4 @@
-"""Forwarding of spooled notifications to the database, step by step: the test decides when the next try starts."""
+"""Move spooled notifications to the database, step by step: the test decides when the next try starts."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from worker.store import Store, schema
 from worker.store.inbox.notifications import Delivery
 from worker.store.spool import Spool
 from worker.sync.receive import delivery
-from worker.web import spool_drainer as forwarder_module
+from worker.web import spool_drainer as spool_drainer
 from worker.web.spool_drainer import SpoolDrainer
 
-#: Seconds until something that never happens fails the test.
+#: Seconds after which a wait fails the test.
 DEADLINE = 10
 
 
 class SteppedTime:
-    """The time of the forwarder. A pause ends once the test has advanced the time so far."""
+    """The time of the drainer. A pause ends when the test has advanced the time to its end."""
 
     def __init__(self) -> None:
         self._now = 0.0
@@ -51,9 +51,9 @@ class SteppedTime:
         return loop.is_stopping
 
     def wait_until_asleep(self) -> None:
-        """Return once the forwarder waits for its next try."""
+        """Return when the drainer waits for its next try."""
         with self._changed:
-            assert self._changed.wait_for(lambda: self._asleep, DEADLINE), "the forwarder does not try again"
+            assert self._changed.wait_for(lambda: self._asleep, DEADLINE), "the drainer does not try again"
 
     def advance(self, seconds: float) -> None:
         with self._changed:
@@ -63,7 +63,7 @@ class SteppedTime:
 
 
 class Database:
-    """What the forwarder moves notifications to: it raises `error` while there is one, and records what it took."""
+    """The database that the drainer writes to. Raises `error` if that is set, and records what it accepted."""
 
     def __init__(self, error: Exception | None = None) -> None:
         self.error = error
@@ -74,7 +74,7 @@ class Database:
         self.before_move()
         if self.error is not None:
             raise self.error
-        self.groups.append([each.media_id for each in deliveries])
+        self.groups.append([delivery.media_id for delivery in deliveries])
 
     @property
     def media_ids(self) -> list[str | None]:
@@ -85,7 +85,7 @@ class Database:
 def stepped_time(monkeypatch: pytest.MonkeyPatch) -> SteppedTime:
     stepped = SteppedTime()
     monkeypatch.setattr(BackgroundLoop, "pause", lambda loop, seconds: stepped.pause(loop, seconds))
-    monkeypatch.setattr(forwarder_module, "Outage", partial(Outage, clock=stepped.monotonic))
+    monkeypatch.setattr(spool_drainer, "Outage", partial(Outage, clock=stepped.monotonic))
     return stepped
 
 
@@ -100,12 +100,12 @@ def current_schema(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Store]:
 
 
 class Receivers:
-    """Receivers of one machine: each has a forwarder, and all of them share one spool file."""
+    """Receivers of one machine. Each has a drainer, and all share one spool file."""
 
     def __init__(self, store: Store, path: Path) -> None:
         self.path = path
         self._store = store
-        self._forwarders: list[SpoolDrainer] = []
+        self._drainers: list[SpoolDrainer] = []
 
     def start(
         self,
@@ -115,13 +115,13 @@ class Receivers:
         after_commit: Callable[[], object] = lambda: None,
         store: Store | None = None,
     ) -> SpoolDrainer:
-        forwarder = SpoolDrainer(store or self._store, Spool(self.path), database, after_commit=after_commit)
-        self._forwarders.append(forwarder)
-        forwarder.start(database_is_down=database_is_down)
-        return forwarder
+        drainer = SpoolDrainer(store or self._store, Spool(self.path), database, after_commit=after_commit)
+        self._drainers.append(drainer)
+        drainer.start(database_is_down=database_is_down)
+        return drainer
 
     def spool(self, *media_ids: str) -> None:
-        """What an earlier process left behind."""
+        """Spool notifications as an earlier process would have."""
         spool = Spool(self.path)
         spool.put(deliveries(*media_ids))
         spool.close()
@@ -133,8 +133,8 @@ class Receivers:
         return count
 
     def close(self) -> None:
-        for forwarder in self._forwarders:
-            forwarder.close()
+        for drainer in self._drainers:
+            drainer.close()
 
 
 @pytest.fixture
@@ -156,47 +156,47 @@ def wait_until(condition: Callable[[], object], missing: str) -> None:
         time.sleep(0.002)
 
 
-def test_notifications_of_an_earlier_process_are_forwarded_at_the_start(receivers: Receivers) -> None:
+def test_notifications_of_an_earlier_process_are_moved_at_the_start(receivers: Receivers) -> None:
     receivers.spool("a", "b")
     database = Database()
 
-    forwarder = receivers.start(database, database_is_down=False)
+    drainer = receivers.start(database, database_is_down=False)
     wait_until(lambda: receivers.spooled() == 0, "an empty spool")
 
     assert database.groups == [["a", "b"]]
-    assert (forwarder.database_is_down, forwarder.error) == (False, None)
+    assert (drainer.database_is_down, drainer.error) == (False, None)
 
 
-def test_notifications_are_spooled_until_the_database_takes_them(receivers: Receivers, stepped_time: SteppedTime) -> None:
+def test_notifications_are_spooled_until_the_database_accepts_them(receivers: Receivers, stepped_time: SteppedTime) -> None:
     database = Database(StoreUnavailableError("no route to the database"))
-    forwarder = receivers.start(database, database_is_down=False)
+    drainer = receivers.start(database, database_is_down=False)
 
-    forwarder.save(deliveries("a"))
+    drainer.save(deliveries("a"))
     stepped_time.wait_until_asleep()
-    forwarder.save(deliveries("b"))
-    fault, away, spooled = forwarder.error, forwarder.database_is_down, receivers.spooled()
+    drainer.save(deliveries("b"))
+    error, is_down, spooled = drainer.error, drainer.database_is_down, receivers.spooled()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: not drainer.database_is_down, "the end of the outage")
 
-    assert (fault, away, spooled) == ("no route to the database", True, 2)
+    assert (error, is_down, spooled) == ("no route to the database", True, 2)
     assert database.media_ids == ["a", "b"]
-    assert (forwarder.error, receivers.spooled()) == (None, 0)
+    assert (drainer.error, receivers.spooled()) == (None, 0)
 
 
-def test_the_database_is_away_until_the_first_try_succeeds(receivers: Receivers, stepped_time: SteppedTime) -> None:
+def test_the_database_is_down_until_the_first_try_succeeds(receivers: Receivers, stepped_time: SteppedTime) -> None:
     go_on = threading.Event()
     database = Database()
     database.before_move = lambda: go_on.wait(DEADLINE)
     receivers.spool("a")
 
-    forwarder = receivers.start(database, database_is_down=True)
-    fault = forwarder.error
+    drainer = receivers.start(database, database_is_down=True)
+    error = drainer.error
     go_on.set()
-    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: not drainer.database_is_down, "the end of the outage")
 
-    assert fault == "the database does not take notifications in time"
-    assert forwarder.error is None
+    assert error == "the database does not take notifications in time"
+    assert drainer.error is None
 
 
 def test_the_reason_of_an_earlier_outage_is_not_reported_for_the_next(receivers: Receivers, stepped_time: SteppedTime) -> None:
@@ -207,20 +207,20 @@ def test_the_reason_of_an_earlier_outage_is_not_reported_for_the_next(receivers:
         go_on.wait(DEADLINE)
 
     database = Database(StoreUnavailableError("disk full"))
-    forwarder = receivers.start(database, database_is_down=False)
-    forwarder.save(deliveries("a"))
+    drainer = receivers.start(database, database_is_down=False)
+    drainer.save(deliveries("a"))
     stepped_time.wait_until_asleep()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: receivers.spooled() == 0 and not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: receivers.spooled() == 0 and not drainer.database_is_down, "the end of the outage")
 
     database.before_move = wait_inside_the_move
-    forwarder.save(deliveries("b"))
+    drainer.save(deliveries("b"))
     assert moving.wait(DEADLINE)
-    fault = forwarder.error
+    error = drainer.error
     go_on.set()
 
-    assert fault == "the database does not take notifications in time"
+    assert error == "the database does not take notifications in time"
 
 
 @pytest.mark.parametrize(
@@ -237,22 +237,22 @@ def test_an_error_of_any_kind_is_retried_and_reported(
 ) -> None:
     receivers.spool("a")
     database = Database(error)
-    forwarder = receivers.start(database, database_is_down=True)
+    drainer = receivers.start(database, database_is_down=True)
 
     stepped_time.wait_until_asleep()
-    first = forwarder.error
+    first = drainer.error
     stepped_time.advance(1)
     stepped_time.wait_until_asleep()
-    second = forwarder.error
+    second = drainer.error
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: not drainer.database_is_down, "the end of the outage")
 
     assert (first, second) == (fault, fault)
     assert database.media_ids == ["a"]
 
 
-def test_nothing_is_forwarded_to_a_database_with_an_older_schema(
+def test_nothing_is_moved_to_a_database_with_an_older_schema(
     receivers: Receivers, stepped_time: SteppedTime, tmp_path: Path
 ) -> None:
     url = f"sqlite:///{tmp_path / 'old.db'}"
@@ -260,22 +260,22 @@ def test_nothing_is_forwarded_to_a_database_with_an_older_schema(
     old = Store.open(url)
     receivers.spool("a")
     database = Database()
-    forwarder = receivers.start(database, database_is_down=True, store=old)
+    drainer = receivers.start(database, database_is_down=True, store=old)
 
     stepped_time.wait_until_asleep()
-    fault, groups, spooled = forwarder.error, list(database.groups), receivers.spooled()
+    error, groups, spooled = drainer.error, list(database.groups), receivers.spooled()
     schema.upgrade(url)
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: not drainer.database_is_down, "the end of the outage")
     old.close()
 
-    assert fault is not None
-    assert "run: vodsync migrate" in fault
+    assert error is not None
+    assert "run: vodsync migrate" in error
     assert (groups, spooled) == ([], 1)
     assert database.media_ids == ["a"]
 
 
-def test_of_two_receivers_with_one_spool_one_forwards_and_both_notice_that_the_database_is_back(receivers: Receivers) -> None:
+def test_one_of_two_receivers_empties_their_spool_and_both_notice_that_the_database_is_back(receivers: Receivers) -> None:
     moving, go_on = threading.Event(), threading.Event()
 
     def wait_inside_the_move() -> None:
@@ -296,7 +296,7 @@ def test_of_two_receivers_with_one_spool_one_forwards_and_both_notice_that_the_d
     assert (first_database.media_ids, second_database.media_ids) == (["a", "b"], [])
 
 
-def test_a_receiver_forwards_after_the_one_that_did_before_has_ended(receivers: Receivers) -> None:
+def test_a_receiver_takes_over_the_spool_after_another_one_has_ended(receivers: Receivers) -> None:
     receivers.spool("a")
     first_database, second_database = Database(), Database()
     first = receivers.start(first_database, database_is_down=True)
@@ -310,7 +310,7 @@ def test_a_receiver_forwards_after_the_one_that_did_before_has_ended(receivers: 
     assert (first_database.media_ids, second_database.media_ids) == (["a"], ["b"])
 
 
-def test_a_large_spool_is_forwarded_in_order_with_one_wake_up_per_group(receivers: Receivers) -> None:
+def test_a_large_spool_is_moved_in_order_with_one_wake_up_per_group(receivers: Receivers) -> None:
     steps: list[str] = []
     media_ids = [f"m{number:04}" for number in range(1001)]
     receivers.spool(*media_ids)
@@ -325,7 +325,7 @@ def test_a_large_spool_is_forwarded_in_order_with_one_wake_up_per_group(receiver
     assert steps == ["move", "wake-up"] * 3
 
 
-def test_a_receiver_that_ends_leaves_spooled_notifications_to_the_next(receivers: Receivers, stepped_time: SteppedTime) -> None:
+def test_notifications_stay_in_the_spool_for_the_next_receiver(receivers: Receivers, stepped_time: SteppedTime) -> None:
     database = Database(StoreUnavailableError("gone"))
     first = receivers.start(database, database_is_down=True)
     first.save(deliveries("a"))
@@ -342,14 +342,14 @@ def test_a_receiver_that_ends_leaves_spooled_notifications_to_the_next(receivers
     assert database.media_ids == ["a"]
 
 
-def test_a_spool_that_cannot_be_written_is_no_outage_of_the_database(current_schema: Store, tmp_path: Path) -> None:
+def test_a_spool_that_cannot_be_written_is_not_an_outage_of_the_database(current_schema: Store, tmp_path: Path) -> None:
     (tmp_path / "spool.db").mkdir()
-    forwarder = SpoolDrainer(current_schema, Spool(tmp_path / "spool.db"), Database())
+    drainer = SpoolDrainer(current_schema, Spool(tmp_path / "spool.db"), Database())
 
     with pytest.raises(StoreUnavailableError, match=r"spool\.db"):
-        forwarder.save(deliveries("a"))
+        drainer.save(deliveries("a"))
 
-    assert (forwarder.database_is_down, forwarder.error) == (False, None)
+    assert (drainer.database_is_down, drainer.error) == (False, None)
 
 
 class CountingLog:
@@ -372,18 +372,18 @@ def test_an_outage_is_logged_when_it_starts_when_it_ends_and_at_intervals_betwee
     receivers: Receivers, stepped_time: SteppedTime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     log = CountingLog()
-    monkeypatch.setattr(forwarder_module, "log", log)
+    monkeypatch.setattr(spool_drainer, "log", log)
     database = Database(StoreUnavailableError("gone"))
-    forwarder = receivers.start(database, database_is_down=False)
+    drainer = receivers.start(database, database_is_down=False)
 
-    forwarder.save(deliveries("a"))
+    drainer.save(deliveries("a"))
     for _ in range(260):
         stepped_time.wait_until_asleep()
         stepped_time.advance(0.5)
     stepped_time.wait_until_asleep()
     database.error = None
     stepped_time.advance(1)
-    wait_until(lambda: not forwarder.database_is_down, "the end of the outage")
+    wait_until(lambda: not drainer.database_is_down, "the end of the outage")
     wait_until(lambda: log.levels[-1] == "info", "an entry at the end of the outage")
 
     # 130 seconds, of which the entries between may be 30 to 60 apart.

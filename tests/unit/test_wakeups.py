@@ -75,7 +75,7 @@ def test_a_wake_up_that_is_requested_right_before_the_end_is_sent(app: FakeApp) 
     assert app.sent == ["vodsync.sync_batch"] * 20
 
 
-def test_none_is_sent_while_enough_are_waiting(app: FakeApp) -> None:
+def test_no_wake_up_is_sent_while_enough_are_waiting(app: FakeApp) -> None:
     from worker.queue.brokers import MAX_WAKEUPS
     from worker.queue.wakeups import WakeupSender
 
