@@ -300,7 +300,7 @@ def _own_virtual_host(url: str) -> str | None:
     if program is None:
         return None
     parts = urlsplit(url)
-    name = f"vodsync-test-{os.environ.get('PYTEST_XDIST_WORKER', 'gw0')}"
+    name = f"vodsync-test-{os.getpid()}"
     own = parts._replace(path=f"/{name}").geturl()
     try:
         for command in (("add_vhost", name), ("set_permissions", "-p", name, parts.username or "guest", ".*", ".*", ".*")):
