@@ -52,7 +52,9 @@ def attempts(store: Store) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("error", [VodThrottledError("Throttling.User"), VodCredentialsError("Forbidden.RAM")], ids=str)
-def test_a_back_off_that_a_probe_runs_into_outlasts_the_probes_other_answer(store: Store, vod: FakeVod, error: VodError) -> None:
+def test_a_back_off_that_starts_during_a_probe_stays_although_another_call_succeeded(
+    store: Store, vod: FakeVod, error: VodError
+) -> None:
     vod.put(element("a"), element("b"))
     request(store, "a", "b")
     store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH, timedelta(0), fault="Throttling.Api"))
@@ -72,7 +74,7 @@ def test_a_back_off_that_a_probe_runs_into_outlasts_the_probes_other_answer(stor
     assert faults(store) == [str(error)]
 
 
-def test_a_deleted_asset_that_an_old_notification_finds_again_is_believed_at_once(store: Store, vod: FakeVod) -> None:
+def test_a_deleted_asset_that_an_older_notification_shows_is_ok_at_once(store: Store, vod: FakeVod) -> None:
     """The notification waited in the spool and is older than the deletion, which an answer has confirmed."""
     notify(store, "a", event="DeleteMediaComplete", now=NOON + 5 * SECOND, MediaType="video", DeleteType="all", MediaId="a")
     sync(store, vod, now=NOON + 6 * SECOND)
@@ -100,7 +102,7 @@ class Clock:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "saves", "left"),
+    ("seconds", "saves", "attempts_left"),
     [(5, [["a", "b"], ["a"], ["b"]], {"b": 1}), (5.5, [["a", "b"]], {"a": 1, "b": 1})],
     ids=["at the limit", "above it"],
 )
@@ -110,17 +112,17 @@ def test_a_batch_that_the_database_refuses_slowly_is_not_halved(
     monkeypatch: pytest.MonkeyPatch,
     seconds: float,
     saves: list[list[str]],
-    left: dict[str, int],
+    attempts_left: dict[str, int],
 ) -> None:
     """Each half could take as long again, and the lease would end before the last one."""
-    clock, seen, save = Clock(), [], Catalogue.save
+    clock, saved_groups, save = Clock(), [], Catalogue.save
     vod.put(element("a"), element("b"))
     request(store, "a", "b")
     monkeypatch.setattr(batch, "time", clock)
 
     def refuse_b(catalogue: Catalogue, source: str, medias: Any, **options: Any) -> Any:
         assets: list[Media] = list(medias)
-        seen.append(sorted(asset.media_id for asset in assets))
+        saved_groups.append(sorted(asset.media_id for asset in assets))
         if any(asset.media_id == "b" for asset in assets):
             clock.seconds += seconds
             raise sa.exc.OperationalError("INSERT", {}, Exception("packet bigger than max_allowed_packet"))
@@ -130,7 +132,7 @@ def test_a_batch_that_the_database_refuses_slowly_is_not_halved(
 
     report = sync(store, vod)
 
-    assert seen == saves
+    assert saved_groups == saves
     assert len(vod.calls) == 1
-    assert report.saved == 2 - len(left)
-    assert attempts(store) == left
+    assert report.saved == 2 - len(attempts_left)
+    assert attempts(store) == attempts_left

@@ -43,10 +43,10 @@ def test_a_deleted_asset_that_vod_does_not_know_stays_deleted(store: Store) -> N
     save(store, clip("a"))
     delete(store, deleted_at=NOON + SECOND, at=NOON + 2 * SECOND)
 
-    moved = mark(store, MISSING, at=NOON + 3 * SECOND)
+    marked = mark(store, MISSING, at=NOON + 3 * SECOND)
 
     stored = row(store)
-    assert moved == []
+    assert marked == []
     assert (stored.state, stored.deleted_at) == (DELETED, NOON + SECOND)
     assert (stored.changed_at, stored.observed_at) == (NOON + 2 * SECOND, NOON + 3 * SECOND)
 
@@ -63,9 +63,9 @@ def test_an_asset_that_is_forbidden_after_its_deletion_has_no_time_of_deletion(s
     save(store, clip("a"))
     delete(store, deleted_at=NOON + SECOND, at=NOON + 2 * SECOND)
 
-    moved = mark(store, FORBIDDEN, at=NOON + 3 * SECOND)
+    marked = mark(store, FORBIDDEN, at=NOON + 3 * SECOND)
 
-    assert moved == ["a"]
+    assert marked == ["a"]
     assert (row(store).state, row(store).deleted_at) == (FORBIDDEN, None)
 
 
@@ -101,9 +101,9 @@ def test_an_asset_is_locked_while_an_added_answer_is_compared(store: Store) -> N
 
     with store.engine.begin() as first, store.engine.begin() as second:
         Catalogue(first).save_video_infos("default", [equal], observed_at=NOON + SECOND)
-        free = second.execute(skip_locked).scalars().all()
+        unlocked = second.execute(skip_locked).scalars().all()
 
-    assert free == []
+    assert unlocked == []
 
 
 def test_an_asset_is_not_locked_after_an_added_answer_is_committed(store: Store) -> None:

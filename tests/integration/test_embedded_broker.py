@@ -1,4 +1,4 @@
-"""Does the embedded broker survive what is killed while it writes?"""
+"""The embedded broker: order, single delivery, and files that a killed process left half written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from worker.queue.brokers import broker_options, sync_queue
 
 @pytest.fixture
 def connection(tmp_path: Path) -> Iterator[kombu.Connection]:
-    # What one process has bound it does not bind again; each test is to be a process of its own.
+    # A process binds a queue only once. Each test behaves like a new process.
     Transport.global_state.clear()
     options = broker_options(None, tmp_path)
     with kombu.Connection(
@@ -36,7 +36,7 @@ def send(connection: kombu.Connection, *bodies: str) -> None:
 
 
 def receive(connection: kombu.Connection) -> list[str]:
-    """The bodies of everything that waits."""
+    """Return the bodies of all waiting messages."""
     queue = connection.SimpleQueue(sync_queue(None))
     received = []
     while True:
@@ -46,7 +46,7 @@ def receive(connection: kombu.Connection) -> list[str]:
             return received
 
 
-def test_messages_come_out_once_and_leave_no_file(connection: kombu.Connection, tmp_path: Path) -> None:
+def test_messages_are_received_once_and_leave_no_file(connection: kombu.Connection, tmp_path: Path) -> None:
     send(connection, *"abc")
 
     assert receive(connection) == ["a", "b", "c"]
@@ -54,7 +54,7 @@ def test_messages_come_out_once_and_leave_no_file(connection: kombu.Connection, 
 
 
 @pytest.mark.parametrize("half", [b"", b'{"body": "Im'])
-def test_half_a_message_is_dropped(connection: kombu.Connection, tmp_path: Path, half: bytes) -> None:
+def test_a_half_written_message_is_dropped(connection: kombu.Connection, tmp_path: Path, half: bytes) -> None:
     (tmp_path / "messages" / "1_half.vodsync.sync.msg").write_bytes(half)
     send(connection, "whole")
 
@@ -62,7 +62,9 @@ def test_half_a_message_is_dropped(connection: kombu.Connection, tmp_path: Path,
 
 
 @pytest.mark.parametrize("half", [b"", b'[["vodsync.sy'])
-def test_half_an_exchange_is_made_whole_by_whoever_starts_next(connection: kombu.Connection, tmp_path: Path, half: bytes) -> None:
+def test_a_half_written_exchange_is_rewritten_by_the_next_process(
+    connection: kombu.Connection, tmp_path: Path, half: bytes
+) -> None:
     (tmp_path / "control" / "vodsync.exchange").write_bytes(half)
 
     send(connection, "wake up")
@@ -70,7 +72,7 @@ def test_half_an_exchange_is_made_whole_by_whoever_starts_next(connection: kombu
     assert receive(connection) == ["wake up"]
 
 
-def test_messages_come_out_in_the_order_in_which_they_went_in(connection: kombu.Connection) -> None:
+def test_messages_are_received_in_the_order_in_which_they_were_sent(connection: kombu.Connection) -> None:
     bodies = [str(number) for number in range(50)]
 
     send(connection, *bodies)
@@ -78,7 +80,7 @@ def test_messages_come_out_in_the_order_in_which_they_went_in(connection: kombu.
     assert receive(connection) == bodies
 
 
-def test_another_program_gets_nothing_of_ours_but_the_transport(tmp_path: Path) -> None:
+def test_another_program_imports_only_the_transport(tmp_path: Path) -> None:
     code = """
 import json, logging, sys
 from kombu import Connection
@@ -89,7 +91,7 @@ print(json.dumps([ours, len(logging.root.handlers), "celery" in sys.modules]))
 """
     environment = {**os.environ, "VODSYNC_NO_SETTING_OF_OURS": "1", "PYTHONPATH": str(Path(__file__).parents[2])}
 
-    said = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=60)
+    program = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, stdout=subprocess.PIPE, timeout=60)
 
-    assert json.loads(said.stdout) == [["worker.embedded_broker"], 0, False]
+    assert json.loads(program.stdout) == [["worker.embedded_broker"], 0, False]
     assert not (tmp_path / "vodsync-broker").exists()

@@ -1,4 +1,4 @@
-"""Are notifications delivered as VOD delivers them: signed, three times at most, never redirected?"""
+"""The emulator delivers notifications as VOD does: signed, with at most three attempts, without redirects."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ KEY = "Demo1Key"
 
 
 class Receiver(ThreadingHTTPServer):
-    """Keeps what it is sent, and answers with `statuses` in turn, then with 200."""
+    """Records the requests, and answers with `statuses` in turn, then with 200."""
 
     daemon_threads = True
     request_queue_size = 128
@@ -77,8 +77,8 @@ def upload(control: httpx.Client, count: int, **options: Any) -> list[str]:
     return ids
 
 
-def settled(control: httpx.Client, *, within: float = 15) -> dict[str, Any]:
-    """The counters once nothing is pending."""
+def wait_until_delivered(control: httpx.Client, *, within: float = 15) -> dict[str, Any]:
+    """Return the counters once nothing is pending."""
     deadline = time.monotonic() + within
     while time.monotonic() < deadline:
         deliveries: dict[str, Any] = control.get("/deliveries").json()
@@ -92,17 +92,17 @@ def id_of(event: dict[str, Any]) -> str:
     return str(event.get("VideoId") or event["MediaId"])
 
 
-def test_every_upload_is_told_in_order_and_signed(receiver: Receiver) -> None:
+def test_every_upload_is_notified_in_order_and_signed(receiver: Receiver) -> None:
     with emulator(receiver.url) as control:
         ids = upload(control, 30)
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
 
     assert deliveries["delivered"] == deliveries["events"] == deliveries["attempts"] == len(receiver.received)
     assert deliveries["dropped"] == 0
-    lives = {media_id: [event["EventType"] for event in receiver.events() if id_of(event) == media_id] for media_id in ids}
-    for types in lives.values():
+    event_types = {media_id: [event["EventType"] for event in receiver.events() if id_of(event) == media_id] for media_id in ids}
+    for types in event_types.values():
         assert types[:3] == ["MediaBaseChangeComplete", "FileUploadComplete", "VideoAnalysisComplete"]
-    assert max(map(len, lives.values())) >= 6
+    assert max(map(len, event_types.values())) >= 6
     for _, headers, _ in receiver.received:
         expected = hashlib.md5(f"{receiver.url}|{headers['x-vod-timestamp']}|{KEY}".encode()).hexdigest()
         assert headers["x-vod-signature"] == expected
@@ -112,24 +112,24 @@ def test_every_upload_is_told_in_order_and_signed(receiver: Receiver) -> None:
         assert "transfer-encoding" not in headers
 
 
-def test_a_life_takes_its_time(receiver: Receiver) -> None:
+def test_an_upload_passes_its_states_in_the_configured_time(receiver: Receiver) -> None:
     with emulator(receiver.url, life_seconds=0.6) as control:
         [media_id] = upload(control, 1)
-        early = control.get(f"/media/{media_id}").json()
-        settled(control)
-        late = control.get(f"/media/{media_id}").json()
+        before = control.get(f"/media/{media_id}").json()
+        wait_until_delivered(control)
+        after = control.get(f"/media/{media_id}").json()
 
     times = [at for at, _, _ in receiver.received]
     assert 0.3 < times[-1] - times[0] < 2
-    assert early["MediaInfo"]["Status"] == "Uploading"
-    assert late["MediaInfo"]["Status"] == "Normal"
+    assert before["MediaInfo"]["Status"] == "Uploading"
+    assert after["MediaInfo"]["Status"] == "Normal"
 
 
-def test_an_event_is_tried_three_times_with_the_same_body_and_then_dropped(receiver: Receiver) -> None:
+def test_an_event_is_sent_three_times_with_the_same_body_and_then_dropped(receiver: Receiver) -> None:
     receiver.statuses = [503, 503, 503]
     with emulator(receiver.url) as control:
         upload(control, 1, damaged=True)
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
 
     assert deliveries == {
         "events": 3,
@@ -151,70 +151,70 @@ def test_only_200_counts_as_delivered(receiver: Receiver, status: int) -> None:
     receiver.statuses = [status]
     with emulator(receiver.url, callback_pause=0) as control:
         upload(control, 1, damaged=True)
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
 
     assert deliveries["refused_by_status"] == {str(status): 1}
     assert (deliveries["delivered"], deliveries["attempts"], len(receiver.received)) == (3, 4, 4)
 
 
-def test_a_receiver_that_is_too_slow_or_not_there_is_tried_again(receiver: Receiver) -> None:
+def test_an_event_for_a_slow_or_absent_receiver_is_sent_again(receiver: Receiver) -> None:
     receiver.delay = 0.5
     with emulator(receiver.url, callback_pause=0, callback_timeout=0.2) as control:
         upload(control, 1, damaged=True)
-        slow = settled(control)
+        slow = wait_until_delivered(control)
     with emulator("http://127.0.0.1:9/callbacks", callback_pause=0) as control:
         upload(control, 1, damaged=True)
-        absent = settled(control)
+        unreachable = wait_until_delivered(control)
 
     assert (slow["dropped"], slow["refused_by_status"]) == (3, {"timeout": 9})
-    assert (absent["dropped"], absent["refused_by_status"]) == (3, {"unreachable": 9})
+    assert (unreachable["dropped"], unreachable["refused_by_status"]) == (3, {"unreachable": 9})
 
 
-def test_a_dead_receiver_does_not_hold_other_events_up() -> None:
+def test_an_absent_receiver_does_not_delay_other_events() -> None:
     with emulator("http://127.0.0.1:9/callbacks", callback_pause=0.3) as control:
         upload(control, 200, damaged=True)
-        deliveries = settled(control, within=30)
+        deliveries = wait_until_delivered(control, within=30)
 
     assert deliveries["dropped"] == 600
 
 
-def test_changes_and_deletions_are_told(receiver: Receiver) -> None:
+def test_changes_and_deletions_are_notified(receiver: Receiver) -> None:
     with emulator(receiver.url, media=3) as control:
         first, second, third = control.get("/media").json()["media_ids"]
         changed = control.post(f"/media/{first}/change", json={"Title": "Renamed"}).json()
         control.post(f"/media/{second}/delete")
         control.post(f"/media/{third}/delete", json={"DeleteType": "mezzanine"})
-        settled(control)
+        wait_until_delivered(control)
         gone = control.get(f"/media/{second}")
-        left = control.get(f"/media/{third}").json()
+        without_file = control.get(f"/media/{third}").json()
 
-    told = {(event["EventType"], id_of(event)): event for event in receiver.events()}
-    assert json.loads(told["MediaBaseChangeComplete", first]["MediaContent"]["Title"])["NewValue"] == "Renamed"
+    sent = {(event["EventType"], id_of(event)): event for event in receiver.events()}
+    assert json.loads(sent["MediaBaseChangeComplete", first]["MediaContent"]["Title"])["NewValue"] == "Renamed"
     assert changed["MediaInfo"]["Title"] == "Renamed"
-    assert told["DeleteMediaComplete", second]["DeleteType"] == "all"
-    assert told["MediaBaseChangeComplete", second]["OperateMode"] == "delete"
-    assert told["DeleteMediaComplete", third]["DeleteType"] == "mezzanine"
+    assert sent["DeleteMediaComplete", second]["DeleteType"] == "all"
+    assert sent["MediaBaseChangeComplete", second]["OperateMode"] == "delete"
+    assert sent["DeleteMediaComplete", third]["DeleteType"] == "mezzanine"
     assert gone.status_code == 404
-    assert left["MezzanineInfo"]["Status"] == "Deleted"
+    assert without_file["MezzanineInfo"]["Status"] == "Deleted"
 
 
-def test_notifications_are_lost_or_kept_back_on_request(receiver: Receiver) -> None:
+def test_notifications_are_lost_or_not_sent_on_request(receiver: Receiver) -> None:
     with emulator(receiver.url) as control:
         control.put("/faults", json={"lost_notifications": {"next": 2}})
         upload(control, 1, damaged=True)
         upload(control, 5, notify=False)
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
 
     assert (deliveries["lost"], deliveries["delivered"], len(receiver.received)) == (2, 1, 1)
 
 
-def test_media_change_and_vanish_behind_everybodys_back_on_request(receiver: Receiver) -> None:
+def test_assets_change_and_disappear_without_notifications_on_request(receiver: Receiver) -> None:
     with emulator(receiver.url, media=2) as control:
         first, second = control.get("/media").json()["media_ids"]
         changed = control.post(f"/media/{first}/change", json={"Title": "Renamed", "notify": False}).json()
         control.post(f"/media/{second}/delete", json={"notify": False})
         refused = control.post(f"/media/{first}/change", json={"Title": "Again", "notify": "no"})
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
         gone = control.get(f"/media/{second}")
 
     assert changed["MediaInfo"]["Title"] == "Renamed"
@@ -223,10 +223,10 @@ def test_media_change_and_vanish_behind_everybodys_back_on_request(receiver: Rec
     assert (deliveries["events"], receiver.received) == (0, [])
 
 
-def test_without_a_callback_url_lives_go_on_in_silence() -> None:
+def test_without_a_callback_url_uploads_finish_without_notifications() -> None:
     with emulator("") as control:
         [media_id] = upload(control, 1)
-        deliveries = settled(control)
+        deliveries = wait_until_delivered(control)
         record = control.get(f"/media/{media_id}").json()
 
     assert deliveries["events"] == 0

@@ -1,4 +1,4 @@
-"""Can somebody develop against the emulator with the official SDK, as if it were VOD?"""
+"""The official SDK works with the emulator as it does with VOD."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from alibabacloud_vod20170321 import models
 from alibabacloud_vod20170321.client import Client
 from darabonba.runtime import RuntimeOptions
 
-# The verb alone, so that the start does not wait for the other ones.
+# Import only this verb: all verbs together start more slowly.
 EMULATE = [sys.executable, "-c", "import typer; from worker.cli.emulate import emulate; typer.run(emulate)"]
 
 
 @contextmanager
 def emulator_process(*options: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """`vodsync emulate` as a real process on a free port, and its URL."""
+    """Run `vodsync emulate` as a real process on a free port."""
     command = [*EMULATE, "--port", "0", *options]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("ALIBABA_CLOUD")}
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment) as process:
@@ -47,7 +47,7 @@ def url() -> Iterator[str]:
 
 
 @pytest.fixture(autouse=True)
-def healthy(url: str) -> Iterator[None]:
+def without_faults(url: str) -> Iterator[None]:
     yield
     httpx.delete(f"{url}/emulator/faults")
 
@@ -85,7 +85,7 @@ def test_the_typed_client_reads_a_batch_of_twenty(url: str) -> None:
     assert body.request_id
 
 
-def test_the_typed_client_reads_every_medium(url: str) -> None:
+def test_the_typed_client_reads_every_asset(url: str) -> None:
     ids = some_ids(url, 300)
 
     titles = {item.media_info.title for start in range(0, 300, 20) for item in batch(url, ids[start : start + 20]).media_infos}
@@ -129,18 +129,18 @@ def test_an_operation_that_is_not_emulated_is_refused(url: str) -> None:
     assert (refused.value.code, refused.value.status_code) == ("InvalidAction.NotFound", 404)
 
 
-def test_the_quota_of_the_account_holds_for_all_its_clients() -> None:
+def test_all_clients_of_an_account_share_its_rate_limit() -> None:
     with emulator_process("--media", "20", "--qps", "3") as (_, url):
         ids = some_ids(url, 1)
         outcomes: list[str] = []
 
-        def ask() -> None:
+        def call() -> None:
             try:
                 outcomes.append(str(len(batch(url, ids).media_infos)))
             except ClientException as exc:
                 outcomes.append(f"{exc.status_code} {exc.code}")
 
-        threads = [threading.Thread(target=ask) for _ in range(10)]
+        threads = [threading.Thread(target=call) for _ in range(10)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -153,7 +153,7 @@ def test_the_quota_of_the_account_holds_for_all_its_clients() -> None:
 
 
 def search(url: str, **query: str) -> dict[str, Any]:
-    """SearchMedia through the client's generic door, which returns the JSON as it came."""
+    """Call SearchMedia with the client's generic method, which returns the JSON unchanged."""
     params = openapi.Params(
         action="SearchMedia",
         version="2017-03-21",
@@ -177,8 +177,8 @@ def test_the_library_is_listed_page_by_page(url: str) -> None:
     listed, totals = list[str](), 0
     for kind in ("video", "audio"):
         for page in range(1, 100):
-            asked = {"SearchType": kind, "SortBy": "CreationTime:Asc", "PageNo": str(page), "PageSize": "50", "Match": match}
-            answer = search(url, Fields="Title,Status", **asked)
+            query = {"SearchType": kind, "SortBy": "CreationTime:Asc", "PageNo": str(page), "PageSize": "50", "Match": match}
+            answer = search(url, Fields="Title,Status", **query)
             listed += [row["MediaId"] for row in answer["MediaList"]]
             if not answer["MediaList"]:
                 break
@@ -204,7 +204,7 @@ def test_the_typed_client_reads_a_listing_and_its_refusal(url: str) -> None:
     assert (refused.value.code, refused.value.status_code) == ("ErrorMatchSyntax", 400)
 
 
-def test_listings_have_a_quota_of_their_own() -> None:
+def test_searches_have_a_rate_limit_of_their_own() -> None:
     with emulator_process("--media", "1", "--qps", "0", "--search-qps", "1") as (_, url):
         search(url)
         with pytest.raises(ClientException) as refused:
@@ -213,7 +213,7 @@ def test_listings_have_a_quota_of_their_own() -> None:
     assert refused.value.code == "Throttling.User"
 
 
-def test_calls_are_counted_and_forgotten(url: str) -> None:
+def test_calls_are_counted_until_the_counters_are_deleted(url: str) -> None:
     httpx.delete(f"{url}/emulator/calls")
     ids = some_ids(url, 2)
 
@@ -241,11 +241,11 @@ def test_faults_answer_as_a_failing_gateway_would(url: str, fault: str, status: 
 
 
 @pytest.mark.parametrize("fault", ["reset", "halfway", "truncated", "garbage"])
-def test_faults_that_leave_no_answer_leave_the_sdk_without_one(url: str, fault: str) -> None:
+def test_a_broken_answer_is_not_a_refusal_to_the_sdk(url: str, fault: str) -> None:
     httpx.put(f"{url}/emulator/faults", json={fault: {"next": 1}})
     ids = some_ids(url, 20)
 
-    with pytest.raises(Exception) as failed:  # noqa: PT011 - the SDK has a different one for each
+    with pytest.raises(Exception) as failed:  # noqa: PT011 - the SDK raises another exception for each fault
         batch(url, ids)
 
     assert not isinstance(failed.value, ClientException)
@@ -253,22 +253,22 @@ def test_faults_that_leave_no_answer_leave_the_sdk_without_one(url: str, fault: 
 
 
 @pytest.mark.parametrize("fault", ["reset", "halfway"])
-def test_nobody_is_hung_up_on_who_has_left_already(fault: str) -> None:
+def test_a_caller_that_has_disconnected_causes_no_traceback(fault: str) -> None:
     with emulator_process("--media", "1") as (process, url):
         httpx.put(f"{url}/emulator/faults", json={"slow": {"next": 1, "seconds": 0.3}, fault: {"next": 1}})
         with pytest.raises(httpx.ReadTimeout):
             httpx.post(url, headers={"x-acs-action": "BatchGetMediaInfos"}, timeout=0.1)
 
-        # The fault's moment comes after the caller's.
+        # The fault happens after the caller's timeout.
         time.sleep(0.5)
         process.terminate()
-        _, said = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=60)
 
-    assert "Traceback" not in said
+    assert "Traceback" not in errors
 
 
 @pytest.mark.parametrize(("code", "status"), [("Forbidden.RAM", 403), ("InvalidAccessKeyId.NotFound", 404)])
-def test_credentials_can_be_made_to_fail(url: str, code: str, status: int) -> None:
+def test_credential_errors_can_be_configured(url: str, code: str, status: int) -> None:
     httpx.put(f"{url}/emulator/faults", json={"credentials": {"probability": 1, "code": code}})
 
     with pytest.raises(ClientException) as refused:
@@ -285,7 +285,7 @@ def test_a_fault_that_does_not_exist_is_refused_with_a_reason(url: str) -> None:
     assert "earthquake" in answer.json()["error"]
 
 
-def test_every_answer_carries_the_servers_date(url: str) -> None:
+def test_every_answer_has_the_date_of_the_server(url: str) -> None:
     assert httpx.post(url).headers["date"].endswith("GMT")
     assert httpx.get(f"{url}/emulator").headers["date"].endswith("GMT")
 
@@ -293,20 +293,20 @@ def test_every_answer_carries_the_servers_date(url: str) -> None:
 def test_the_record_is_the_answer_without_signatures(url: str) -> None:
     ids = some_ids(url, 5)
 
-    record = httpx.get(f"{url}/emulator/record", params={"media_ids": ",".join([*ids, "nobody"])}).json()
-    again = httpx.post(f"{url}/emulator/record", json=[*ids, "nobody"]).json()
+    record = httpx.get(f"{url}/emulator/record", params={"media_ids": ",".join([*ids, "unknown"])}).json()
+    again = httpx.post(f"{url}/emulator/record", json=[*ids, "unknown"]).json()
     single = httpx.get(f"{url}/emulator/media/{ids[0]}").json()
 
     assert record == again
     assert list(record["media"]) == ids
-    assert record["unknown"] == ["nobody"]
+    assert record["unknown"] == ["unknown"]
     assert single == record["media"][ids[0]]
     assert "auth_key" not in str(record)
-    assert httpx.get(f"{url}/emulator/media/nobody").status_code == 404
+    assert httpx.get(f"{url}/emulator/media/unknown").status_code == 404
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_ends_it_at_once_and_without_a_word(number: signal.Signals) -> None:
+def test_a_signal_stops_the_emulator_at_once_without_output(number: signal.Signals) -> None:
     with emulator_process("--media", "1", "--latency", "60") as (process, url):
         waiting = socket.create_connection(("127.0.0.1", int(url.rpartition(":")[2])))
         waiting.sendall(b"GET / HTTP/1.1\r\nHost: vod\r\n\r\n")
@@ -319,7 +319,7 @@ def test_a_signal_ends_it_at_once_and_without_a_word(number: signal.Signals) -> 
         waiting.close()
 
 
-def test_a_port_that_is_taken_is_explained(url: str) -> None:
+def test_a_port_in_use_is_reported_with_its_address(url: str) -> None:
     port = url.rpartition(":")[2]
 
     failed = subprocess.run([*EMULATE, "--port", port], capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""The inbox on each of the three databases."""
+"""Notifications and sync requests, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -20,15 +20,20 @@ def rows(store: Store) -> dict[str, Any]:
         return {row.media_id: row for row in connection.execute(select(sync_request))}
 
 
-def test_a_notification_is_written_down_with_its_request(store: Store) -> None:
+def test_a_notification_is_stored_with_its_sync_request(store: Store) -> None:
     new = notify(store, "a")
 
     with store.reading() as connection:
-        kept = connection.execute(select(notification)).one()
+        stored = connection.execute(select(notification)).one()
     due = rows(store)["a"]
     assert new == 1
-    assert (kept.source, kept.media_id, kept.event_type, kept.status) == ("default", "a", "VideoAnalysisComplete", "success")
-    assert (kept.event_time, kept.received_at, kept.deliveries) == (NOON, NOON, 1)
+    assert (stored.source, stored.media_id, stored.event_type, stored.status) == (
+        "default",
+        "a",
+        "VideoAnalysisComplete",
+        "success",
+    )
+    assert (stored.event_time, stored.received_at, stored.deliveries) == (NOON, NOON, 1)
     assert (due.reason, due.priority, due.generation, due.state, due.available_at) == (
         "VideoAnalysisComplete",
         LIVE,
@@ -38,17 +43,17 @@ def test_a_notification_is_written_down_with_its_request(store: Store) -> None:
     )
 
 
-def test_a_repeated_delivery_is_counted_and_asks_for_nothing(store: Store) -> None:
+def test_a_repeated_delivery_is_counted_and_requests_nothing(store: Store) -> None:
     notify(store, "a")
-    taken = claimed(store)
-    store.transact(lambda connection: SyncRequests(connection).complete(taken, ["a"], now=NOON))
+    batch = claimed(store)
+    store.transact(lambda connection: SyncRequests(connection).complete(batch, ["a"], now=NOON))
 
     new = notify(store, "a", now=NOON + 5 * SECOND)
 
     with store.reading() as connection:
-        kept = connection.execute(select(notification)).one()
+        stored = connection.execute(select(notification)).one()
     assert new == 0
-    assert (kept.deliveries, kept.received_at) == (2, NOON)
+    assert (stored.deliveries, stored.received_at) == (2, NOON)
     assert rows(store) == {}
 
 
@@ -56,13 +61,13 @@ def test_the_same_notification_twice_in_one_commit_is_one_row(store: Store) -> N
     notify(store, "a", "a", "b")
 
     with store.reading() as connection:
-        kept = connection.execute(
+        stored = connection.execute(
             select(notification.c.media_id, notification.c.deliveries).order_by(notification.c.media_id)
         ).all()
-    assert kept == [("a", 2), ("b", 1)]
+    assert stored == [("a", 2), ("b", 1)]
 
 
-def test_many_notifications_for_one_medium_are_one_request(store: Store) -> None:
+def test_many_notifications_of_one_asset_are_one_request(store: Store) -> None:
     for number in range(6):
         notify(store, "a", event=f"Event{number}")
 
@@ -70,7 +75,7 @@ def test_many_notifications_for_one_medium_are_one_request(store: Store) -> None
     assert (due.generation, due.requested_at, due.available_at) == (6, NOON, NOON)
 
 
-def test_a_batch_waits_while_it_is_young_and_not_full(store: Store) -> None:
+def test_a_claim_waits_until_the_linger_time_has_passed(store: Store) -> None:
     request(store, "a")
 
     early = claim(store, now=NOON + timedelta(milliseconds=100))
@@ -81,40 +86,40 @@ def test_a_batch_waits_while_it_is_young_and_not_full(store: Store) -> None:
     assert late.media_ids == ["a"]
 
 
-def test_a_full_batch_goes_before_the_linger_ends(store: Store) -> None:
+def test_a_full_batch_is_claimed_before_the_linger_time_has_passed(store: Store) -> None:
     request(store, *(f"m{number:02}" for number in range(25)))
 
-    taken = claimed(store, now=NOON + timedelta(milliseconds=50))
+    batch = claimed(store, now=NOON + timedelta(milliseconds=50))
 
-    assert len(taken.requests) == 20
+    assert len(batch.requests) == 20
 
 
-def test_media_that_were_notified_a_moment_ago_are_left_to_gather_their_next_notification(store: Store) -> None:
+def test_requests_younger_than_the_linger_time_are_not_claimed(store: Store) -> None:
     request(store, *(f"old{number:02}" for number in range(18)))
     request(store, *(f"new{number:02}" for number in range(18)), now=NOON + timedelta(milliseconds=240))
 
-    young = claim(store, now=NOON + timedelta(milliseconds=245))
-    taken = claimed(store, now=NOON + timedelta(milliseconds=250))
+    early = claim(store, now=NOON + timedelta(milliseconds=245))
+    batch = claimed(store, now=NOON + timedelta(milliseconds=250))
 
-    assert young == Wait(timedelta(milliseconds=5))
-    assert taken.media_ids == [f"old{number:02}" for number in range(18)]
+    assert early == Wait(timedelta(milliseconds=5))
+    assert batch.media_ids == [f"old{number:02}" for number in range(18)]
 
 
-def test_nothing_due_is_no_claim(store: Store) -> None:
+def test_without_due_requests_there_is_no_claim(store: Store) -> None:
     assert claim(store) is None
 
 
-def test_live_goes_before_manual_before_backfill_and_they_share_a_batch(store: Store) -> None:
+def test_a_batch_takes_live_then_manual_then_backfill_requests(store: Store) -> None:
     request(store, "backfill", priority=BACKFILL, now=NOON - 3 * SECOND)
     request(store, "manual", priority=MANUAL, now=NOON - 2 * SECOND)
     request(store, "live", priority=LIVE, now=NOON - SECOND)
 
-    taken = claimed(store, limit=2)
+    batch = claimed(store, limit=2)
 
-    assert taken.media_ids == ["live", "manual"]
+    assert batch.media_ids == ["live", "manual"]
 
 
-def test_a_live_notification_lifts_a_backfill_request(store: Store) -> None:
+def test_a_notification_raises_a_backfill_request_to_live(store: Store) -> None:
     request(store, "a", priority=BACKFILL)
 
     notify(store, "a")
@@ -123,7 +128,7 @@ def test_a_live_notification_lifts_a_backfill_request(store: Store) -> None:
     assert (rows(store)["a"].priority, rows(store)["a"].reason) == (LIVE, "VideoAnalysisComplete")
 
 
-def test_claimed_media_are_nobody_elses_until_the_lease_ends(store: Store) -> None:
+def test_claimed_requests_are_not_claimed_again_until_the_lease_ends(store: Store) -> None:
     request(store, "a")
     claimed(store, now=NOON + SECOND)
 
@@ -134,66 +139,66 @@ def test_claimed_media_are_nobody_elses_until_the_lease_ends(store: Store) -> No
     assert isinstance(after, Claim)
 
 
-def test_sources_do_not_mix_in_a_batch(store: Store) -> None:
+def test_a_batch_contains_one_source_only(store: Store) -> None:
     request(store, "a", source="one")
     request(store, "a", source="two")
 
-    taken = claimed(store, source="two")
+    batch = claimed(store, source="two")
 
-    assert (taken.source, taken.media_ids) == ("two", ["a"])
+    assert (batch.source, batch.media_ids) == ("two", ["a"])
     assert isinstance(claim(store, source="one"), Claim)
 
 
-def test_a_notification_during_the_lease_is_not_swallowed_by_the_settle(store: Store) -> None:
+def test_a_notification_during_the_lease_is_not_lost_on_completion(store: Store) -> None:
     request(store, "a", "b")
-    taken = claimed(store)
+    batch = claimed(store)
     notify(store, "a", now=NOON + 2 * SECOND)
 
     leased = rows(store)["a"]
-    settled = store.transact(lambda connection: SyncRequests(connection).complete(taken, ["a", "b"], now=NOON + 3 * SECOND))
+    completed = store.transact(lambda connection: SyncRequests(connection).complete(batch, ["a", "b"], now=NOON + 3 * SECOND))
 
-    assert leased.available_at == taken.until
-    assert settled == 1
+    assert leased.available_at == batch.until
+    assert completed == 1
     assert list(rows(store)) == ["a"]
     assert (rows(store)["a"].available_at, rows(store)["a"].claim) == (NOON + 3 * SECOND, None)
 
 
-def test_whoever_lost_the_lease_settles_nothing(store: Store) -> None:
+def test_a_worker_that_lost_its_lease_completes_nothing(store: Store) -> None:
     request(store, "a")
     slow = claimed(store, now=NOON + SECOND)
     fast = claimed(store, now=NOON + 120 * SECOND)
 
-    settled = store.transact(lambda connection: SyncRequests(connection).complete(slow, ["a"], now=NOON + 121 * SECOND))
+    completed = store.transact(lambda connection: SyncRequests(connection).complete(slow, ["a"], now=NOON + 121 * SECOND))
 
-    assert settled == 0
+    assert completed == 0
     assert rows(store)["a"].claim == fast.token
 
 
-def test_a_postponed_request_comes_back_with_one_attempt_more(store: Store) -> None:
+def test_a_failed_request_is_retried_with_one_attempt_more(store: Store) -> None:
     request(store, "a")
-    taken = claimed(store)
+    batch = claimed(store)
     later = NOON + 30 * SECOND
 
-    store.transact(lambda connection: SyncRequests(connection).retry(taken, [Retry("a", later, "gone", failed=True)], now=NOON))
+    store.transact(lambda connection: SyncRequests(connection).retry(batch, [Retry("a", later, "gone", failed=True)], now=NOON))
 
     row = rows(store)["a"]
     assert (row.attempts, row.available_at, row.last_error, row.claim) == (1, later, "gone", None)
 
 
-def test_a_notification_ends_a_backoff(store: Store) -> None:
+def test_a_notification_makes_a_waiting_request_due_at_once(store: Store) -> None:
     request(store, "a")
-    taken = claimed(store)
-    store.transact(lambda connection: SyncRequests(connection).retry(taken, [Retry("a", NOON + 300 * SECOND, "x")], now=NOON))
+    batch = claimed(store)
+    store.transact(lambda connection: SyncRequests(connection).retry(batch, [Retry("a", NOON + 300 * SECOND, "x")], now=NOON))
 
     notify(store, "a", now=NOON + 5 * SECOND)
 
     assert (rows(store)["a"].available_at, rows(store)["a"].attempts) == (NOON + 5 * SECOND, 0)
 
 
-def test_a_dead_letter_stays_until_somebody_asks_again(store: Store) -> None:
+def test_a_dead_letter_stays_until_the_next_notification(store: Store) -> None:
     request(store, "a")
-    taken = claimed(store)
-    store.transact(lambda connection: SyncRequests(connection).dead_letter(taken, {"a": "poison"}, now=NOON))
+    batch = claimed(store)
+    store.transact(lambda connection: SyncRequests(connection).dead_letter(batch, {"a": "poison"}, now=NOON))
 
     dead = rows(store)["a"]
     unclaimed = claim(store, now=NOON + 3600 * SECOND)
@@ -204,25 +209,25 @@ def test_a_dead_letter_stays_until_somebody_asks_again(store: Store) -> None:
     assert (rows(store)["a"].state, rows(store)["a"].attempts) == ("due", 0)
 
 
-def test_a_medium_notified_while_it_was_given_up_is_due_again(store: Store) -> None:
+def test_an_asset_notified_during_its_last_attempt_is_due_again(store: Store) -> None:
     request(store, "a")
-    taken = claimed(store)
+    batch = claimed(store)
     notify(store, "a", now=NOON + 2 * SECOND)
 
-    store.transact(lambda connection: SyncRequests(connection).dead_letter(taken, {"a": "poison"}, now=NOON + 3 * SECOND))
+    store.transact(lambda connection: SyncRequests(connection).dead_letter(batch, {"a": "poison"}, now=NOON + 3 * SECOND))
 
     assert (rows(store)["a"].state, rows(store)["a"].available_at) == ("due", NOON + 3 * SECOND)
 
 
-def test_workers_that_claim_at_once_share_without_overlap(store: Store) -> None:
+def test_concurrent_claims_do_not_overlap(store: Store) -> None:
     request(store, *(f"m{number:03}" for number in range(200)))
-    taken: list[str] = []
+    claimed_ids: list[str] = []
     lock = threading.Lock()
 
     def work() -> None:
-        while isinstance(got := claim(store), Claim):
+        while isinstance(batch := claim(store), Claim):
             with lock:
-                taken.extend(got.media_ids)
+                claimed_ids.extend(batch.media_ids)
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -230,14 +235,14 @@ def test_workers_that_claim_at_once_share_without_overlap(store: Store) -> None:
     for thread in threads:
         thread.join(timeout=60)
 
-    assert len(taken) == 200
-    assert len(set(taken)) == 200
+    assert len(claimed_ids) == 200
+    assert len(set(claimed_ids)) == 200
 
 
-def test_receivers_that_write_the_same_media_at_once_lose_nothing(store: Store) -> None:
+def test_concurrent_receivers_of_the_same_assets_lose_nothing(store: Store) -> None:
     def send(number: int) -> None:
-        for turn in range(10):
-            notify(store, *(f"m{each:02}" for each in range(30)), event=f"Event{number}-{turn}")
+        for repetition in range(10):
+            notify(store, *(f"m{index:02}" for index in range(30)), event=f"Event{number}-{repetition}")
 
     threads = [threading.Thread(target=send, args=(number,)) for number in range(4)]
     for thread in threads:
@@ -246,15 +251,15 @@ def test_receivers_that_write_the_same_media_at_once_lose_nothing(store: Store) 
         thread.join(timeout=60)
 
     with store.reading() as connection:
-        kept = connection.execute(select(notification.c.id)).all()
-    assert len(kept) == 4 * 10 * 30
+        stored = connection.execute(select(notification.c.id)).all()
+    assert len(stored) == 4 * 10 * 30
     assert {row.generation for row in rows(store).values()} == {40}
 
 
-def test_texts_of_any_alphabet_survive(store: Store) -> None:
+def test_texts_of_any_alphabet_are_stored(store: Store) -> None:
     notify(store, "a", Title="猫 👩‍👩‍👧 ñ \u0000 '; DROP TABLE vod_media; --")
 
     with store.reading() as connection:
-        kept = connection.execute(select(notification.c.body)).scalar_one()
-    assert "👩‍👩‍👧" in kept
-    assert "DROP TABLE" in kept
+        stored = connection.execute(select(notification.c.body)).scalar_one()
+    assert "👩‍👩‍👧" in stored
+    assert "DROP TABLE" in stored

@@ -32,11 +32,11 @@ def test_a_claim_takes_what_an_open_claim_leaves_without_waiting(store: Store) -
 
     with store.engine.begin() as other_worker:
         other = SyncRequests(other_worker).claim("default", limit=2, now=NOON + SECOND, lease=SECOND * 60, linger=timedelta(0))
-        taken = claimed(store)
+        batch = claimed(store)
 
     assert isinstance(other, Claim)
-    assert (len(other.media_ids), len(taken.media_ids)) == (2, 3)
-    assert sorted(other.media_ids + taken.media_ids) == [*"abcde"]
+    assert (len(other.media_ids), len(batch.media_ids)) == (2, 3)
+    assert sorted(other.media_ids + batch.media_ids) == [*"abcde"]
 
 
 @TWO_WRITERS
@@ -45,19 +45,19 @@ def test_a_claim_leaves_out_a_request_that_an_open_transaction_renews(store: Sto
 
     with store.engine.begin() as receiver:
         SyncRequests(receiver).request([Request("default", "a", "TranscodeComplete", LIVE)], now=NOON + SECOND)
-        taken = claimed(store)
+        batch = claimed(store)
 
-    assert taken.media_ids == ["b"]
+    assert batch.media_ids == ["b"]
     assert stored(store, "a").generation == 2
 
 
 def test_a_request_notified_during_its_claim_is_due_at_once_with_nothing_counted(store: Store) -> None:
     request(store, "a", priority=BACKFILL)
-    taken = claimed(store)
+    batch = claimed(store)
     notify(store, "a", now=NOON + 2 * SECOND)
-    waiting_lane, later = MANUAL, NOON + 300 * SECOND
+    other_priority, later = MANUAL, NOON + 300 * SECOND
 
-    retry(store, taken, at=later, now=NOON + 3 * SECOND, failed=True, waited=True, priority=waiting_lane)
+    retry(store, batch, at=later, now=NOON + 3 * SECOND, failed=True, waited=True, priority=other_priority)
 
     row = stored(store, "a")
     assert (row.claim, row.available_at) == (None, NOON + 3 * SECOND)
@@ -65,7 +65,7 @@ def test_a_request_notified_during_its_claim_is_due_at_once_with_nothing_counted
     assert (row.priority, row.reason) == (LIVE, "VideoAnalysisComplete")
 
 
-def test_a_request_notified_during_its_second_claim_forgets_what_was_counted_before(store: Store) -> None:
+def test_a_notification_during_the_second_claim_resets_the_counters(store: Store) -> None:
     request(store, "a")
     retry(store, claimed(store), at=NOON + 10 * SECOND, now=NOON + SECOND, failed=True, waited=True)
     again = claimed(store, now=NOON + 11 * SECOND)
@@ -81,17 +81,17 @@ def test_a_request_notified_during_its_second_claim_forgets_what_was_counted_bef
 
 def test_a_retried_request_that_was_not_notified_counts_and_changes_its_priority(store: Store) -> None:
     request(store, "a", priority=BACKFILL)
-    taken = claimed(store)
+    batch = claimed(store)
     later = NOON + 300 * SECOND
 
-    retry(store, taken, at=later, now=NOON + 3 * SECOND, failed=True, waited=True, priority=MANUAL)
+    retry(store, batch, at=later, now=NOON + 3 * SECOND, failed=True, waited=True, priority=MANUAL)
 
     row = stored(store, "a")
     assert (row.attempts, row.waits, row.priority, row.available_at) == (1, 1, MANUAL, later)
 
 
 @pytest.mark.parametrize("order", [[0, 5, 3], [5, 3, 0], [3, 0, 5]], ids=str)
-def test_a_request_that_several_notifications_of_one_commit_make_counts_from_the_first(store: Store, order: list[int]) -> None:
+def test_a_request_of_several_notifications_in_one_commit_counts_from_the_first(store: Store, order: list[int]) -> None:
     requests = [Request("default", "a", "test", LIVE, requested_at=NOON + seconds * SECOND) for seconds in order]
 
     store.transact(lambda connection: SyncRequests(connection).request(requests, now=NOON + 60 * SECOND))
@@ -100,7 +100,7 @@ def test_a_request_that_several_notifications_of_one_commit_make_counts_from_the
     assert (row.requested_at, row.generation) == (NOON, 1)
 
 
-def test_a_notification_resets_what_was_counted(store: Store) -> None:
+def test_a_notification_resets_the_counters(store: Store) -> None:
     request(store, "a")
     retry(store, claimed(store), at=NOON + 300 * SECOND, now=NOON + SECOND, failed=True, waited=True)
 

@@ -1,4 +1,4 @@
-"""A run that release 0.1.0 started is finished by this one, from whatever phase it is in."""
+"""This release finishes a job that release 0.1.0 started, in any phase."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ class Worker:
         ).claimed:
             self.now += SECOND
         with self.store.reading() as connection:
-            found = Jobs(connection).find(job.id)
-        assert found is not None
-        return found
+            stored = Jobs(connection).find(job.id)
+        assert stored is not None
+        return stored
 
     def reach(self, job: Job, phase: str) -> Job:
         for _ in range(100):

@@ -1,8 +1,8 @@
-"""Choosing stored media by a filter, on each of the three databases."""
+"""Select stored assets with a filter, on each of the three databases."""
 
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,77 +15,77 @@ from worker.store.catalogue.assets import MISSING, Catalogue
 from worker.store.catalogue.media_filter import MediaFilter, selected
 
 
-def save(store: Store, *medias: Media, at: Any = NOON, source: str = "default") -> None:
+def save(store: Store, *medias: Media, at: datetime = NOON, source: str = "default") -> None:
     store.transact(lambda connection: Catalogue(connection).save(source, medias, observed_at=at))
 
 
-def chosen(store: Store, **filters: Any) -> list[str]:
+def select_ids(store: Store, **filters: Any) -> list[str]:
     return list(selected(store, "default", MediaFilter(**filters)))
 
 
 def with_codec(media_id: str, part: str, codec: str) -> Media:
-    made = element(media_id)
+    answer = element(media_id)
     if part == "PlayInfoList":
-        made[part][0]["CodecName"] = codec
+        answer[part][0]["CodecName"] = codec
     else:
-        made["MezzanineInfo"][part][0]["CodecName"] = codec
-    return typed(made)
+        answer["MezzanineInfo"][part][0]["CodecName"] = codec
+    return typed(answer)
 
 
-def test_a_filter_is_about_columns_of_the_source_that_is_asked_for(store: Store) -> None:
+def test_a_filter_selects_assets_of_its_source_by_their_columns(store: Store) -> None:
     save(store, clip("a", StorageClass="IA", CateId=12), clip("b", StorageClass="Standard"), clip("c"))
     save(store, clip("elsewhere", StorageClass="IA"), source="other")
     store.transact(lambda connection: Catalogue(connection).mark("default", ["d"], MISSING, observed_at=NOON))
 
-    assert chosen(store, where=(("storage_class", "IA"),)) == ["a"]
-    assert chosen(store, where=(("cate_id", 12),)) == ["a"]
-    assert chosen(store, where=(("state", "missing"),)) == ["d"]
-    assert chosen(store, where=(("storage_class", None), ("state", "ok"))) == ["c"]
-    assert chosen(store, where=(("title", "demo"),)) == []
+    assert select_ids(store, where=(("storage_class", "IA"),)) == ["a"]
+    assert select_ids(store, where=(("cate_id", 12),)) == ["a"]
+    assert select_ids(store, where=(("state", "missing"),)) == ["d"]
+    assert select_ids(store, where=(("storage_class", None), ("state", "ok"))) == ["c"]
+    assert select_ids(store, where=(("title", "demo"),)) == []
 
 
-def test_filters_have_to_be_true_together(store: Store) -> None:
+def test_all_conditions_of_a_filter_must_match(store: Store) -> None:
     save(store, clip("old", StorageClass="IA"), clip("plain"))
     save(store, clip("new", StorageClass="IA"), at=NOON + 2 * SECOND)
 
-    found = chosen(store, where=(("storage_class", "IA"),), observed_before=NOON + SECOND)
+    matched = select_ids(store, where=(("storage_class", "IA"),), observed_before=NOON + SECOND)
 
-    assert found == ["old"]
+    assert matched == ["old"]
 
 
 @pytest.mark.parametrize("part", ["VideoStreamList", "AudioStreamList", "PlayInfoList"])
-def test_a_codec_may_be_that_of_any_stream(store: Store, part: str) -> None:
+def test_a_codec_matches_any_stream(store: Store, part: str) -> None:
     save(store, clip("a"), with_codec("b", part, "HEVC"))
 
-    assert chosen(store, codec="hevc") == ["b"]
+    assert select_ids(store, codec="hevc") == ["b"]
 
 
-def test_media_with_unreadable_fields_can_be_chosen(store: Store) -> None:
+def test_assets_with_unreadable_fields_can_be_selected(store: Store) -> None:
     save(store, clip("a"), clip("b", CateId="none"))
 
-    assert chosen(store, unreadable=True) == ["b"]
+    assert select_ids(store, unreadable=True) == ["b"]
 
 
-@pytest.mark.parametrize("window", [1, 2, 3, 7, 8, 100])
-def test_every_medium_comes_once_whatever_the_window(store: Store, window: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(media_filter, "_LAST", media_filter._LAST.offset(window - 1))
+@pytest.mark.parametrize("page_size", [1, 2, 3, 7, 8, 100])
+def test_every_asset_is_selected_once_with_any_page_size(store: Store, page_size: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(media_filter, "_LAST", media_filter._LAST.offset(page_size - 1))
     ids = ["A", "a", "B", "b", "_1", "-2", "Z9"]
-    save(store, *(clip(each) for each in ids), clip("other", Title="Other"))
+    save(store, *(clip(media_id) for media_id in ids), clip("other", Title="Other"))
 
-    found = chosen(store, where=(("title", "Demo"),))
+    matched = select_ids(store, where=(("title", "Demo"),))
 
-    assert sorted(found) == sorted(ids)
+    assert sorted(matched) == sorted(ids)
 
 
-def test_media_that_stop_passing_meanwhile_pass_over_no_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_assets_that_stop_matching_meanwhile_hide_no_others(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(media_filter, "_LAST", media_filter._LAST.offset(9))
     ids = [f"m{number:02}" for number in range(35)]
-    save(store, *(clip(each) for each in ids))
+    save(store, *(clip(media_id) for media_id in ids))
 
-    found = []
-    for each in selected(store, "default", MediaFilter(observed_before=NOON + SECOND)):
-        found.append(each)
-        if len(found) % 5 == 0:
-            save(store, *(clip(done) for done in found), at=NOON + timedelta(hours=1))
+    matched = []
+    for media_id in selected(store, "default", MediaFilter(observed_before=NOON + SECOND)):
+        matched.append(media_id)
+        if len(matched) % 5 == 0:
+            save(store, *(clip(done) for done in matched), at=NOON + timedelta(hours=1))
 
-    assert found == ids
+    assert matched == ids
