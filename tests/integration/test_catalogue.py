@@ -1,4 +1,4 @@
-"""Save and mark assets, on media_id of the three databases."""
+"""Save and mark assets, on each of the three databases."""
 
 from __future__ import annotations
 

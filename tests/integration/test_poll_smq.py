@@ -1,14 +1,15 @@
-"""Messages of a queue become rows before they are deleted, whatever they hold. On each of the three databases."""
+"""Messages of a queue are stored before they are deleted, whatever they contain; on each of the three databases."""
 
 from __future__ import annotations
 
 import base64
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import Table, event, select
 
 from tests.builders import NOON, body, notify
 from worker.core.errors import StoreUnavailableError, VodRefusedError
@@ -20,8 +21,8 @@ from worker.vod.smq_xml import Message
 ATTEMPTS = 3
 
 
-class Shelf:
-    """A queue in memory: what is received and not deleted is received again, with one more on its count if it counts."""
+class MemoryQueue:
+    """A queue in memory. An undeleted message is received again, with a higher count if `counting`."""
 
     def __init__(self, *bodies: str, intact: bool = True, counting: bool = True) -> None:
         self.counting = counting
@@ -30,7 +31,7 @@ class Shelf:
         self.fault: Exception | None = None
 
     def receive(self, *, wait: int) -> list[Message]:
-        self.waiting = [Message(each.message_id, each.receipt, each.body, each.intact, self._count(each)) for each in self.waiting]
+        self.waiting = [replace(message, dequeue_count=self._count(message)) for message in self.waiting]
         return self.waiting
 
     def _count(self, message: Message) -> int:
@@ -40,33 +41,33 @@ class Shelf:
         self.deletes.append(list(receipts))
         if self.fault:
             raise self.fault
-        self.waiting = [each for each in self.waiting if each.receipt not in receipts]
+        self.waiting = [message for message in self.waiting if message.receipt not in receipts]
         return len(receipts)
 
 
-class House:
-    """A store and what is done with a shelf before it; `rung` counts the doorbell."""
+class Installation:
+    """A store that polls a queue. `wakeups` counts the wake-ups of workers."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.memory = RedeliveryCounter()
-        self.rung = 0
+        self.redeliveries = RedeliveryCounter()
+        self.wakeups = 0
 
-    def collect(self, shelf: Shelf) -> PollResult:
-        fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "redeliveries": self.memory, "now": lambda: NOON}
-        return poll_queue(self.store, shelf, "default", wake_workers=self._ring, **fixed)
+    def poll(self, queue: MemoryQueue) -> PollResult:
+        fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "redeliveries": self.redeliveries, "now": lambda: NOON}
+        return poll_queue(self.store, queue, "default", wake_workers=self._count_wakeup, **fixed)
 
-    def _ring(self) -> None:
-        self.rung += 1
+    def _count_wakeup(self) -> None:
+        self.wakeups += 1
 
-    def rows(self, table: Any = notification) -> list[Any]:
+    def rows(self, table: Table = notification) -> list[Any]:
         with self.store.reading() as connection:
             return list(connection.execute(select(table).order_by(table.c.media_id)))
 
 
 @pytest.fixture
-def house(store: Store) -> House:
-    return House(store)
+def installation(store: Store) -> Installation:
+    return Installation(store)
 
 
 def text(media_id: str, **fields: Any) -> str:
@@ -77,191 +78,193 @@ def encoded(media_id: str) -> str:
     return base64.b64encode(body(media_id)).decode()
 
 
-def test_both_forms_become_notifications_that_are_due(house: House) -> None:
-    shelf = Shelf(text("a"), encoded("b"))
+def test_plain_and_encoded_messages_become_notifications_with_due_requests(installation: Installation) -> None:
+    queue = MemoryQueue(text("a"), encoded("b"))
 
-    collected = house.collect(shelf)
+    result = installation.poll(queue)
 
-    assert collected == PollResult(received=2, new=2, left=0)
-    assert [(row.media_id, row.event_type, row.deliveries) for row in house.rows()] == [
+    assert result == PollResult(received=2, new=2, left=0)
+    assert [(row.media_id, row.event_type, row.deliveries) for row in installation.rows()] == [
         ("a", "VideoAnalysisComplete", 1),
         ("b", "VideoAnalysisComplete", 1),
     ]
-    assert [row.media_id for row in house.rows(sync_request)] == ["a", "b"]
-    assert (house.rung, shelf.waiting) == (1, [])
+    assert [row.media_id for row in installation.rows(sync_request)] == ["a", "b"]
+    assert (installation.wakeups, queue.waiting) == (1, [])
 
 
-def test_a_notification_that_came_by_http_too_is_one(house: House) -> None:
-    notify(house.store, "a")
+def test_a_notification_that_also_arrived_by_http_is_stored_once(installation: Installation) -> None:
+    notify(installation.store, "a")
 
-    collected = house.collect(Shelf(encoded("a"), text("a")))
+    result = installation.poll(MemoryQueue(encoded("a"), text("a")))
 
-    assert collected.new == 0
-    assert [(row.media_id, row.deliveries) for row in house.rows()] == [("a", 3)]
-    assert house.rung == 0
-
-
-def test_an_empty_queue_is_left_alone(house: House) -> None:
-    shelf = Shelf()
-
-    assert house.collect(shelf) == PollResult()
-    assert (shelf.deletes, house.rung) == ([], 0)
+    assert result.new == 0
+    assert [(row.media_id, row.deliveries) for row in installation.rows()] == [("a", 3)]
+    assert installation.wakeups == 0
 
 
-def test_nothing_is_deleted_before_the_commit(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    shelf = Shelf(text("a"))
+def test_an_empty_queue_causes_no_deletion_and_no_wake_up(installation: Installation) -> None:
+    queue = MemoryQueue()
+
+    assert installation.poll(queue) == PollResult()
+    assert (queue.deletes, installation.wakeups) == ([], 0)
+
+
+def test_nothing_is_deleted_before_the_commit(installation: Installation, monkeypatch: pytest.MonkeyPatch) -> None:
+    queue = MemoryQueue(text("a"))
     stored_when_deleting = []
-    delete = shelf.delete
+    delete = queue.delete
 
     def watched(receipts: Sequence[str]) -> int:
-        stored_when_deleting.append(len(house.rows()))
+        stored_when_deleting.append(len(installation.rows()))
         return delete(receipts)
 
-    monkeypatch.setattr(shelf, "delete", watched)
+    monkeypatch.setattr(queue, "delete", watched)
 
-    house.collect(shelf)
+    installation.poll(queue)
 
     assert stored_when_deleting == [1]
 
 
-def test_a_message_that_could_not_be_deleted_comes_back_and_is_recognised(house: House) -> None:
-    shelf = Shelf(text("a"))
-    fault = shelf.fault = VodRefusedError("no")
-    first = house.collect(shelf)
-    shelf.fault = None
+def test_a_message_that_could_not_be_deleted_is_received_again_and_recognised(installation: Installation) -> None:
+    queue = MemoryQueue(text("a"))
+    fault = queue.fault = VodRefusedError("no")
+    first = installation.poll(queue)
+    queue.fault = None
 
-    again = house.collect(shelf)
+    again = installation.poll(queue)
 
     assert first == PollResult(received=1, new=1, left=1, undeleted=fault)
     assert again == PollResult(received=1, new=0, left=0)
-    assert [(row.media_id, row.deliveries) for row in house.rows()] == [("a", 2)]
-    assert shelf.waiting == []
+    assert [(row.media_id, row.deliveries) for row in installation.rows()] == [("a", 2)]
+    assert queue.waiting == []
 
 
-# Poison
+# Messages that cannot be read
 
-POISON = ["no JSON", "[1]", "{", "aGVsbG8=", "", "\ufffd\ufffd", "字" * 30_000]
+UNREADABLE = ["no JSON", "[1]", "{", "aGVsbG8=", "", "\ufffd\ufffd", "字" * 30_000]
 
 
-@pytest.mark.parametrize("poison", POISON, ids=[repr(each[:10]) for each in POISON])
-def test_what_is_no_notification_is_kept_at_once_and_sinks_nobody(house: House, poison: str) -> None:
-    shelf = Shelf(poison, text("a"))
+@pytest.mark.parametrize("unreadable", UNREADABLE, ids=[repr(text[:10]) for text in UNREADABLE])
+def test_a_message_that_is_not_a_notification_is_stored_as_unreadable_at_once(installation: Installation, unreadable: str) -> None:
+    queue = MemoryQueue(unreadable, text("a"))
 
-    collected = house.collect(shelf)
+    result = installation.poll(queue)
 
-    assert collected == PollResult(received=2, new=2, left=0)
-    kept = [row for row in house.rows() if row.event_type is None]
-    assert [(row.status, row.media_id, row.body, row.deliveries) for row in kept] == [("unreadable", None, poison, 1)]
-    assert [row.media_id for row in house.rows(sync_request)] == ["a"]
-    assert shelf.waiting == []
+    assert result == PollResult(received=2, new=2, left=0)
+    stored = [row for row in installation.rows() if row.event_type is None]
+    assert [(row.status, row.media_id, row.body, row.deliveries) for row in stored] == [("unreadable", None, unreadable, 1)]
+    assert [row.media_id for row in installation.rows(sync_request)] == ["a"]
+    assert queue.waiting == []
 
 
 @pytest.mark.parametrize("counting", [True, False], ids=["the queue counts", "the queue does not"])
-def test_what_was_changed_on_its_way_may_come_again_before_it_is_kept(house: House, counting: bool) -> None:
-    shelf = Shelf("no JSON", "{", intact=False, counting=counting)
+def test_a_message_with_a_wrong_digest_is_retried_before_it_is_stored_as_unreadable(
+    installation: Installation, counting: bool
+) -> None:
+    queue = MemoryQueue("no JSON", "{", intact=False, counting=counting)
 
-    left = [house.collect(shelf).left for _ in range(ATTEMPTS)]
+    left_in_queue = [installation.poll(queue).left for _ in range(ATTEMPTS)]
 
-    assert left == [2, 2, 0]
-    assert sorted(row.body for row in house.rows()) == ["no JSON", "{"]
-    assert shelf.waiting == []
-
-
-def test_what_came_again_as_it_was_written_is_no_poison(house: House) -> None:
-    shelf = Shelf("{", intact=False)
-    house.collect(shelf)
-    shelf.waiting = [Message("M0", "H0", text("a"), True, 1)]
-
-    house.collect(shelf)
-
-    assert [row.media_id for row in house.rows()] == ["a"]
+    assert left_in_queue == [2, 2, 0]
+    assert sorted(row.body for row in installation.rows()) == ["no JSON", "{"]
+    assert queue.waiting == []
 
 
-def test_messages_without_an_id_are_counted_apart(house: House) -> None:
-    shelf = Shelf(intact=False, counting=False)
+def test_a_message_that_arrives_intact_the_second_time_is_a_notification(installation: Installation) -> None:
+    queue = MemoryQueue("{", intact=False)
+    installation.poll(queue)
+    queue.waiting = [Message("M0", "H0", text("a"), True, 1)]
+
+    installation.poll(queue)
+
+    assert [row.media_id for row in installation.rows()] == ["a"]
+
+
+def test_messages_without_an_id_are_counted_separately(installation: Installation) -> None:
+    queue = MemoryQueue(intact=False, counting=False)
     for broken in ("{", "[", "no JSON"):
-        shelf.waiting = [Message("", "H", broken, False, 1)]
-        house.collect(shelf)
+        queue.waiting = [Message("", "H", broken, False, 1)]
+        installation.poll(queue)
 
-    assert house.rows() == []
+    assert installation.rows() == []
 
 
-def test_only_so_many_messages_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_redelivery_counter_keeps_a_limited_number_of_messages(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sync.poll_smq.MAX_COUNTED_MESSAGES", 2)
-    memory = RedeliveryCounter()
+    redeliveries = RedeliveryCounter()
     a, b, c = (Message(name, "H", "", False, 1) for name in "abc")
 
     for message in (a, b, a, c):
-        memory.add(message)
+        redeliveries.add(message)
 
-    assert [memory.count(message) for message in (a, b, c)] == [2, 0, 1]
-
-
-def test_a_text_that_no_database_takes_is_made_safe_and_short(house: House) -> None:
-    shelf = Shelf("\0\ud800" + "x" * 100_000 + "http://a/b?auth_key=1-2-3")
-
-    house.collect(shelf)
-
-    (kept,) = house.rows()
-    assert kept.body == "\ufffd\ufffd" + "x" * 65_534
+    assert [redeliveries.count(message) for message in (a, b, c)] == [2, 0, 1]
 
 
-def test_the_same_poison_twice_is_kept_once(house: House) -> None:
-    shelf = Shelf("no JSON", "no JSON")
+def test_a_body_that_no_database_accepts_is_cleaned_and_shortened(installation: Installation) -> None:
+    queue = MemoryQueue("\0\ud800" + "x" * 100_000 + "http://a/b?auth_key=1-2-3")
 
-    house.collect(shelf)
+    installation.poll(queue)
 
-    assert [row.deliveries for row in house.rows()] == [2]
+    (stored,) = installation.rows()
+    assert stored.body == "\ufffd\ufffd" + "x" * 65_534
 
 
-def said(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> str:
-    """What was logged, wherever it went."""
+def test_the_same_unreadable_message_twice_is_stored_once(installation: Installation) -> None:
+    queue = MemoryQueue("no JSON", "no JSON")
+
+    installation.poll(queue)
+
+    assert [row.deliveries for row in installation.rows()] == [2]
+
+
+def log_text(caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]) -> str:
+    """Return everything that was logged or printed."""
     printed = capsys.readouterr()
     return caplog.text + printed.out + printed.err
 
 
 @pytest.mark.parametrize("intact", [True, False])
-def test_the_body_of_poison_stands_in_no_log(
-    house: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], intact: bool
+def test_the_body_of_an_unreadable_message_is_not_logged(
+    installation: Installation, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], intact: bool
 ) -> None:
-    shelf = Shelf("hunter22 is no JSON", intact=intact)
+    queue = MemoryQueue("hunter22 is no JSON", intact=intact)
 
     for _ in range(ATTEMPTS):
-        house.collect(shelf)
+        installation.poll(queue)
 
-    log = said(caplog, capsys)
+    log = log_text(caplog, capsys)
     assert "hunter22" not in log
     assert "M0" in log
 
 
-def test_a_notification_that_does_not_fit_its_digest_is_taken_and_told_once(
-    house: House, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+def test_a_notification_with_a_wrong_digest_is_accepted_and_logged_once(
+    installation: Installation, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    shelf = Shelf(text("a"), intact=False)
-    shelf.fault = VodRefusedError("no")
+    queue = MemoryQueue(text("a"), intact=False)
+    queue.fault = VodRefusedError("no")
 
-    collected = [house.collect(shelf).new for _ in range(ATTEMPTS)]
+    result = [installation.poll(queue).new for _ in range(ATTEMPTS)]
 
-    assert collected == [1, 0, 0]
-    assert [row.media_id for row in house.rows(sync_request)] == ["a"]
-    assert said(caplog, capsys).count("does not match its digest") == 1
+    assert result == [1, 0, 0]
+    assert [row.media_id for row in installation.rows(sync_request)] == ["a"]
+    assert log_text(caplog, capsys).count("does not match its digest") == 1
 
 
-def test_a_message_without_a_receipt_is_stored_all_the_same(house: House) -> None:
-    shelf = Shelf()
-    shelf.waiting = [Message("M", None, text("a"), True, sys.maxsize - 1)]
+def test_a_message_without_a_receipt_is_stored(installation: Installation) -> None:
+    queue = MemoryQueue()
+    queue.waiting = [Message("M", None, text("a"), True, sys.maxsize - 1)]
 
-    collected = house.collect(shelf)
+    result = installation.poll(queue)
 
-    assert collected == PollResult(received=1, new=1, left=1)
-    assert shelf.deletes == []
+    assert result == PollResult(received=1, new=1, left=1)
+    assert queue.deletes == []
 
 
 # The database
 
 
 class Refusing:
-    """A database that refuses what mentions `word`, and everything where that is ""."""
+    """A database that refuses statements and parameters that contain `word`. The word "" is in all of them."""
 
     def __init__(self, store: Store, word: str) -> None:
         self._engine = store.engine
@@ -278,60 +281,60 @@ class Refusing:
             raise StoreUnavailableError("refused")
 
 
-def test_without_a_database_nothing_is_deleted_and_everything_comes_back(house: House) -> None:
-    shelf = Shelf(text("a"), text("b"), "no JSON")
+def test_without_a_database_no_message_is_deleted_and_all_are_stored_later(installation: Installation) -> None:
+    queue = MemoryQueue(text("a"), text("b"), "no JSON")
 
-    with Refusing(house.store, ""), pytest.raises(StoreUnavailableError):
-        house.collect(shelf)
-    away = list(shelf.waiting)
-    house.collect(shelf)
+    with Refusing(installation.store, ""), pytest.raises(StoreUnavailableError):
+        installation.poll(queue)
+    after_the_outage = list(queue.waiting)
+    installation.poll(queue)
 
-    assert len(away) == 3
-    assert {row.media_id for row in house.rows()} == {"a", "b", None}
+    assert len(after_the_outage) == 3
+    assert {row.media_id for row in installation.rows()} == {"a", "b", None}
 
 
-def test_a_database_that_only_reads_keeps_everything_in_the_queue(house: House) -> None:
-    shelf = Shelf(text("a"), text("b"))
+def test_with_a_read_only_database_all_messages_stay_in_the_queue(installation: Installation) -> None:
+    queue = MemoryQueue(text("a"), text("b"))
 
-    with Refusing(house.store, "INSERT"):
+    with Refusing(installation.store, "INSERT"):
         for _ in range(ATTEMPTS + 1):
             with pytest.raises(StoreUnavailableError):
-                house.collect(shelf)
+                installation.poll(queue)
 
-    assert shelf.deletes == []
-    assert house.collect(shelf).new == 2
+    assert queue.deletes == []
+    assert installation.poll(queue).new == 2
 
 
 @pytest.mark.parametrize("counting", [True, False], ids=["the queue counts", "the queue does not"])
-def test_one_notification_that_the_database_does_not_take_sinks_nobody_and_is_fetched_all_the_same(
-    house: House, counting: bool
+def test_a_notification_that_the_database_refuses_is_stored_in_ascii_and_its_asset_is_fetched(
+    installation: Installation, counting: bool
 ) -> None:
-    shelf = Shelf(text("a"), text("b", Note="🎬"), text("c"), counting=counting)
+    queue = MemoryQueue(text("a"), text("b", Note="🎬"), text("c"), counting=counting)
 
-    with Refusing(house.store, "🎬"):
-        first = house.collect(shelf)
-        # Alone it looks as if the database took nothing at all.
+    with Refusing(installation.store, "🎬"):
+        first = installation.poll(queue)
+        # A single refused message looks like a database that refuses everything.
         with pytest.raises(StoreUnavailableError):
-            house.collect(shelf)
-        house.collect(shelf)
+            installation.poll(queue)
+        installation.poll(queue)
 
     assert first == PollResult(received=3, new=2, left=1)
-    assert shelf.waiting == []
-    (reduced,) = [row for row in house.rows() if row.status == "unreadable"]
-    assert (reduced.media_id, reduced.event_type) == ("b", None)
-    assert "\\U0001f3ac" in reduced.body
-    assert [row.media_id for row in house.rows(sync_request)] == ["a", "b", "c"]
+    assert queue.waiting == []
+    (row,) = [row for row in installation.rows() if row.status == "unreadable"]
+    assert (row.media_id, row.event_type) == ("b", None)
+    assert "\\U0001f3ac" in row.body
+    assert [row.media_id for row in installation.rows(sync_request)] == ["a", "b", "c"]
 
 
-def test_a_deletion_that_the_database_refuses_is_not_recorded_as_one(house: House) -> None:
+def test_a_deletion_that_the_database_refuses_is_not_recorded_as_one(installation: Installation) -> None:
     deletion = text("a", event="DeleteMediaComplete", DeleteType="all", MediaType="video", Note="🎬")
-    shelf = Shelf(deletion, counting=True)
+    queue = MemoryQueue(deletion, counting=True)
 
-    with Refusing(house.store, "🎬"):
+    with Refusing(installation.store, "🎬"):
         for _ in range(ATTEMPTS - 1):
             with pytest.raises(StoreUnavailableError):
-                house.collect(shelf)
-        house.collect(shelf)
+                installation.poll(queue)
+        installation.poll(queue)
 
-    (reduced,) = house.rows()
-    assert (reduced.media_id, reduced.status, reduced.deletes) == ("a", "unreadable", False)
+    (row,) = installation.rows()
+    assert (row.media_id, row.status, row.deletes) == ("a", "unreadable", False)

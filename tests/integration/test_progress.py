@@ -1,4 +1,4 @@
-"""Waiting for media that were asked for, on each of the three databases."""
+"""Wait for requested assets, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from worker.vod.testing import FakeVod
 
 
 @pytest.fixture
-def here(migrated_url: str) -> Runtime:
+def current(migrated_url: str) -> Runtime:
     return Runtime(load(environ={"VODSYNC_DATABASE_URL": migrated_url}))
 
 
@@ -34,20 +34,20 @@ def awaiting(*keys: str) -> Awaited:
 
 
 def finish(store: Store, *media_ids: str, error: str | None = None) -> None:
-    """A worker's end of it: stored and settled, or given up on."""
-    end(store, claimed(store, limit=1000), *media_ids, error=error)
+    """Do what a worker does: claim everything, then store and complete these assets, or dead-letter them."""
+    complete(store, claimed(store, limit=1000), *media_ids, error=error)
 
 
-def end(store: Store, claim: Claim, *media_ids: str, error: str | None = None) -> None:
+def complete(store: Store, claim: Claim, *media_ids: str, error: str | None = None) -> None:
     with store.engine.begin() as connection:
         if error:
             SyncRequests(connection).dead_letter(claim, dict.fromkeys(media_ids, error), now=NOON)
         else:
-            Catalogue(connection).save("default", [clip(each) for each in media_ids], observed_at=NOON)
+            Catalogue(connection).save("default", [clip(media_id) for media_id in media_ids], observed_at=NOON)
             SyncRequests(connection).complete(claim, media_ids, now=NOON)
 
 
-def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: Runtime) -> None:
+def test_each_outcome_is_counted_and_failures_are_named(store: Store, current: Runtime) -> None:
     request(store, "good")
     finish(store, "good")
     request(store, "bad")
@@ -55,69 +55,71 @@ def test_each_way_to_end_is_counted_and_failures_are_named(store: Store, here: R
     store.transact(lambda connection: Catalogue(connection).mark("default", ["gone"], MISSING, observed_at=NOON))
     request(store, "due")
 
-    endings = wait(here, "default", awaiting("good", "bad", "gone", "due"), timeout=0.5)
+    endings = wait(current, "default", awaiting("good", "bad", "gone", "due"), timeout=0.5)
 
     assert endings.counts == {Outcome.OK: 1, Outcome.DEAD: 1, Outcome.MISSING: 1, Outcome.WAITING: 1}
-    assert {(key, each.outcome, each.error) for key, each in endings.failures} == {
+    assert {(key, failure.outcome, failure.error) for key, failure in endings.failures} == {
         ("bad", Outcome.DEAD, "broken"),
         ("gone", Outcome.MISSING, None),
         ("due", Outcome.WAITING, None),
     }
 
 
-def test_an_answer_without_the_medium_is_no_success_although_it_is_not_believed_yet(store: Store, here: Runtime) -> None:
+def test_an_answer_without_the_asset_is_not_a_success_although_it_is_retried(store: Store, current: Runtime) -> None:
     vod = FakeVod()
-    vod.put(element("known"), element("at-work", Status="Transcoding"))
-    request(store, "known", "at-work", priority=MANUAL)
+    vod.put(element("known"), element("transcoding", Status="Transcoding"))
+    request(store, "known", "transcoding", priority=MANUAL)
     sync_batch(store, source_context(vod), now=NOON + SECOND)
     del vod.media["known"]
-    request(store, "known", "at-work", priority=MANUAL, now=runtime.now())
+    request(store, "known", "transcoding", priority=MANUAL, now=runtime.now())
     sync_batch(store, source_context(vod), now=runtime.now() + SECOND)
 
-    endings = wait(here, "default", awaiting("known", "at-work"), timeout=0.5)
+    endings = wait(current, "default", awaiting("known", "transcoding"), timeout=0.5)
 
     assert endings.counts == {Outcome.OK: 1, Outcome.MISSING: 1}
-    assert [(key, ended.error) for key, ended in endings.failures] == [("known", "VOD does not know this id (yet)")]
+    assert [(key, failure.error) for key, failure in endings.failures] == [("known", "VOD does not know this id (yet)")]
 
 
 @pytest.mark.parametrize("chunk", [1, 7, 1000])
-def test_those_that_do_not_move_hide_no_others(store: Store, here: Runtime, chunk: int, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_assets_without_progress_hide_no_others(
+    store: Store, current: Runtime, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(progress, "CHUNK_SIZE", chunk)
     monkeypatch.setattr(progress, "POLL_INTERVAL", 0.001)
     monkeypatch.setattr(progress, "STUCK_AFTER", 0.01)
     ids = [f"m{number:02}" for number in range(40)]
     request(store, *ids)
-    seen = threading.Event()
+    reached = threading.Event()
 
-    class Watched(Bar):
+    class WatchedBar(Bar):
         def reach(self, count: int) -> None:
             if count == 30:
-                seen.set()
+                reached.set()
 
     def work() -> None:
         claim = claimed(store, limit=1000)
-        end(store, claim, *ids[10:])
-        seen.wait(60)
-        end(store, claim, *ids[:10])
+        complete(store, claim, *ids[10:])
+        reached.wait(60)
+        complete(store, claim, *ids[:10])
 
-    monkeypatch.setattr(progress, "Bar", Watched)
+    monkeypatch.setattr(progress, "Bar", WatchedBar)
     worker = threading.Timer(0.2, work)
     worker.start()
-    endings = wait(here, "default", awaiting(*ids), timeout=90)
+    endings = wait(current, "default", awaiting(*ids), timeout=90)
     worker.join()
 
-    assert seen.is_set()
+    assert reached.is_set()
     assert endings.counts == {Outcome.OK: 40}
 
 
 @pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
-def test_many_are_waited_for_in_little_memory(store: Store, here: Runtime) -> None:
+def test_waiting_for_many_assets_takes_little_memory(store: Store, current: Runtime) -> None:
     awaited = Awaited()
     tracemalloc.start()
     for start in range(0, 200_000, 1000):
         awaited.add([f"{number:032x}" for number in range(start, start + 1000)])
 
-    endings = wait(here, "default", awaited, timeout=None)
+    endings = wait(current, "default", awaited, timeout=None)
 
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()

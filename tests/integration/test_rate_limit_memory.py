@@ -1,4 +1,4 @@
-"""What the rate limit remembers of a back-off and of late calls, on each of the three databases."""
+"""What the rate limit stores about back-offs and late calls, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ def take(store: Store, *, calls: int = 1) -> Slot | Wait:
     return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=5, calls=calls))
 
 
-def remembered(store: Store) -> list[int]:
-    """When the last calls left, in microseconds."""
+def started_calls(store: Store) -> list[int]:
+    """Return the start times of the last calls, in microseconds."""
     with store.reading() as connection:
         return list(connection.execute(select(quota.c.started_us)).scalar_one())
 
@@ -50,14 +50,14 @@ def test_a_longer_back_off_extends_a_shorter_one(store: Store) -> None:
     assert wait.duration > 200 * SECOND
 
 
-def test_calls_are_remembered_in_the_order_in_which_they_left(store: Store) -> None:
-    """The next slot waits for the earliest of the remembered calls, which comes first."""
+def test_calls_are_stored_in_the_order_in_which_they_started(store: Store) -> None:
+    """The next slot waits for the earliest of the stored calls, which comes first."""
     first = take(store, calls=5)
     assert isinstance(first, Slot)
-    planned = remembered(store)
+    planned = started_calls(store)
     late = {first.at: first.at + 0.9 * SECOND}
 
     store.transact(lambda connection: RateLimiter(connection).adjust_started("default", BATCH, late))
 
     assert len(planned) == 5
-    assert remembered(store) == [*planned[1:], planned[0] + 900_000]
+    assert started_calls(store) == [*planned[1:], planned[0] + 900_000]

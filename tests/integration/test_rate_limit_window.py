@@ -1,4 +1,4 @@
-"""The rate limit over many single calls, on each of the three databases and by a clock of the test."""
+"""The rate limit over many single calls, on each of the three databases and with a clock of the test."""
 
 from __future__ import annotations
 
@@ -9,8 +9,7 @@ from sqlalchemy import BigInteger, ColumnElement, literal
 
 from tests.builders import NOON, SECOND
 from worker.core.wait import Wait
-from worker.store import Store
-from worker.store import rate_limit as quota_module
+from worker.store import Store, rate_limit
 from worker.store.rate_limit import BATCH, RateLimiter, Slot
 
 MILLISECOND = timedelta(milliseconds=1)
@@ -35,16 +34,16 @@ class DatabaseClock:
 @pytest.fixture
 def database_clock(monkeypatch: pytest.MonkeyPatch) -> DatabaseClock:
     clock = DatabaseClock()
-    monkeypatch.setattr(quota_module, "clock", clock)
+    monkeypatch.setattr(rate_limit, "clock", clock)
     return clock
 
 
 def acquire(store: Store, clock: DatabaseClock, *, per_second: float) -> Slot:
     """Take the next slot; advance the clock while there is none."""
-    while isinstance(taken := take(store, per_second=per_second), Wait):
-        assert taken.duration > timedelta(0)
-        clock.now += taken.duration
-    return taken
+    while isinstance(result := take(store, per_second=per_second), Wait):
+        assert result.duration > timedelta(0)
+        clock.now += result.duration
+    return result
 
 
 def take(store: Store, *, per_second: float) -> Slot | Wait:

@@ -11,6 +11,7 @@ import pytest
 from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, element, request, source_context
+from tests.sync_harness import replace_method
 from worker.core.errors import VodCredentialsError, VodError, VodThrottledError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
@@ -43,16 +44,16 @@ class Installation:
     def add(self, *media_ids: str, created: str = "2025-06-01T00:00:00Z") -> None:
         self.vod.put(*(element(media_id, CreationTime=created, ModificationTime=created) for media_id in media_ids))
 
-    def hold(self, count: int) -> list[str]:
+    def store_library(self, count: int) -> list[str]:
         """Create `count` assets at VOD and reconcile, so that they are stored."""
         media_ids = [f"m{number:03}" for number in range(count)]
         self.add(*media_ids)
         self.finish(self.start(full=True))
         return media_ids
 
-    def start(self, *, full: bool, **parameters: bool) -> Job:
-        given = {"full": full, "dry_run": False} | parameters
-        job, _ = self.store.transact(lambda connection: Jobs(connection).start("default", "reconcile", given, now=self.now))
+    def start(self, *, full: bool, **options: bool) -> Job:
+        parameters = {"full": full, "dry_run": False} | options
+        job, _ = self.store.transact(lambda connection: Jobs(connection).start("default", "reconcile", parameters, now=self.now))
         return job
 
     def step(self) -> None:
@@ -77,16 +78,16 @@ class Installation:
         raise AssertionError(f"not reached: {job}")
 
     def reach(self, job: Job, phase: str) -> Job:
-        return self.step_until(job, lambda found: (found.checkpoint or {}).get("phase") == phase)
+        return self.step_until(job, lambda current: (current.checkpoint or {}).get("phase") == phase)
 
     def finish(self, job: Job) -> Job:
-        return self.step_until(job, lambda found: found.state != JobState.RUNNING)
+        return self.step_until(job, lambda current: current.state != JobState.RUNNING)
 
     def find(self, job: Job) -> Job:
         with self.store.reading() as connection:
-            found = Jobs(connection).find(job.id)
-        assert found is not None
-        return found
+            stored = Jobs(connection).find(job.id)
+        assert stored is not None
+        return stored
 
     def state(self, media_id: str) -> str:
         with self.store.reading() as connection:
@@ -102,7 +103,7 @@ class Installation:
             self.vod.media[media_id] = hidden
             return answer
 
-        self.vod.search_media = search_without  # type: ignore[method-assign,assignment]
+        replace_method(self.vod, "search_media", search_without)
 
 
 @pytest.fixture
@@ -115,10 +116,10 @@ def installation(store: Store) -> Installation:
     [(VodThrottledError("Throttling.User", retry_after=30), 25), (VodCredentialsError("InvalidAccessKeyId"), 50)],
     ids=str,
 )
-def test_an_error_of_the_account_in_the_check_of_suspects_stops_every_call_of_that_account(
+def test_an_account_error_in_the_check_of_suspects_stops_every_call_of_that_account(
     installation: Installation, error: VodError, seconds: float
 ) -> None:
-    media_ids = installation.hold(40)
+    media_ids = installation.store_library(40)
     del installation.vod.media[media_ids[0]]
     job = installation.reach(installation.start(full=True), "ask")
     request(installation.store, media_ids[1], now=installation.now - SECOND)
@@ -139,7 +140,7 @@ def test_an_error_of_the_account_in_the_check_of_suspects_stops_every_call_of_th
 
 def test_an_asset_created_after_the_start_of_the_job_is_not_suspected(installation: Installation) -> None:
     """The listing ends at the start of the job, so that it proves nothing about newer assets."""
-    media_ids = installation.hold(40)
+    media_ids = installation.store_library(40)
     job = installation.start(full=True)
     installation.now += timedelta(minutes=1)
     installation.add("younger", created=f"{installation.now - 30 * SECOND:%Y-%m-%dT%H:%M:%SZ}")
@@ -157,7 +158,7 @@ def test_an_asset_created_after_the_start_of_the_job_is_not_suspected(installati
 
 def test_an_asset_that_was_shown_again_after_the_first_check_is_not_marked_as_deleted(installation: Installation) -> None:
     """Suspects are checked in several calls; the deletion is as old as the first of them."""
-    media_ids = installation.hold(60)
+    media_ids = installation.store_library(60)
     gone = media_ids[:21]
     returning = installation.vod.media[gone[0]]
     for media_id in gone:
@@ -177,8 +178,8 @@ def test_an_asset_that_was_shown_again_after_the_first_check_is_not_marked_as_de
 
 
 def test_a_dry_run_finds_a_vanished_asset_beside_a_new_one(installation: Installation) -> None:
-    """A dry run stores no new asset, so that what we hold is as many as VOD counts, although one is gone."""
-    media_ids = installation.hold(40)
+    """A dry run stores no new asset, so that as many assets are stored as VOD counts, although one is gone."""
+    media_ids = installation.store_library(40)
     del installation.vod.media[media_ids[0]]
     installation.add("new", created=f"{installation.now:%Y-%m-%dT%H:%M:%SZ}")
 
@@ -191,10 +192,8 @@ def test_a_dry_run_finds_a_vanished_asset_beside_a_new_one(installation: Install
 @pytest.mark.parametrize(
     ("vanished", "state", "deleted"), [(5, JobState.DONE, 5), (6, JobState.FAILED, 0)], ids=["at the limit", "above it"]
 )
-def test_the_limit_of_deletions_is_the_most_that_is_allowed(
-    installation: Installation, vanished: int, state: str, deleted: int
-) -> None:
-    media_ids = installation.hold(100)
+def test_deletions_up_to_the_limit_are_allowed(installation: Installation, vanished: int, state: str, deleted: int) -> None:
+    media_ids = installation.store_library(100)
     for media_id in media_ids[:vanished]:
         del installation.vod.media[media_id]
 
@@ -206,9 +205,9 @@ def test_the_limit_of_deletions_is_the_most_that_is_allowed(
 def test_the_limit_of_deletions_stays_the_same_while_groups_are_marked(
     installation: Installation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each marked group leaves fewer assets that we hold; the share is that of all before the first group."""
+    """Each marked group leaves fewer stored assets; the share refers to all assets before the first group."""
     monkeypatch.setattr("worker.sync.jobs.reconcile.MARKED_PER_STEP", 2)
-    media_ids = installation.hold(100)
+    media_ids = installation.store_library(100)
     for media_id in media_ids[:5]:
         del installation.vod.media[media_id]
 

@@ -1,10 +1,9 @@
-"""Does a message that was taken come back when its taker dies, whatever the broker and whoever pushed it?"""
+"""Unacknowledged messages are delivered again when their consumer dies, on each broker and from each kind of producer."""
 
 from __future__ import annotations
 
 import json
 import os
-import secrets
 import signal
 import subprocess
 import sys
@@ -13,173 +12,107 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import amqp
 import kombu
 import pytest
-import redis
 
+from tests.broker_harness import REQUEST, Broker, Consumer
 from tests.conftest import require
 from worker.core.errors import BrokerMismatchError
 from worker.queue import reliable_filesystem, reliable_redis, reliable_transport
-from worker.queue.brokers import broker_options, declare, declare_exchange, reliable_connection
+from worker.queue.brokers import declare_exchange
 from worker.queue.reliable_transport import payload
-
-ASKED = b'{"media_ids": ["a"]}'
-
-
-class Broker:
-    """One of the three, with a queue that nobody else uses."""
-
-    def __init__(self, url: str | None, folder: Path) -> None:
-        self.url, self.folder = url, folder
-        self.name = f"vodsync.test.{secrets.token_hex(6)}"
-        self.queue = kombu.Queue(self.name, durable=True)
-
-    def push(self, body: bytes = ASKED) -> None:
-        """As a program would that has never heard of kombu."""
-        if self.url is None:
-            draft = self.folder / "draft"
-            draft.write_bytes(body)
-            draft.rename(self.folder / "messages" / f"{secrets.token_hex(6)}.{self.name}.msg")
-        elif self.url.startswith("redis"):
-            with redis.Redis.from_url(self.url) as client:
-                client.lpush(self.name, body)
-        else:
-            with self.open() as connection:
-                connection.default_channel.basic_publish(amqp.Message(body), routing_key=self.name)
-
-    def open(self) -> kombu.Connection:
-        connection = reliable_connection(self.url, self.folder)
-        declare(connection, self.queue)
-        return connection
-
-    def publish(self, **options: Any) -> None:
-        """As kombu does, without our channels."""
-        settings = broker_options(self.url, self.folder)
-        with kombu.Connection(settings["broker_url"], transport_options=settings["broker_transport_options"]) as connection:
-            connection.Producer().publish({"media_ids": ["a"]}, routing_key=self.name, **options)
-
-    def close(self) -> None:
-        if self.url is not None and self.url.startswith("redis"):
-            with redis.Redis.from_url(self.url) as client:
-                for key in client.keys(f"{self.name}*"):
-                    client.delete(key)
-        elif self.url is not None:
-            with self.open() as connection:
-                connection.default_channel.queue_delete(self.name)
-
-
-class Taker:
-    """Takes what there is and says nothing more about it."""
-
-    def __init__(self, broker: Broker) -> None:
-        self.messages: list[Any] = []
-        self.connection = broker.open()
-        self._consumer = self.connection.Consumer([broker.queue], auto_declare=False, on_message=self.messages.append)
-        self._consumer.consume()
-
-    def take(self, *, within: float = 0.5) -> list[bytes]:
-        """The bodies of all that it holds, once nothing more came for so long."""
-        try:
-            while True:
-                self.connection.drain_events(timeout=within)
-        except TimeoutError:
-            return [message.body.encode() if isinstance(message.body, str) else message.body for message in self.messages]
-
-    def close(self) -> None:
-        self.connection.release()
 
 
 @pytest.fixture(params=["embedded", "redis", "rabbitmq"])
 def broker(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Broker]:
-    made = Broker(None if request.param == "embedded" else require(request.param), tmp_path)
-    made.open().release()
-    yield made
-    made.close()
+    opened = Broker(None if request.param == "embedded" else require(request.param), tmp_path)
+    opened.open().release()
+    yield opened
+    opened.close()
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is given back after seconds is given back at once."""
+def short_timeouts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unacknowledged messages of a dead process are returned within seconds."""
     monkeypatch.setattr(reliable_transport, "MAINTENANCE_INTERVAL", 0.2)
     monkeypatch.setattr(reliable_redis, "LEASE", 2)
 
 
-def test_whoever_pushes_it_a_message_arrives_once(broker: Broker) -> None:
+def test_a_message_of_any_producer_arrives_once(broker: Broker) -> None:
     broker.push()
     broker.publish()
     broker.publish(priority=9)
     broker.publish(compression="zlib")
 
-    taker = Taker(broker)
-    taken = taker.take()
-    for message in taker.messages:
+    consumer = Consumer(broker)
+    received = consumer.receive()
+    for message in consumer.messages:
         message.ack()
-    taker.close()
+    consumer.close()
 
-    assert taken == [ASKED] * 4
-    assert Taker(broker).take() == []
+    assert received == [REQUEST] * 4
+    assert Consumer(broker).receive() == []
 
 
-def test_what_was_not_acknowledged_comes_back_when_its_taker_closes(broker: Broker) -> None:
+def test_unacknowledged_messages_are_delivered_again_when_their_consumer_closes(broker: Broker) -> None:
     for body in (b"1", b"2", b"3"):
         broker.push(body)
 
-    first = Taker(broker)
-    taken = first.take()
+    first = Consumer(broker)
+    received = first.receive()
     first.messages[1].ack()
     first.close()
 
-    left = sorted(set(taken) - {taken[1]})
-    assert sorted(taken) == [b"1", b"2", b"3"]
-    assert sorted(Taker(broker).take()) == left
+    left = sorted(set(received) - {received[1]})
+    assert sorted(received) == [b"1", b"2", b"3"]
+    assert sorted(Consumer(broker).receive()) == left
 
 
-@pytest.mark.usefixtures("impatient")
-def test_what_a_killed_process_held_comes_back(broker: Broker) -> None:
+@pytest.mark.usefixtures("short_timeouts")
+def test_unacknowledged_messages_of_a_killed_process_are_delivered_again(broker: Broker) -> None:
     for body in (b"1", b"2"):
         broker.push(body)
     code = f"""
 import os, pathlib, signal, sys
-from tests.integration.test_reliable_transport import Broker, Taker
+from tests.broker_harness import Broker, Consumer
 broker = Broker({broker.url!r}, pathlib.Path({str(broker.folder)!r}))
 broker.queue.name = broker.name = {broker.name!r}
-taker = Taker(broker)
-taker.take()
-taker.messages[0].ack()
-print(len(taker.messages), flush=True)
-taker.take(within=0.2)
+consumer = Consumer(broker)
+consumer.receive()
+consumer.messages[0].ack()
+print(len(consumer.messages), flush=True)
+consumer.receive(within=0.2)
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
     killed = subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2], stdout=subprocess.PIPE, timeout=60)
-    taker = Taker(broker)
+    consumer = Consumer(broker)
     for _ in range(30):
-        if taker.take(within=0.2):
+        if consumer.receive(within=0.2):
             break
 
     assert (killed.returncode, killed.stdout) == (-signal.SIGKILL, b"2\n")
-    assert len(taker.take()) == 1
+    assert len(consumer.receive()) == 1
 
 
-@pytest.mark.usefixtures("impatient")
-def test_what_a_living_process_holds_is_left_to_it(broker: Broker) -> None:
+@pytest.mark.usefixtures("short_timeouts")
+def test_messages_of_a_running_consumer_are_not_delivered_to_another(broker: Broker) -> None:
     broker.push()
-    first, second = Taker(broker), Taker(broker)
-    taken = first.take()
+    first, second = Consumer(broker), Consumer(broker)
+    received = first.receive()
 
     for _ in range(10):
-        first.take(within=0.2)
-        second.take(within=0.2)
+        first.receive(within=0.2)
+        second.receive(within=0.2)
 
-    assert taken == [ASKED]
-    assert first.take() == [ASKED]
-    assert second.take() == []
+    assert received == [REQUEST]
+    assert first.receive() == [REQUEST]
+    assert second.receive() == []
     first.close()
     second.close()
 
 
-ODD = [
+ODD_BODIES = [
     b"",
     b"\xff\xfe\x00",
     b"null",
@@ -197,39 +130,39 @@ ODD = [
 
 
 @pytest.mark.parametrize("broker", ["embedded", "redis"], indirect=True)
-def test_no_message_breaks_the_one_who_takes_it(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_message_stops_its_consumer(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reliable_filesystem, "WRITE_TIMEOUT", 0)
-    for body in ODD:
+    for body in ODD_BODIES:
         broker.push(body)
-    taken: list[Any] = []
+    received: list[Any] = []
 
     connection = broker.open()
     with connection.Consumer(
-        [broker.queue], auto_declare=False, on_message=taken.append, on_decode_error=lambda message, _: taken.append(message)
+        [broker.queue], auto_declare=False, on_message=received.append, on_decode_error=lambda message, _: received.append(message)
     ):
         try:
             while True:
                 connection.drain_events(timeout=0.5)
         except TimeoutError:
-            for message in taken:
+            for message in received:
                 message.ack()
     connection.release()
 
-    assert len(taken) == len(ODD)
+    assert len(received) == len(ODD_BODIES)
 
 
-def test_what_is_no_envelope_is_the_message_itself() -> None:
-    for body in (ASKED, b"", b"\xff", b'{"body": 1}', b'{"body": "!", "properties": {"body_encoding": "base64"}}'):
+def test_a_body_without_an_envelope_is_the_message() -> None:
+    for body in (REQUEST, b"", b"\xff", b'{"body": 1}', b'{"body": "!", "properties": {"body_encoding": "base64"}}'):
         assert payload("tag", body)["body"] == body
 
 
-def test_kombus_envelope_is_opened() -> None:
+def test_the_envelope_of_kombu_is_decoded() -> None:
     sent = {"body": "eyJhIjogMX0=", "properties": {"body_encoding": "base64", "delivery_tag": "theirs"}, "headers": {"lang": "py"}}
 
-    opened = payload("tag", json.dumps(sent).encode())
+    decoded = payload("tag", json.dumps(sent).encode())
 
-    assert opened["body"] == b'{"a": 1}'
-    assert opened["properties"]["delivery_tag"] == "tag"
+    assert decoded["body"] == b'{"a": 1}'
+    assert decoded["properties"]["delivery_tag"] == "tag"
 
 
 # RabbitMQ
@@ -237,16 +170,16 @@ def test_kombus_envelope_is_opened() -> None:
 
 @pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 @pytest.mark.parametrize("arguments", [None, {"x-max-length": 10}, {"x-queue-type": "quorum"}])
-def test_a_queue_that_somebody_declared_otherwise_is_used_as_it_is(broker: Broker, arguments: dict[str, Any] | None) -> None:
+def test_a_queue_that_another_program_declared_differently_is_used(broker: Broker, arguments: dict[str, Any] | None) -> None:
     with broker.open() as connection:
         connection.default_channel.queue_delete(broker.name)
         connection.default_channel.queue_declare(broker.name, durable=True, auto_delete=False, arguments=arguments)
 
     broker.push()
-    taker = Taker(broker)
+    consumer = Consumer(broker)
 
-    assert taker.take() == [ASKED]
-    taker.close()
+    assert consumer.receive() == [REQUEST]
+    consumer.close()
 
 
 @pytest.fixture
@@ -258,18 +191,18 @@ def exchange(broker: Broker) -> Iterator[kombu.Exchange]:
 
 @pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
 @pytest.mark.parametrize("other", [{}, {"durable": False}, {"auto_delete": True}, {"arguments": {"x": 1}}])
-def test_an_exchange_that_somebody_declared_otherwise_is_used_as_it_is(
+def test_an_exchange_that_another_program_declared_differently_is_used(
     broker: Broker, exchange: kombu.Exchange, other: dict[str, Any]
 ) -> None:
     with broker.open() as connection:
-        how = {"type": "topic", "durable": True, "auto_delete": False} | other
-        connection.default_channel.exchange_declare(broker.name, **how)
+        settings = {"type": "topic", "durable": True, "auto_delete": False} | other
+        connection.default_channel.exchange_declare(broker.name, **settings)
 
         declare_exchange(connection, exchange)
 
 
 @pytest.mark.parametrize("broker", ["rabbitmq"], indirect=True)
-def test_an_exchange_of_another_type_is_refused_in_a_sentence(broker: Broker, exchange: kombu.Exchange) -> None:
+def test_an_exchange_of_another_type_is_refused_with_an_explanation(broker: Broker, exchange: kombu.Exchange) -> None:
     with broker.open() as connection:
         connection.default_channel.exchange_declare(broker.name, type="direct", durable=False)
 
@@ -279,7 +212,7 @@ def test_an_exchange_of_another_type_is_refused_in_a_sentence(broker: Broker, ex
             declare_exchange(connection, exchange)
 
 
-def test_an_exchange_that_is_not_there_is_made(broker: Broker, exchange: kombu.Exchange) -> None:
+def test_a_missing_exchange_is_declared(broker: Broker, exchange: kombu.Exchange) -> None:
     with broker.open() as connection:
         declare_exchange(connection, exchange)
 
@@ -290,45 +223,45 @@ def test_an_exchange_that_is_not_there_is_made(broker: Broker, exchange: kombu.E
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
-def test_a_file_that_is_still_being_written_is_left_until_it_is_whole(broker: Broker) -> None:
-    taker = Taker(broker)
+def test_a_file_is_not_received_before_it_is_complete(broker: Broker) -> None:
+    consumer = Consumer(broker)
     path = broker.folder / "messages" / f"slow.{broker.name}.msg"
 
     path.write_bytes(b"")
-    empty = taker.take()
-    path.write_bytes(ASKED[:9])
-    half = taker.take()
-    path.write_bytes(ASKED)
+    empty = consumer.receive()
+    path.write_bytes(REQUEST[:9])
+    half = consumer.receive()
+    path.write_bytes(REQUEST)
 
     assert (empty, half) == ([], [])
-    assert taker.take() == [ASKED]
+    assert consumer.receive() == [REQUEST]
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
-def test_a_file_that_never_becomes_whole_is_a_message_too(broker: Broker) -> None:
+def test_a_file_that_stays_incomplete_is_received(broker: Broker) -> None:
     path = broker.folder / "messages" / f"half.{broker.name}.msg"
-    path.write_bytes(ASKED[:9])
+    path.write_bytes(REQUEST[:9])
     os.utime(path, (time.time() - 10, time.time() - 10))
 
-    assert Taker(broker).take() == [ASKED[:9]]
+    assert Consumer(broker).receive() == [REQUEST[:9]]
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
-def test_nothing_is_left_of_those_who_are_gone(broker: Broker) -> None:
+def test_a_closed_consumer_leaves_no_folder(broker: Broker) -> None:
     broker.push()
-    taker = Taker(broker)
-    taker.take()
-    held = list((broker.folder / "taken").iterdir())
+    consumer = Consumer(broker)
+    consumer.receive()
+    folders = list((broker.folder / "taken").iterdir())
 
-    taker.close()
+    consumer.close()
 
-    assert len(held) == 1
+    assert len(folders) == 1
     assert list((broker.folder / "taken").iterdir()) == []
 
 
 @pytest.mark.parametrize("broker", ["embedded"], indirect=True)
-def test_what_cannot_be_taken_is_in_nobodys_way(broker: Broker) -> None:
+def test_a_file_that_cannot_be_taken_does_not_block_the_others(broker: Broker) -> None:
     (broker.folder / "messages" / f"0.{broker.name}.msg").mkdir()
     broker.push()
 
-    assert Taker(broker).take() == [ASKED]
+    assert Consumer(broker).receive() == [REQUEST]

@@ -1,10 +1,10 @@
-"""Typed columns derived again from VOD's stored answers, on each of the three databases."""
+"""Derive typed columns again from VOD's stored answers, on each of the three databases."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterable, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -16,7 +16,7 @@ from worker.core.media import Media
 from worker.core.normalise import read_media
 from worker.emulator.library.library import Library
 from worker.store import Store, tables
-from worker.store.catalogue.assets import MISSING, Catalogue
+from worker.store.catalogue.assets import MISSING, Catalogue, Saved
 from worker.store.catalogue.rederive import Rederivation
 from worker.store.jobs.job_rows import Job, Jobs
 from worker.store.outbox import Outbox
@@ -28,26 +28,26 @@ LATER = NOON + timedelta(days=1)
 TABLES = (tables.media, tables.mezzanine, tables.audio_stream, tables.video_stream, tables.play_info, tables.raw)
 
 
-def save(store: Store, medias: Iterable[Media], at: Any = NOON) -> Any:
+def save(store: Store, medias: Iterable[Media], at: datetime = NOON) -> Saved:
     return store.transact(lambda connection: Catalogue(connection).save("default", medias, observed_at=at))
 
 
 def run(store: Store, *, steps: int | None = None, announce: bool = False) -> Job:
-    """The job as it is after so many steps, or at its end."""
+    """Run the job for `steps` steps, or to its end. Return it as it is stored then."""
     job, _ = store.transact(lambda connection: Jobs(connection).start("default", KIND, {}, now=LATER))
-    kind = Counting(Renormalise(store, "default", announce=announce), steps)
+    kind = StepLimit(Renormalise(store, "default", announce=announce), steps)
     while job.finished_at is None and not kind.stopping.is_set():
         run_jobs(store, {("default", KIND): kind}, now=lambda: LATER, lease=timedelta(minutes=1), stopping=kind.stopping)
         with store.reading() as connection:
-            found = Jobs(connection).find(job.id)
-        assert found is not None
-        assert found.last_error is None
-        job = found
+            stored = Jobs(connection).find(job.id)
+        assert stored is not None
+        assert stored.last_error is None
+        job = stored
     return job
 
 
-class Counting:
-    """Stops the worker after so many steps."""
+class StepLimit:
+    """Stops the worker after `steps` steps."""
 
     def __init__(self, kind: Renormalise, steps: int | None) -> None:
         self.stopping = threading.Event()
@@ -62,7 +62,7 @@ class Counting:
 
 
 def contents(store: Store) -> dict[str, dict[tuple[Any, ...], dict[str, Any]]]:
-    """Every row of every table by its key."""
+    """Return every row of every table by its key."""
     with store.reading() as connection:
         return {
             table.name: {
@@ -85,7 +85,7 @@ def damage(store: Store, *statements: str) -> None:
             connection.execute(text(statement))
 
 
-def test_answers_with_every_quirk_give_the_same_rows_again(store: Store) -> None:
+def test_answers_with_every_quirk_are_derived_to_the_same_rows(store: Store) -> None:
     medias = library(1200)
     save(store, medias)
     before = contents(store)
@@ -117,7 +117,7 @@ def test_answers_with_every_quirk_give_the_same_rows_again(store: Store) -> None
     ],
     ids=str,
 )
-def test_any_value_comes_back_from_the_stored_answer_as_it_went(store: Store, value: Any) -> None:
+def test_any_value_in_a_stored_answer_is_derived_unchanged(store: Store, value: Any) -> None:
     odd = element("a", Title=value, UserData={"b": value, "a": value}, CateId=value, Unheard=value)
     odd["MezzanineInfo"] |= {"Duration": value, "Fps": value, "Size": value}
     save(store, [typed(odd)])
@@ -132,7 +132,7 @@ def test_any_value_comes_back_from_the_stored_answer_as_it_went(store: Store, va
     assert before.items() <= contents(store).items()
 
 
-def test_a_decimal_that_sqlite_rounds_is_no_difference(store: Store) -> None:
+def test_a_decimal_that_sqlite_rounds_is_not_a_difference(store: Store) -> None:
     exact = element("a")
     exact["MezzanineInfo"]["Duration"] = "999999999999.123457"
     save(store, [typed(exact)])
@@ -140,9 +140,9 @@ def test_a_decimal_that_sqlite_rounds_is_no_difference(store: Store) -> None:
     assert run(store).counters["changed"] == 0
 
 
-def test_damaged_columns_are_repaired_and_only_those_media_changed(store: Store) -> None:
+def test_only_assets_with_damaged_columns_are_repaired(store: Store) -> None:
     save(store, library(600))
-    save(store, [clip(each, Title=f"Title of {each}") for each in "abcdefgh"])
+    save(store, [clip(media_id, Title=f"Title of {media_id}") for media_id in "abcdefgh"])
     store.transact(lambda connection: Catalogue(connection).mark("default", ["h"], MISSING, observed_at=NOON + SECOND))
     before = contents(store)
     damage(
@@ -166,10 +166,10 @@ def test_damaged_columns_are_repaired_and_only_those_media_changed(store: Store)
     assert run(store).counters["changed"] == 0
 
 
-def without_changed_at(found: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> Any:
+def without_changed_at(contents_of_tables: Mapping[str, Mapping[Any, Mapping[str, Any]]]) -> Any:
     return {
         table: {key: {name: value for name, value in row.items() if name != "changed_at"} for key, row in rows.items()}
-        for table, rows in found.items()
+        for table, rows in contents_of_tables.items()
     }
 
 
@@ -183,7 +183,7 @@ def test_after_the_repair_the_same_answer_is_unchanged(store: Store) -> None:
     assert saved.unchanged == ["a"]
 
 
-def test_another_hash_alone_is_no_change(store: Store) -> None:
+def test_a_different_hash_alone_is_not_a_change(store: Store) -> None:
     save(store, [clip("a")])
     before = contents(store)
     damage(store, "UPDATE vod_media SET content_hash = 'of an older release'")
@@ -194,7 +194,7 @@ def test_another_hash_alone_is_no_change(store: Store) -> None:
     assert contents(store) == before
 
 
-def test_columns_of_a_newer_answer_without_analysis_stay(store: Store) -> None:
+def test_columns_of_a_newer_answer_without_analysis_are_kept(store: Store) -> None:
     save(store, [clip("a")])
     save(store, [typed(announced("a", Title="Renamed"))], at=NOON + SECOND)
     before = contents(store)
@@ -209,7 +209,7 @@ def test_columns_of_a_newer_answer_without_analysis_stay(store: Store) -> None:
     assert without_changed_at(after) == without_changed_at(before)
 
 
-def test_signatures_that_an_older_release_left_are_taken_away(store: Store) -> None:
+def test_signatures_that_an_older_release_stored_are_removed(store: Store) -> None:
     save(store, [clip("a")])
     signed = clip("a").raw | {"MediaInfo": {"MediaId": "a", "CoverURL": "http://x.example/c.jpg?auth_key=1-0-0-aa"}}
     with store.engine.begin() as connection:
@@ -222,13 +222,13 @@ def test_signatures_that_an_older_release_left_are_taken_away(store: Store) -> N
     assert "auth_key" not in str(after["vod_raw"])
 
 
-def test_media_that_vod_never_showed_are_left_alone(store: Store) -> None:
+def test_assets_that_vod_never_showed_are_skipped(store: Store) -> None:
     store.transact(lambda connection: Catalogue(connection).mark("default", ["a"], MISSING, observed_at=NOON))
 
     assert run(store).counters == {"read": 0, "changed": 0, "total": 0}
 
 
-def test_a_run_goes_on_where_it_was(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_run_continues_from_its_checkpoint(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renormalise, "ASSETS_PER_STEP", 3)
     save(store, [clip(f"m{number}") for number in range(8)])
     damage(store, "UPDATE vod_media SET title = NULL")
@@ -252,7 +252,7 @@ def test_a_preview_writes_nothing(store: Store) -> None:
     assert contents(store) == before
 
 
-def test_a_newer_answer_stored_meanwhile_stays(store: Store) -> None:
+def test_a_newer_answer_stored_meanwhile_is_kept(store: Store) -> None:
     save(store, [clip("a"), clip("b")])
     damage(store, "UPDATE vod_media SET title = 'Wrong'")
     with store.reading() as connection:
@@ -272,24 +272,26 @@ def test_a_newer_answer_stored_meanwhile_stays(store: Store) -> None:
     assert ("a", "default", "newer") in after["vod_play_info"]
 
 
-def test_workers_that_store_meanwhile_and_the_repair_end_with_the_newest(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_concurrent_saves_and_repairs_keep_the_newest_answer(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(renormalise, "ASSETS_PER_STEP", 7)
     ids = [f"m{number:02}" for number in range(20)]
-    save(store, [clip(each) for each in ids])
+    save(store, [clip(media_id) for media_id in ids])
     stopping = threading.Event()
 
     def store_newer() -> None:
-        for turn in range(1, 13):
-            save(store, [numbered(each, turn) for each in ids], at=NOON + turn * SECOND)
+        for version in range(1, 13):
+            save(store, [numbered(media_id, version) for media_id in ids], at=NOON + version * SECOND)
         stopping.set()
 
-    def spoil() -> None:
-        statement = update(tables.video_stream).where(tables.video_stream.c.media_id == bindparam("m")).values(fps=Decimal(1))
+    def damage_and_repair() -> None:
+        statement = (
+            update(tables.video_stream).where(tables.video_stream.c.media_id == bindparam("damaged_id")).values(fps=Decimal(1))
+        )
         while not stopping.is_set():
-            store.transact(lambda connection: connection.execute(statement, [{"m": each} for each in ids[::3]]))
+            store.transact(lambda connection: connection.execute(statement, [{"damaged_id": media_id} for media_id in ids[::3]]))
             run(store)
 
-    threads = [threading.Thread(target=work) for work in (store_newer, spoil)]
+    threads = [threading.Thread(target=work) for work in (store_newer, damage_and_repair)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -299,17 +301,17 @@ def test_workers_that_store_meanwhile_and_the_repair_end_with_the_newest(store: 
     repaired = contents(store)
     assert {row["title"] for row in repaired["vod_media"].values()} == {"12"}
     assert {row["fps"] for row in repaired["vod_video_stream"].values()} == {Decimal("12")}
-    assert sorted(key[2] for key in repaired["vod_play_info"]) == sorted(f"job-{each}" for each in ids)
-    assert save(store, [numbered(each, 12) for each in ids], at=LATER + SECOND).unchanged == ids
+    assert sorted(key[2] for key in repaired["vod_play_info"]) == sorted(f"job-{media_id}" for media_id in ids)
+    assert save(store, [numbered(media_id, 12) for media_id in ids], at=LATER + SECOND).unchanged == ids
 
 
-def numbered(media_id: str, turn: int) -> Media:
-    made = element(media_id, Title=str(turn))
-    made["MezzanineInfo"]["VideoStreamList"][0]["Fps"] = str(turn)
-    return typed(made)
+def numbered(media_id: str, version: int) -> Media:
+    raw = element(media_id, Title=str(version))
+    raw["MezzanineInfo"]["VideoStreamList"][0]["Fps"] = str(version)
+    return typed(raw)
 
 
-def test_what_is_repaired_is_announced_where_changes_are(store: Store) -> None:
+def test_repairs_are_announced_if_changes_are(store: Store) -> None:
     save(store, [clip("a"), clip("b"), clip("c")])
     with store.engine.begin() as connection:
         connection.execute(update(tables.media).where(tables.media.c.media_id == "a").values(title="damaged"))
@@ -318,5 +320,5 @@ def test_what_is_repaired_is_announced_where_changes_are(store: Store) -> None:
     run(store, announce=True)
 
     with store.reading() as connection:
-        told = [(change.media_id, change.change, change.fields) for change in Outbox(connection).oldest(10)]
-    assert told == [("a", "updated", ["title"]), ("b", "updated", ["video_streams"])]
+        announced_changes = [(change.media_id, change.change, change.fields) for change in Outbox(connection).oldest(10)]
+    assert announced_changes == [("a", "updated", ["title"]), ("b", "updated", ["video_streams"])]

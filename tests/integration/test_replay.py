@@ -1,4 +1,4 @@
-"""Recorded notifications handled again, on each of the three databases."""
+"""Replay recorded notifications, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ from worker.sync.jobs.run import run_jobs
 LATER = NOON + timedelta(days=1)
 
 
-def run(store: Store, **which: Any) -> Job:
-    """The job at its end."""
+def run(store: Store, **filters: Any) -> Job:
+    """Run a replay to its end. Return the job."""
     job, _ = store.transact(
-        lambda connection: Jobs(connection).start("default", KIND, parameters(NotificationFilter(**which)), now=LATER)
+        lambda connection: Jobs(connection).start("default", KIND, parameters(NotificationFilter(**filters)), now=LATER)
     )
     kinds = {("default", KIND): Replay(store, "default")}
     while run_jobs(store, kinds, now=lambda: LATER, lease=timedelta(minutes=1), stopping=threading.Event()):
         pass
     with store.reading() as connection:
-        found = Jobs(connection).find(job.id)
-    assert found is not None
-    assert (found.state, found.last_error) == ("done", None)
-    return found
+        stored = Jobs(connection).find(job.id)
+    assert stored is not None
+    assert (stored.state, stored.last_error) == ("done", None)
+    return stored
 
 
-def told(store: Store, *media_ids: str, **how: Any) -> None:
-    """Notified, and everything worked off since."""
-    notify(store, *media_ids, **how)
+def notify_and_complete(store: Store, *media_ids: str, **notification: Any) -> None:
+    """Store notifications, and complete every request."""
+    notify(store, *media_ids, **notification)
     store.transact(lambda connection: connection.execute(delete(tables.sync_request)))
 
 
@@ -48,21 +48,21 @@ def requests(store: Store) -> dict[str, Any]:
         return {row.media_id: row for row in connection.execute(select(tables.sync_request))}
 
 
-def test_each_medium_is_requested_as_by_the_first_delivery_but_behind_live_ones(store: Store) -> None:
-    told(store, "a", "b")
-    told(store, "a", event="TranscodeComplete")
-    told(store, "i", event="ImageUploadComplete")
+def test_each_asset_is_requested_once_with_manual_priority(store: Store) -> None:
+    notify_and_complete(store, "a", "b")
+    notify_and_complete(store, "a", event="TranscodeComplete")
+    notify_and_complete(store, "i", event="ImageUploadComplete")
 
     done = run(store)
 
-    found = requests(store)
-    assert found.keys() == {"a", "b"}
-    assert {(row.reason, row.priority, row.requested_at) for row in found.values()} == {("replay", MANUAL, LATER)}
+    requested = requests(store)
+    assert requested.keys() == {"a", "b"}
+    assert {(row.reason, row.priority, row.requested_at) for row in requested.values()} == {("replay", MANUAL, LATER)}
     assert done.counters == {"matched": 4, "requested": 2}
 
 
 def test_a_replay_counts_no_delivery_and_no_notification(store: Store) -> None:
-    told(store, "a", "a")
+    notify_and_complete(store, "a", "a")
 
     run(store)
 
@@ -71,42 +71,42 @@ def test_a_replay_counts_no_delivery_and_no_notification(store: Store) -> None:
 
 
 @pytest.mark.parametrize(
-    ("which", "expected"),
+    ("filters", "expected"),
     [
         ({"since": NOON + SECOND}, "bc"),
         ({"until": NOON + SECOND}, "a"),
         ({"since": NOON + SECOND, "until": NOON + 2 * SECOND}, "b"),
         ({"event_type": "TranscodeComplete"}, "c"),
-        ({"event_type": "NobodyKnowsThis"}, ""),
+        ({"event_type": "UnknownEventType"}, ""),
         ({"media_id": "b"}, "b"),
         ({"media_id": "b", "event_type": "TranscodeComplete"}, ""),
         ({"media_id": "%"}, ""),
     ],
     ids=str,
 )
-def test_what_is_meant_can_be_narrowed(store: Store, which: dict[str, Any], expected: str) -> None:
-    told(store, "a")
-    told(store, "b", now=NOON + SECOND)
-    told(store, "c", now=NOON + 2 * SECOND, event="TranscodeComplete")
+def test_filters_select_the_notifications_to_replay(store: Store, filters: dict[str, Any], expected: str) -> None:
+    notify_and_complete(store, "a")
+    notify_and_complete(store, "b", now=NOON + SECOND)
+    notify_and_complete(store, "c", now=NOON + 2 * SECOND, event="TranscodeComplete")
 
-    counted = list(preview(store, "default", NotificationFilter(**which)))
-    done = run(store, **which)
+    counted = list(preview(store, "default", NotificationFilter(**filters)))
+    done = run(store, **filters)
 
     assert requests(store).keys() == set(expected)
     assert done.counters == {"matched": len(expected), "requested": len(expected)}
-    assert [sum(each[name] for each in counted) for name in ("matched", "requested")] == [len(expected)] * 2
+    assert [sum(counters[name] for counters in counted) for name in ("matched", "requested")] == [len(expected)] * 2
 
 
-def test_a_medium_is_found_wherever_a_notification_names_it(store: Store) -> None:
-    told(store, "first", event="DeleteMediaComplete", MediaType="video", MediaIds="first,second,third")
+def test_an_asset_is_found_in_a_notification_that_names_several(store: Store) -> None:
+    notify_and_complete(store, "first", event="DeleteMediaComplete", MediaType="video", MediaIds="first,second,third")
 
     run(store, media_id="second")
 
     assert requests(store).keys() == {"second"}
 
 
-def test_other_sources_stay_out_of_it(store: Store) -> None:
-    told(store, "a", "b")
+def test_notifications_of_other_sources_are_not_replayed(store: Store) -> None:
+    notify_and_complete(store, "a", "b")
     store.transact(
         lambda connection: connection.execute(
             update(tables.notification).where(tables.notification.c.media_id == "b").values(source="other")
@@ -118,15 +118,15 @@ def test_other_sources_stay_out_of_it(store: Store) -> None:
     assert requests(store).keys() == {"a"}
 
 
-@pytest.mark.parametrize("media", [1, 3, 1000])
-@pytest.mark.parametrize("window", [1, 4, 9, 10])
-def test_every_notification_comes_once_whatever_the_step(
-    store: Store, media: int, window: int, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("media_per_step", [1, 3, 1000])
+@pytest.mark.parametrize("page_size", [1, 4, 9, 10])
+def test_every_notification_is_replayed_once_with_any_step_size(
+    store: Store, media_per_step: int, page_size: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(notification_log, "_LAST", notification_log._LAST.offset(window - 1))
-    monkeypatch.setattr(replay, "MEDIA_PER_STEP", media)
+    monkeypatch.setattr(notification_log, "_LAST", notification_log._LAST.offset(page_size - 1))
+    monkeypatch.setattr(replay, "MEDIA_PER_STEP", media_per_step)
     ids = [f"m{number}" for number in range(9)]
-    told(store, *ids)
+    notify_and_complete(store, *ids)
 
     done = run(store)
 
@@ -134,11 +134,11 @@ def test_every_notification_comes_once_whatever_the_step(
     assert done.counters == {"matched": 9, "requested": 9}
 
 
-def test_notifications_that_come_in_meanwhile_are_not_handled_twice(store: Store) -> None:
-    told(store, "a")
+def test_notifications_that_arrive_meanwhile_are_not_replayed(store: Store) -> None:
+    notify_and_complete(store, "a")
     job, _ = store.transact(lambda connection: Jobs(connection).start("default", KIND, {}, now=LATER))
     first = Replay(store, "default").step(job, now=LATER)
-    told(store, "b")
+    notify_and_complete(store, "b")
 
     assert first.is_last
     assert store.transact(first.write).counters == {"matched": 1, "requested": 1}

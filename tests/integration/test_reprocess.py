@@ -1,4 +1,4 @@
-"""What becomes of the requests of other programs in the database."""
+"""Requests of other programs become sync requests, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from worker.store.tables import sync_request
 from worker.sync.reprocess import reprocess
 
 
-def asked(*keys: str, reason: str = "re-encoded", priority: Priority = "manual", source: str = "default") -> ReprocessRequest:
+def reprocess_request(
+    *keys: str, reason: str = "re-encoded", priority: Priority = "manual", source: str = "default"
+) -> ReprocessRequest:
     return ReprocessRequest(source, keys, reason, priority)
 
 
@@ -26,9 +28,9 @@ def due(store: Store) -> dict[tuple[str, str], tuple[str, int]]:
 
 def test_every_message_of_a_group_becomes_requests(store: Store) -> None:
     messages = [
-        asked("a", "ref:b"),
-        asked("c", priority="live"),
-        asked("a", source="singapore", priority="backfill", reason="other"),
+        reprocess_request("a", "ref:b"),
+        reprocess_request("c", priority="live"),
+        reprocess_request("a", source="singapore", priority="backfill", reason="other"),
     ]
 
     reprocess(store, messages, now=NOON)
@@ -42,29 +44,29 @@ def test_every_message_of_a_group_becomes_requests(store: Store) -> None:
 
 
 @pytest.mark.parametrize("priorities", [("live", "backfill"), ("backfill", "live")])
-def test_of_several_messages_for_a_medium_the_best_lane_counts(store: Store, priorities: tuple[Priority, ...]) -> None:
-    reprocess(store, [asked("a", priority=each, reason=each) for each in priorities], now=NOON)
+def test_the_highest_priority_of_several_messages_for_an_asset_counts(store: Store, priorities: tuple[Priority, ...]) -> None:
+    reprocess(store, [reprocess_request("a", priority=priority, reason=priority) for priority in priorities], now=NOON)
 
     assert due(store) == {("default", "a"): ("live", LIVE)}
 
 
-def test_a_medium_that_is_due_anyway_stays_in_its_better_lane(store: Store) -> None:
+def test_a_due_request_keeps_its_higher_priority(store: Store) -> None:
     request(store, "a", priority=LIVE)
 
-    reprocess(store, [asked("a", priority="backfill")], now=NOON + SECOND)
+    reprocess(store, [reprocess_request("a", priority="backfill")], now=NOON + SECOND)
 
     assert due(store) == {("default", "a"): ("test", LIVE)}
 
 
 def test_a_full_message_becomes_requests_in_one_transaction(store: Store) -> None:
-    reprocess(store, [asked(*(f"medium-{number}" for number in range(10_000)))], now=NOON)
+    reprocess(store, [reprocess_request(*(f"asset-{number}" for number in range(10_000)))], now=NOON)
 
     assert len(due(store)) == 10_000
     assert len(claimed(store, now=NOON + SECOND).requests) == 20
 
 
-def test_a_database_that_is_away_takes_nothing_and_says_so() -> None:
-    nowhere = Store.open("postgresql://nobody@127.0.0.1:1/nothing")
+def test_an_unreachable_database_is_reported() -> None:
+    unreachable = Store.open("postgresql://unknown@127.0.0.1:1/nothing")
 
     with pytest.raises(StoreUnavailableError):
-        reprocess(nowhere, [asked("a")], now=NOON)
+        reprocess(unreachable, [reprocess_request("a")], now=NOON)

@@ -37,7 +37,7 @@ def test_models_and_migrations_agree(empty_url: str) -> None:
     assert differences == []
 
 
-def test_every_migration_can_be_taken_back(empty_url: str) -> None:
+def test_every_migration_can_be_reverted(empty_url: str) -> None:
     store = Store.open(empty_url)
     steps = [step.revision for step in schema.pending(store)]
 
@@ -52,7 +52,7 @@ def test_every_migration_can_be_taken_back(empty_url: str) -> None:
     store.close()
 
 
-def test_taking_everything_back_leaves_no_table_of_ours(empty_url: str) -> None:
+def test_reverting_all_migrations_leaves_no_table(empty_url: str) -> None:
     schema.upgrade(empty_url)
 
     schema.downgrade(empty_url, revision="base")
@@ -83,13 +83,13 @@ def test_an_empty_database_is_stale_and_the_message_names_the_command(empty_url:
     store.close()
 
 
-def test_the_revision_we_ask_for_is_the_newest_migration() -> None:
+def test_the_required_revision_is_the_newest_migration() -> None:
     scripts = ScriptDirectory.from_config(schema._configuration())
 
     assert scripts.get_current_head() == schema.REVISION
 
 
-def test_a_postgresql_schema_of_its_own_keeps_our_tables_apart() -> None:
+def test_with_a_postgresql_schema_no_table_is_in_public() -> None:
     for url in own_database("postgresql"):
         schema.upgrade(url, schema="media")
 

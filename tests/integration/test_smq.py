@@ -1,4 +1,4 @@
-"""Our queue client against the emulated queue, which shares nothing with it."""
+"""The queue client against the emulated queue, which shares no code with it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 
 from tests import monotonic_clock
 from worker.core import events
-from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError
+from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodUnavailableError
 from worker.emulator.server.config import EmulatorConfig
 from worker.emulator.server.server import running
 from worker.settings import Source
@@ -23,11 +23,11 @@ from worker.vod import credentials
 from worker.vod.smq import Queue
 from worker.vod.smq_xml import Message
 
-NAME = "vod-events"
+QUEUE_NAME = "vod-events"
 
 
-class Desk:
-    """An emulator with a queue, and clients of it."""
+class EmulatedQueue:
+    """An emulator with a queue, and clients of the queue."""
 
     def __init__(self, url: str) -> None:
         self.url = url
@@ -35,39 +35,45 @@ class Desk:
         self._opened: list[Queue] = []
 
     def queue(self, **settings: str) -> Queue:
-        known = {"access_key_id": "demoKeyId", "access_key_secret": "demoSecret", "smq_endpoint": self.url, "smq_queue": NAME}
-        self._opened.append(Queue(Source.model_validate(known | settings)))
+        defaults = {
+            "access_key_id": "demoKeyId",
+            "access_key_secret": "demoSecret",
+            "smq_endpoint": self.url,
+            "smq_queue": QUEUE_NAME,
+        }
+        self._opened.append(Queue(Source.model_validate(defaults | settings)))
         return self._opened[-1]
 
-    def write(self, *bodies: str) -> None:
+    def send(self, *bodies: str) -> None:
         for body in bodies:
             self.control.post("/queue", content=body.encode()).raise_for_status()
 
-    def break_(self, **faults: Any) -> None:
+    def set_faults(self, **faults: Any) -> None:
         self.control.put("/faults", json=faults).raise_for_status()
 
-    def state(self) -> dict[str, int]:
-        state: dict[str, int] = self.control.get("/queue").json()
-        return state
+    def counters(self) -> dict[str, int]:
+        counts: dict[str, int] = self.control.get("/queue").json()
+        return counts
 
     def close(self) -> None:
-        for opened in (self.control, *self._opened):
-            opened.close()
+        self.control.close()
+        for queue in self._opened:
+            queue.close()
 
 
 @contextmanager
-def emulated(**settings: Any) -> Iterator[Desk]:
-    config = EmulatorConfig(port=0, smq_queue=NAME, **({"smq_visibility": 1.0, "life_seconds": 0} | settings))
+def emulated(**settings: Any) -> Iterator[EmulatedQueue]:
+    config = EmulatorConfig(port=0, smq_queue=QUEUE_NAME, **({"smq_visibility": 1.0, "life_seconds": 0} | settings))
     with running(config) as url:
-        desk = Desk(url)
-        yield desk
-        desk.close()
+        emulator = EmulatedQueue(url)
+        yield emulator
+        emulator.close()
 
 
 @pytest.fixture
-def desk() -> Iterator[Desk]:
-    with emulated() as desk:
-        yield desk
+def emulator() -> Iterator[EmulatedQueue]:
+    with emulated() as emulator:
+        yield emulator
 
 
 def receipts(messages: list[Message]) -> list[str]:
@@ -81,30 +87,30 @@ def bodies(messages: list[Message]) -> list[str]:
 # Receive and delete
 
 
-def test_what_is_written_is_received_once_and_gone_when_deleted(desk: Desk) -> None:
-    written = ['{"Title": "<新标题> & 🎬"}', "second"]
-    desk.write(*written)
-    queue = desk.queue()
+def test_messages_are_received_once_and_gone_when_deleted(emulator: EmulatedQueue) -> None:
+    sent = ['{"Title": "<新标题> & 🎬"}', "second"]
+    emulator.send(*sent)
+    queue = emulator.queue()
 
     received = queue.receive(wait=0)
     deleted = queue.delete(receipts(received))
 
-    assert bodies(received) == written
+    assert bodies(received) == sent
     assert [(message.intact, message.dequeue_count) for message in received] == [(True, 1)] * 2
     assert deleted == 2
-    assert desk.state() == {"visible": 0, "invisible": 0, "written": 2, "received": 2, "deleted": 2, "void_receipts": 0}
+    assert emulator.counters() == {"visible": 0, "invisible": 0, "written": 2, "received": 2, "deleted": 2, "void_receipts": 0}
 
 
-def test_sixteen_at_most_come_in_one_call(desk: Desk) -> None:
-    desk.write(*map(str, range(20)))
-    queue = desk.queue()
+def test_one_call_receives_at_most_sixteen_messages(emulator: EmulatedQueue) -> None:
+    emulator.send(*map(str, range(20)))
+    queue = emulator.queue()
 
     assert [len(queue.receive(wait=0)) for _ in range(3)] == [16, 4, 0]
 
 
-def test_what_is_not_deleted_comes_back_and_counts(desk: Desk) -> None:
-    desk.write("a")
-    queue = desk.queue()
+def test_an_undeleted_message_is_received_again_with_a_higher_count(emulator: EmulatedQueue) -> None:
+    emulator.send("a")
+    queue = emulator.queue()
 
     first, second = queue.receive(wait=0), queue.receive(wait=5)
 
@@ -112,85 +118,85 @@ def test_what_is_not_deleted_comes_back_and_counts(desk: Desk) -> None:
     assert first[0].receipt != second[0].receipt
 
 
-def test_the_queue_takes_one_receipt_in_the_address_and_several_in_a_body(desk: Desk) -> None:
-    queue = desk.queue()
-    desk.write("a", "b", "c")
+def test_the_queue_accepts_one_receipt_in_the_url_and_several_in_the_body(emulator: EmulatedQueue) -> None:
+    queue = emulator.queue()
+    emulator.send("a", "b", "c")
     first, *others = receipts(queue.receive(wait=0))
 
     assert queue._call("DELETE", {"ReceiptHandle": first}) == (204, b"")
     assert queue.delete(others) == 2
-    assert desk.state()["deleted"] == 3
+    assert emulator.counters()["deleted"] == 3
 
 
-def test_a_queue_that_knows_only_one_receipt_at_a_time_is_emptied_too(desk: Desk) -> None:
-    desk.break_(single_delete={"probability": 1})
-    queue = desk.queue()
-    desk.write("a", "b", "c")
+def test_a_queue_that_deletes_only_single_messages_is_emptied(emulator: EmulatedQueue) -> None:
+    emulator.set_faults(single_delete={"probability": 1})
+    queue = emulator.queue()
+    emulator.send("a", "b", "c")
 
     deleted = queue.delete(receipts(queue.receive(wait=0)))
 
-    assert (deleted, desk.state()["deleted"]) == (3, 3)
+    assert (deleted, emulator.counters()["deleted"]) == (3, 3)
 
 
-def test_an_expired_receipt_is_no_error_and_no_failure_of_the_rest(desk: Desk) -> None:
-    queue = desk.queue()
-    desk.write("a")
+def test_an_expired_receipt_is_not_an_error_and_the_others_are_deleted(emulator: EmulatedQueue) -> None:
+    queue = emulator.queue()
+    emulator.send("a")
     old = receipts(queue.receive(wait=0))
     again = receipts(queue.receive(wait=5))
-    desk.write("b")
+    emulator.send("b")
     fresh = receipts(queue.receive(wait=5))
 
     assert queue.delete(old) == 0
     assert queue.delete(old + again + fresh) == 2
-    assert desk.state()["visible"] + desk.state()["invisible"] == 0
+    assert emulator.counters()["visible"] + emulator.counters()["invisible"] == 0
 
 
-def test_an_empty_queue_waits_and_gives_nothing(desk: Desk) -> None:
+def test_a_long_poll_of_an_empty_queue_waits_and_returns_nothing(emulator: EmulatedQueue) -> None:
     began = time.monotonic()
 
-    received = desk.queue().receive(wait=1)
+    received = emulator.queue().receive(wait=1)
 
     assert received == []
     assert time.monotonic() - began > 0.9
 
 
-def test_a_message_ends_the_wait(desk: Desk) -> None:
-    threading.Timer(0.3, desk.write, ["late"]).start()
+def test_a_message_ends_the_long_poll(emulator: EmulatedQueue) -> None:
+    threading.Timer(0.3, emulator.send, ["late"]).start()
     began = monotonic_clock.seconds()
 
-    received = desk.queue().receive(wait=20)
+    received = emulator.queue().receive(wait=20)
 
     assert bodies(received) == ["late"]
     assert monotonic_clock.seconds() - began < 5
 
 
-def test_a_404_that_comes_early_is_an_empty_answer(desk: Desk) -> None:
-    desk.break_(early_404={"next": 1})
+def test_a_404_that_comes_early_is_an_empty_answer(emulator: EmulatedQueue) -> None:
+    emulator.set_faults(early_404={"next": 1})
     began = monotonic_clock.seconds()
 
-    assert desk.queue().receive(wait=20) == []
+    assert emulator.queue().receive(wait=20) == []
     assert monotonic_clock.seconds() - began < 5
 
 
-def test_a_look_takes_nothing(desk: Desk) -> None:
-    queue = desk.queue()
+def test_check_counts_messages_without_receiving_them(emulator: EmulatedQueue) -> None:
+    queue = emulator.queue()
 
     before = queue.check()
-    desk.write("a", "b")
+    emulator.send("a", "b")
 
     assert (before, queue.check(), queue.check()) == (0, 2, 2)
-    assert desk.state()["visible"] == 2
+    assert emulator.counters()["visible"] == 2
 
 
 # Stop
 
 
 @pytest.mark.parametrize("after", [0.0, 0.5], ids=["at once", "in the middle"])
-def test_a_long_poll_can_be_broken_off_and_what_came_can_still_be_deleted(after: float) -> None:
-    with emulated(smq_visibility=60.0) as desk:
-        queue = desk.queue()
-        desk.write("a")
-        taken = receipts(queue.receive(wait=0))
+def test_after_an_interrupted_long_poll_messages_can_still_be_deleted(after: float) -> None:
+    with emulated(smq_visibility=60.0) as emulator:
+        queue = emulator.queue()
+        emulator.send("a")
+        undeleted = receipts(queue.receive(wait=0))
         threading.Timer(after, queue.interrupt).start()
         began = monotonic_clock.seconds()
 
@@ -198,17 +204,17 @@ def test_a_long_poll_can_be_broken_off_and_what_came_can_still_be_deleted(after:
 
         assert monotonic_clock.seconds() - began < 3
         assert received == queue.receive(wait=20) == []
-        assert queue.delete(taken) == 1
+        assert queue.delete(undeleted) == 1
 
 
 # What goes wrong
 
 
 @pytest.mark.parametrize("fault", ["reset", "halfway", "truncated", "garbage", "html", "http_500", "service_unavailable"])
-def test_an_answer_that_does_not_come_is_worth_asking_for_again(desk: Desk, fault: str) -> None:
-    queue = desk.queue()
-    desk.write("a")
-    desk.break_(**{fault: {"next": 1}})
+def test_a_broken_answer_is_an_outage_and_the_next_call_works(emulator: EmulatedQueue, fault: str) -> None:
+    queue = emulator.queue()
+    emulator.send("a")
+    emulator.set_faults(**{fault: {"next": 1}})
 
     with pytest.raises(VodUnavailableError):
         queue.receive(wait=0)
@@ -216,9 +222,9 @@ def test_an_answer_that_does_not_come_is_worth_asking_for_again(desk: Desk, faul
     assert bodies(queue.receive(wait=5)) == ["a"]
 
 
-def test_nobody_listens() -> None:
+def test_a_closed_port_is_an_outage() -> None:
     source = Source.model_validate(
-        {"access_key_id": "id", "access_key_secret": "s", "smq_endpoint": "http://127.0.0.1:9", "smq_queue": NAME}
+        {"access_key_id": "id", "access_key_secret": "s", "smq_endpoint": "http://127.0.0.1:9", "smq_queue": QUEUE_NAME}
     )
 
     with pytest.raises(VodUnavailableError, match="no answer"):
@@ -226,7 +232,7 @@ def test_nobody_listens() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "kind", "code"),
+    ("settings", "error", "code"),
     [
         ({"access_key_secret": "wrong"}, VodCredentialsError, "SignatureDoesNotMatch"),
         ({"access_key_id": "wrong"}, VodCredentialsError, "InvalidAccessKeyId"),
@@ -234,47 +240,49 @@ def test_nobody_listens() -> None:
         ({"smq_queue": "another"}, VodRefusedError, "QueueNotExist"),
     ],
 )
-def test_wrong_settings_are_named(desk: Desk, settings: dict[str, str], kind: type[Exception], code: str) -> None:
-    with pytest.raises(kind) as refused:
-        desk.queue(**settings).receive(wait=0)
+def test_wrong_settings_are_reported_with_the_code_of_the_queue(
+    emulator: EmulatedQueue, settings: dict[str, str], error: type[VodError], code: str
+) -> None:
+    with pytest.raises(error) as refused:
+        emulator.queue(**settings).receive(wait=0)
 
     assert refused.value.code == code
     assert refused.value.request_id
     assert "demoSecret" not in str(refused.value)
 
 
-def test_rights_that_are_missing_for_deleting_are_named(desk: Desk) -> None:
-    queue = desk.queue()
-    desk.write("a")
-    taken = receipts(queue.receive(wait=0))
-    desk.break_(credentials={"next": 1, "operation": "DeleteMessage", "code": "AccessDenied"})
+def test_a_missing_right_to_delete_is_named(emulator: EmulatedQueue) -> None:
+    queue = emulator.queue()
+    emulator.send("a")
+    undeleted = receipts(queue.receive(wait=0))
+    emulator.set_faults(credentials={"next": 1, "operation": "DeleteMessage", "code": "AccessDenied"})
 
     with pytest.raises(VodCredentialsError, match="mns:DeleteMessage"):
-        queue.delete(taken)
+        queue.delete(undeleted)
 
 
-def test_keys_of_the_vendors_chain_are_asked_for_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_keys_are_read_from_the_credential_chain_at_each_call(monkeypatch: pytest.MonkeyPatch) -> None:
     current = SimpleNamespace(access_key_id="demoKeyId", access_key_secret="demoSecret", security_token="first")
-    asked = []
+    tokens = []
 
     class Chain:
         def get_credential(self) -> SimpleNamespace:
-            asked.append(current.security_token)
+            tokens.append(current.security_token)
             return current
 
     monkeypatch.setattr(credentials, "CredentialChain", Chain)
-    with emulated(security_token="second") as desk:
-        queue = Queue(Source.model_validate({"smq_endpoint": desk.url, "smq_queue": NAME}))
+    with emulated(security_token="second") as emulator:
+        queue = Queue(Source.model_validate({"smq_endpoint": emulator.url, "smq_queue": QUEUE_NAME}))
         with pytest.raises(VodCredentialsError):
             queue.receive(wait=0)
         current.security_token = "second"
 
         assert queue.receive(wait=0) == []
         queue.close()
-    assert asked == ["first", "second"]
+    assert tokens == ["first", "second"]
 
 
-def test_a_chain_without_keys_is_worth_asking_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_credential_chain_without_keys_is_an_outage(monkeypatch: pytest.MonkeyPatch) -> None:
     class Chain:
         def get_credential(self) -> None:
             raise OSError("no metadata server")
@@ -282,57 +290,57 @@ def test_a_chain_without_keys_is_worth_asking_again(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(credentials, "CredentialChain", Chain)
 
     with pytest.raises(VodUnavailableError, match="credential chain"):
-        Queue(Source.model_validate({"smq_endpoint": "http://127.0.0.1:9", "smq_queue": NAME})).receive(wait=0)
+        Queue(Source.model_validate({"smq_endpoint": "http://127.0.0.1:9", "smq_queue": QUEUE_NAME})).receive(wait=0)
 
 
-# What VOD writes
+# What VOD sends
 
 
-def settled(desk: Desk) -> dict[str, Any]:
+def wait_until_delivered(emulator: EmulatedQueue) -> dict[str, Any]:
     deadline = time.monotonic() + 60
-    while (deliveries := desk.control.get("/deliveries").json())["pending"]:
+    while (deliveries := emulator.control.get("/deliveries").json())["pending"]:
         assert time.monotonic() < deadline, deliveries
         time.sleep(0.02)
     return dict(deliveries)
 
 
-def everything(queue: Queue) -> list[Message]:
-    found = []
+def receive_all(queue: Queue) -> list[Message]:
+    messages = []
     while received := queue.receive(wait=0):
-        found += received
-    return found
+        messages += received
+    return messages
 
 
-def test_the_events_of_an_upload_come_through_the_queue_in_both_forms(desk: Desk) -> None:
-    media_ids = desk.control.post("/uploads", json={"count": 10}).json()["media_ids"]
-    deliveries = settled(desk)
+def test_events_of_uploads_arrive_in_the_queue_plain_and_encoded(emulator: EmulatedQueue) -> None:
+    media_ids = emulator.control.post("/uploads", json={"count": 10}).json()["media_ids"]
+    deliveries = wait_until_delivered(emulator)
 
-    received = everything(desk.queue())
-    told = [events.parse_queued(message.body) for message in received]
+    received = receive_all(emulator.queue())
+    notifications = [events.parse_queued(message.body) for message in received]
 
     assert len(received) == deliveries["delivered"] == deliveries["attempts"]
-    assert {notification.media_ids[0] for notification in told} == set(media_ids)
+    assert {notification.media_ids[0] for notification in notifications} == set(media_ids)
     assert {message.body[0] == "{" for message in received} == {True, False}
 
 
 def test_without_quirks_the_queue_holds_plain_json() -> None:
-    with emulated(quirks=False) as desk:
-        desk.control.post("/uploads", json={"count": 3})
-        settled(desk)
+    with emulated(quirks=False) as emulator:
+        emulator.control.post("/uploads", json={"count": 3})
+        wait_until_delivered(emulator)
 
-        received = everything(desk.queue())
+        received = receive_all(emulator.queue())
 
     assert received
     assert all("EventType" in json.loads(message.body) for message in received)
 
 
-def test_an_event_that_the_queue_does_not_take_three_times_is_dropped() -> None:
-    with emulated(callback_pause=0.05) as desk:
-        desk.break_(unwritable_queue={"next": 4})
-        desk.control.post("/uploads", json={"count": 1})
-        deliveries = settled(desk)
+def test_an_event_that_the_queue_refuses_three_times_is_dropped() -> None:
+    with emulated(callback_pause=0.05) as emulator:
+        emulator.set_faults(unwritable_queue={"next": 4})
+        emulator.control.post("/uploads", json={"count": 1})
+        deliveries = wait_until_delivered(emulator)
 
-        received = everything(desk.queue())
+        received = receive_all(emulator.queue())
 
     assert (deliveries["dropped"], deliveries["refused_by_status"]) == (1, {"unwritable": 4})
     assert deliveries["delivered"] == len(received) == deliveries["events"] - 1

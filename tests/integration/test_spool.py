@@ -1,4 +1,4 @@
-"""The spool and the forwarder: what was kept comes out in order, once, whoever dies in between."""
+"""The spool: its notifications are moved to the database in order and once, also if a process dies in between."""
 
 from __future__ import annotations
 
@@ -21,16 +21,19 @@ from worker.sync.receive import delivery, receive
 
 @pytest.fixture
 def spool(tmp_path: Path) -> Iterator[Spool]:
-    made = Spool(tmp_path / "spool.db")
-    yield made
-    made.close()
+    opened = Spool(tmp_path / "spool.db")
+    yield opened
+    opened.close()
 
 
 def deliveries(*media_ids: str) -> list[Delivery]:
-    return [delivery("default", events.parse(body(each)), received_at=NOON + n * SECOND) for n, each in enumerate(media_ids)]
+    return [
+        delivery("default", events.parse(body(media_id)), received_at=NOON + index * SECOND)
+        for index, media_id in enumerate(media_ids)
+    ]
 
 
-def test_what_was_kept_comes_out_in_order_and_in_groups(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spooled_notifications_are_moved_in_order_and_in_groups(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool_module, "MAX_GROUP_SIZE", 2)
     spool.put(deliveries("a", "b"))
     spool.put(deliveries("c"))
@@ -39,18 +42,18 @@ def test_what_was_kept_comes_out_in_order_and_in_groups(spool: Spool, monkeypatc
     counts = [spool.drain(moved.append) for _ in range(3)]
 
     assert counts == [2, 1, 0]
-    assert [[each.media_id for each in group] for group in moved] == [["a", "b"], ["c"]]
+    assert [[moved_delivery.media_id for moved_delivery in group] for group in moved] == [["a", "b"], ["c"]]
     assert moved == [deliveries("a", "b"), deliveries("c")]
 
 
-def test_it_tells_how_much_waits_since_when(spool: Spool) -> None:
-    nothing = spool.waiting()
+def test_the_spool_reports_the_number_and_the_oldest_time(spool: Spool) -> None:
+    before = spool.waiting()
     spool.put(deliveries("a", "b"))
 
-    assert (nothing, spool.waiting()) == (Spooled(0, None), Spooled(2, NOON))
+    assert (before, spool.waiting()) == (Spooled(0, None), Spooled(2, NOON))
 
 
-def test_what_could_not_be_moved_stays(spool: Spool) -> None:
+def test_notifications_that_could_not_be_moved_stay(spool: Spool) -> None:
     spool.put(deliveries("a"))
 
     def refuse(_: Sequence[Delivery]) -> None:
@@ -62,7 +65,7 @@ def test_what_could_not_be_moved_stays(spool: Spool) -> None:
     assert spool.waiting().count == 1
 
 
-def test_a_process_that_dies_after_the_commit_moves_again_and_nothing_is_doubled(spool: Spool, store: Store) -> None:
+def test_a_process_that_dies_after_the_commit_stores_nothing_twice(spool: Spool, store: Store) -> None:
     spool.put(deliveries("a", "b"))
 
     def move_and_die(group: Sequence[Delivery]) -> None:
@@ -74,13 +77,13 @@ def test_a_process_that_dies_after_the_commit_moves_again_and_nothing_is_doubled
     spool.drain(lambda group: receive(store, group, now=NOON))
 
     with store.reading() as connection:
-        told = list(connection.execute(select(notification.c.media_id).order_by(notification.c.id)).scalars())
-        owed = connection.execute(text("SELECT count(*) FROM vod_sync_request")).scalar_one()
-    assert (sorted(told), owed) == (["a", "b"], 2)
+        stored = list(connection.execute(select(notification.c.media_id).order_by(notification.c.id)).scalars())
+        request_count = connection.execute(text("SELECT count(*) FROM vod_sync_request")).scalar_one()
+    assert (sorted(stored), request_count) == (["a", "b"], 2)
     assert spool.waiting().count == 0
 
 
-def test_a_full_disk_is_said_before_and_refused_after(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_is_nearly_full_is_reported(spool: Spool, monkeypatch: pytest.MonkeyPatch) -> None:
     spool.put(deliveries("a"))
     spool.check()
     monkeypatch.setattr(spool_module, "MIN_FREE_SPACE", 2**62)
@@ -89,7 +92,7 @@ def test_a_full_disk_is_said_before_and_refused_after(spool: Spool, monkeypatch:
         spool.check()
 
 
-def test_a_spool_that_cannot_be_opened_is_a_sentence_with_its_path(tmp_path: Path) -> None:
+def test_the_error_of_a_spool_that_cannot_be_opened_has_its_path(tmp_path: Path) -> None:
     (tmp_path / "spool.db").mkdir()
 
     with pytest.raises(StoreUnavailableError, match=r"the spool .*spool\.db"):

@@ -15,20 +15,20 @@ from worker.store import Store
 from worker.store.tables import sync_request
 
 
-def test_a_transaction_that_loses_a_deadlock_is_begun_again(store: Store) -> None:
+def test_a_transaction_that_loses_a_deadlock_is_repeated(store: Store) -> None:
     notify(store, "a", "b")
-    met = threading.Barrier(2, timeout=0.5)
-    tries: list[str] = []
+    both_wrote = threading.Barrier(2, timeout=0.5)
+    transactions: list[str] = []
 
     def write(first: str, second: str) -> None:
         def inside(connection: Connection) -> None:
-            tries.append(first)
+            transactions.append(first)
             for media_id in (first, second):
                 row = sync_request.c.media_id == media_id
                 connection.execute(update(sync_request).where(row).values(attempts=sync_request.c.attempts + 1))
-                # Both hold one row and want the other's; SQLite lets them in one after the other.
+                # Each has locked one row and needs the other's. SQLite runs the transactions one after the other.
                 with suppress(threading.BrokenBarrierError):
-                    met.wait()
+                    both_wrote.wait()
 
         store.transact(inside)
 
@@ -41,7 +41,7 @@ def test_a_transaction_that_loses_a_deadlock_is_begun_again(store: Store) -> Non
     with store.reading() as connection:
         attempts = connection.execute(select(sync_request.c.attempts)).scalars().all()
     assert attempts == [2, 2]
-    assert len(tries) == (2 if store.engine.dialect.name == "sqlite" else 3)
+    assert len(transactions) == (2 if store.engine.dialect.name == "sqlite" else 3)
 
 
 def _attempts(store: Store) -> list[int]:
@@ -62,14 +62,14 @@ def test_a_transaction_that_ends_in_a_wait_writes_nothing_and_holds_no_lock(stor
         return Wait(timedelta(seconds=3))
 
     result = store.transact(wait)
-    # A lock that is still held makes this one fail.
+    # This fails if the lock is still held.
     other = Store.open(store.engine.url.render_as_string(hide_password=False))
     other.transact(_increment)
     other.close()
 
     assert result == Wait(timedelta(seconds=3))
     assert _attempts(store) == [1]
-    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # the pool of every engine of ours counts
+    assert store.engine.pool.checkedout() == 0  # type: ignore[attr-defined]  # QueuePool, which every engine has, counts connections
 
 
 @pytest.mark.filterwarnings("error")
@@ -88,7 +88,7 @@ def test_work_may_roll_back_by_itself_and_still_return_a_result(store: Store) ->
     assert _attempts(store) == [1]
 
 
-def test_no_result_commits(store: Store) -> None:
+def test_a_transaction_without_a_result_is_committed(store: Store) -> None:
     notify(store, "a")
 
     store.transact(_increment)
