@@ -55,7 +55,7 @@ def report_late_start(store: Store, slot: Slot, late: timedelta) -> None:
 
 
 def start_calls(store: Store, clock: DatabaseClock, count: int, *, per_second: float, lateness: list[timedelta]) -> list[datetime]:
-    """Make calls one by one as fast as the rate limit permits, and report those that start late; returns when each started."""
+    """Make calls one by one as fast as the rate limit permits, and report those that start late. Return when each started."""
     started: list[datetime] = []
     for number in range(count):
         slot = acquire(store, clock, per_second=per_second)

@@ -37,7 +37,7 @@ def back_off(store: Store, pause: timedelta = timedelta(0), *, fault: str = "Thr
 
 
 def faults(store: Store) -> dict[str, str]:
-    """Why calls fail, by rate limit."""
+    """Return why calls fail, by rate limit."""
     with store.reading() as connection:
         return {row.source: row.fault for row in RateLimiter(connection).back_offs()}
 

@@ -33,7 +33,7 @@ MEDIA_TABLES = (
 
 
 def rows_of(store: Store, source: str) -> dict[str, list[Any]]:
-    """Every row that the catalogue has of a source, by table."""
+    """Return every row of a source in the catalogue, by table."""
     with store.reading() as connection:
         return {
             table.name: [tuple(row) for row in connection.execute(select(table).where(table.c.source == source))]
@@ -49,7 +49,7 @@ def save(store: Store, source: str, *medias: Media, at: datetime = NOON, announc
 
 
 def deliver(store: Store, *sources: str) -> int:
-    """Deliver one and the same notification to each of the sources, in one commit; returns how many were new."""
+    """Deliver one and the same notification to each of the sources, in one commit. Return how many were new."""
     notification = events.parse(body("a"))
     return receive(store, [delivery(source, notification, received_at=NOON) for source in sources], now=NOON)
 
@@ -206,14 +206,14 @@ def back_off(store: Store, source: str, *, operation: str = BATCH) -> None:
 
 
 def wait_for(store: Store, source: str, *, operation: str = BATCH) -> timedelta:
-    """How long a call of this operation has to wait now."""
-    taken = store.transact(lambda connection: RateLimiter(connection).take(source, operation, per_second=20))
-    return taken.duration if isinstance(taken, Wait) else timedelta(0)
+    """Return how long a call of this operation has to wait now."""
+    result = store.transact(lambda connection: RateLimiter(connection).take(source, operation, per_second=20))
+    return result.duration if isinstance(result, Wait) else timedelta(0)
 
 
 def faults(store: Store) -> dict[tuple[str, str], str]:
     with store.reading() as connection:
-        return {(held.source, held.operation): held.fault for held in RateLimiter(connection).back_offs()}
+        return {(row.source, row.operation): row.fault for row in RateLimiter(connection).back_offs()}
 
 
 @BOTH_ORDERS

@@ -1,4 +1,4 @@
-"""Stored rows beside VOD's answer, on each of the three databases."""
+"""Compare stored assets with VOD's answer, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from tests.builders import NOON, SECOND, SETTINGS, element, notify, source_context
+from tests.sync_harness import replace_method
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.store import Store
 from worker.store.rate_limit import BATCH, RateLimiter
@@ -20,7 +21,7 @@ from worker.sync.verify import Comparison, compare_with_vod
 from worker.sync.video_info import fetch_video_infos
 from worker.vod.testing import FakeVod
 
-KEEPING = replace(SETTINGS, video_info=True)
+WITH_VIDEO_INFO = replace(SETTINGS, video_info=True)
 
 
 @pytest.fixture
@@ -28,28 +29,29 @@ def vod() -> FakeVod:
     return FakeVod()
 
 
-def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, settings: SyncSettings = KEEPING) -> dict[str, Any]:
-    """VOD's element of a medium whose rows are complete; a copy of it is what VOD goes on with."""
-    vod.put(medium)
-    notify(store, medium["MediaId"])
+def sync(store: Store, vod: FakeVod, asset: dict[str, Any], *, settings: SyncSettings = WITH_VIDEO_INFO) -> dict[str, Any]:
+    """Store an asset completely. Return the copy that VOD has, which the test may change."""
+    vod.put(asset)
+    notify(store, asset["MediaId"])
     sync_batch(store, source_context(vod, settings), now=NOON + SECOND)
     fetch_video_infos(store, source_context(vod, settings), now=NOON + 2 * SECOND)
     store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=1000))
-    changed = deepcopy(medium)
+    changed = deepcopy(asset)
     vod.put(changed)
     vod.calls.clear()
     return changed
 
 
-def live(store: Store, vod: FakeVod, media_id: str = "a", *, settings: SyncSettings = KEEPING) -> Comparison:
+def compare(store: Store, vod: FakeVod, media_id: str = "a", *, settings: SyncSettings = WITH_VIDEO_INFO) -> Comparison:
     return compare_with_vod(store, source_context(vod, settings), media_id)
 
 
-def differing(found: Comparison) -> dict[str, tuple[Any, Any]]:
-    return {each.field: (each.stored, each.at_vod) for each in found.differences}
+def differences(comparison: Comparison) -> dict[str, tuple[Any, Any]]:
+    """Return the stored value and VOD's value of each field that differs."""
+    return {difference.field: (difference.stored, difference.at_vod) for difference in comparison.differences}
 
 
-def test_a_medium_that_did_not_change_shows_no_difference(store: Store, vod: FakeVod) -> None:
+def test_an_unchanged_asset_has_no_difference(store: Store, vod: FakeVod) -> None:
     full = element(
         "a",
         CateId=10**10,
@@ -59,26 +61,27 @@ def test_a_medium_that_did_not_change_shows_no_difference(store: Store, vod: Fak
         UserData={"Extend": "{}"},
     )
     full["MezzanineInfo"] |= {"Duration": "123456789012.123456", "Fps": "30000/1001", "FileName": "demo.mp4\n"}
-    changed = stored(store, vod, full)
+    changed = sync(store, vod, full)
     changed["MediaInfo"] |= {"CoverURL": "http://i/c.jpg?auth_key=2-0-0-bb", "Snapshots": ["http://i/1.jpg?auth_key=2-0-0-bb"]}
 
-    found = live(store, vod)
+    comparison = compare(store, vod)
 
-    assert (found.stored, found.at_vod, differing(found)) == ("ok", "ok", {})
+    assert (comparison.stored, comparison.at_vod, differences(comparison)) == ("ok", "ok", {})
     assert vod.calls == [["a"], ["a"]]
 
 
 def test_each_difference_names_its_field_and_both_values(store: Store, vod: FakeVod) -> None:
-    changed = stored(store, vod, element("a"))
+    changed = sync(store, vod, element("a"))
     changed["MediaInfo"] |= {"Title": "New", "Tags": "b"}
     changed["MezzanineInfo"]["VideoStreamList"][0]["CodecName"] = "hevc"
     changed["MezzanineInfo"]["AudioStreamList"] = []
     changed["PlayInfoList"] = [{"JobId": "job-a", "Definition": "HD", "Encrypt": 0}, {"JobId": "job-b", "Definition": "LD"}]
-    vod.get_video_info = lambda media_id: {"Video": {"VideoId": "a", "AuditStatus": "Blocked", "RegionId": "cn-shanghai"}}  # type: ignore[method-assign, misc]
+    blocked = {"Video": {"VideoId": "a", "AuditStatus": "Blocked", "RegionId": "cn-shanghai"}}
+    replace_method(vod, "get_video_info", lambda _media_id: blocked)
 
-    found = live(store, vod)
+    comparison = compare(store, vod)
 
-    assert differing(found) == {
+    assert differences(comparison) == {
         "title": ("Demo", "New"),
         "tags": (["a", "b"], ["b"]),
         "audit_status": ("Normal", "Blocked"),
@@ -89,106 +92,106 @@ def test_each_difference_names_its_field_and_both_values(store: Store, vod: Fake
     }
 
 
-def test_streams_are_paired_by_their_key_and_not_by_their_order(store: Store, vod: FakeVod) -> None:
-    two = element("a")
-    two["PlayInfoList"] = [{"JobId": "y", "Definition": "HD"}, {"JobId": "x", "Definition": "LD"}]
-    changed = stored(store, vod, two)
+def test_streams_are_compared_by_key_in_any_order(store: Store, vod: FakeVod) -> None:
+    with_two_streams = element("a")
+    with_two_streams["PlayInfoList"] = [{"JobId": "y", "Definition": "HD"}, {"JobId": "x", "Definition": "LD"}]
+    changed = sync(store, vod, with_two_streams)
     changed["PlayInfoList"].reverse()
 
-    assert differing(live(store, vod)) == {}
+    assert differences(compare(store, vod)) == {}
 
 
-def test_what_nobody_asked_to_keep_is_told_and_no_difference(store: Store, vod: FakeVod) -> None:
-    stored(store, vod, element("a"), settings=SETTINGS)
+def test_fields_that_are_not_stored_are_listed_and_not_a_difference(store: Store, vod: FakeVod) -> None:
+    sync(store, vod, element("a"), settings=SETTINGS)
 
-    found = live(store, vod, settings=SETTINGS)
+    comparison = compare(store, vod, settings=SETTINGS)
 
-    assert differing(found) == {}
-    assert found.not_kept == {"audit_status": "Normal", "region_id": "cn-shanghai"}
+    assert differences(comparison) == {}
+    assert comparison.not_kept == {"audit_status": "Normal", "region_id": "cn-shanghai"}
 
 
-def test_a_right_that_is_missing_for_the_single_video_operation_matters_only_where_it_is_kept(store: Store, vod: FakeVod) -> None:
-    stored(store, vod, element("a"))
+def test_a_refusal_of_get_video_info_is_an_error_only_if_its_fields_are_stored(store: Store, vod: FakeVod) -> None:
+    sync(store, vod, element("a"))
 
     def refuse(media_id: str) -> dict[str, Any]:
         raise VodCredentialsError("Forbidden.RAM")
 
-    vod.get_video_info = refuse  # type: ignore[method-assign]
+    replace_method(vod, "get_video_info", refuse)
 
-    found = live(store, vod, settings=SETTINGS)
+    comparison = compare(store, vod, settings=SETTINGS)
 
-    assert (found.error, found.at_vod) == ("Forbidden.RAM", "ok")
+    assert (comparison.error, comparison.at_vod) == ("Forbidden.RAM", "ok")
     with pytest.raises(VodCredentialsError):
-        live(store, vod)
+        compare(store, vod)
 
 
-def test_a_medium_that_vod_no_longer_knows_differs_in_its_state(store: Store, vod: FakeVod) -> None:
-    stored(store, vod, element("a"))
+def test_an_asset_that_vod_no_longer_knows_differs_in_its_state(store: Store, vod: FakeVod) -> None:
+    sync(store, vod, element("a"))
     vod.media.clear()
 
-    gone = live(store, vod)
+    gone = compare(store, vod)
     vod.forbidden = {"a"}
-    forbidden = live(store, vod)
+    forbidden = compare(store, vod)
     vod.forbidden = set()
     vod.fail(VodRefusedError("404", code="InvalidVideo.NotFound", status=404))
-    refused = live(store, vod)
+    refused = compare(store, vod)
 
-    assert differing(gone) == differing(refused) == {"state": ("ok", "missing")}
-    assert differing(forbidden) == {"state": ("ok", "forbidden")}
+    assert differences(gone) == differences(refused) == {"state": ("ok", "missing")}
+    assert differences(forbidden) == {"state": ("ok", "forbidden")}
     assert vod.calls == [["a"], ["a"], ["a"]]
 
 
 @pytest.mark.parametrize("state", ["missing", "deleted"])
-def test_what_is_gone_on_both_sides_is_no_difference(store: Store, vod: FakeVod, state: str) -> None:
-    stored(store, vod, element("a"))
+def test_an_asset_that_is_gone_on_both_sides_has_no_difference(store: Store, vod: FakeVod, state: str) -> None:
+    sync(store, vod, element("a"))
     vod.media.clear()
     store.transact(lambda connection: connection.execute(media.update().values(state=state)))
 
-    assert differing(live(store, vod)) == {}
+    assert differences(compare(store, vod)) == {}
 
 
-def test_nothing_stored_is_said(store: Store, vod: FakeVod) -> None:
+def test_an_asset_that_is_not_stored_has_no_stored_state(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"))
 
-    unknown_here = live(store, vod)
-    unknown_everywhere = live(store, vod, "b")
+    not_stored = compare(store, vod)
+    unknown = compare(store, vod, "b")
 
-    assert (unknown_here.stored, unknown_here.at_vod) == (None, "ok")
-    assert differing(unknown_here)["title"] == (None, "Demo")
-    assert (unknown_everywhere.stored, unknown_everywhere.at_vod) == (None, "missing")
+    assert (not_stored.stored, not_stored.at_vod) == (None, "ok")
+    assert differences(not_stored)["title"] == (None, "Demo")
+    assert (unknown.stored, unknown.at_vod) == (None, "missing")
 
 
-def test_looking_writes_no_medium(store: Store, vod: FakeVod) -> None:
-    changed = stored(store, vod, element("a"))
+def test_a_comparison_writes_no_asset(store: Store, vod: FakeVod) -> None:
+    changed = sync(store, vod, element("a"))
     changed["MediaInfo"]["Title"] = "New"
-    before = _rows(store)
+    before = _stored_rows(store)
 
-    live(store, vod)
+    compare(store, vod)
 
-    assert _rows(store) == before
+    assert _stored_rows(store) == before
 
 
-def _rows(store: Store) -> list[Any]:
+def _stored_rows(store: Store) -> list[Any]:
     with store.reading() as connection:
         return [connection.execute(select(table)).all() for table in (media, raw, video_info)]
 
 
-def test_a_source_that_is_held_back_is_not_asked(store: Store, vod: FakeVod) -> None:
-    def hold(connection: Any) -> None:
+def test_a_source_in_back_off_is_not_called(store: Store, vod: FakeVod) -> None:
+    def back_off(connection: Connection) -> None:
         RateLimiter(connection).take("default", BATCH, per_second=1000)
         RateLimiter(connection).back_off("default", BATCH, 60 * SECOND, fault="wrong keys")
 
-    store.transact(hold)
+    store.transact(back_off)
 
     with pytest.raises(VodUnavailableError, match=r"not called for another \d+ s: wrong keys"):
-        live(store, vod)
+        compare(store, vod)
 
     assert vod.calls == []
 
 
-def test_an_answer_that_passes_over_the_id_cannot_be_compared(store: Store, vod: FakeVod) -> None:
+def test_an_answer_that_omits_the_id_cannot_be_compared(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"))
     vod.omitted = {"a"}
 
     with pytest.raises(VodUnreadableError):
-        live(store, vod)
+        compare(store, vod)
