@@ -1,14 +1,14 @@
-"""Workers that overlap, die and come back late, in every order that Hypothesis thinks of: nothing is lost, nothing goes back.
+"""Workers that overlap, die and continue late, in random orders of Hypothesis: nothing is lost, and no row goes back.
 
-The clock is the machine's, and every batch is taken apart into claim, fetch and store, so that several are under way at once.
-VODSYNC_TEST_EXAMPLES=2000 looks for longer.
+The state machine sets the clock. Each batch is divided into claim, fetch and store, so that several run at the same time.
+VODSYNC_TEST_EXAMPLES=2000 runs more examples.
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -26,101 +26,20 @@ from hypothesis.stateful import (
 )
 from sqlalchemy import and_, select
 
-from tests.builders import NOON, SECOND, announced, body, element
+from tests.builders import NOON, announced, body, element
+from tests.inbox_model import API_ERRORS, EVENTS, HIDDEN, KINDS, MEDIA_IDS, SETTINGS, WORKERS, Row, Truth, Worker
 from worker.core import events
-from worker.core.backoff import Backoff
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store, tables
-from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Claim, Request, SyncRequests
-from worker.store.rate_limit import Slot
+from worker.store.inbox.sync_requests import BACKFILL, MANUAL, Request, SyncRequests
 from worker.sync import batch
 from worker.sync.fetch import Fetcher, FetchResult
 from worker.sync.receive import delivery, receive
-from worker.sync.retry_policy import RetryPolicy
-from worker.sync.source_context import SourceContext, SyncSettings
+from worker.sync.source_context import SourceContext
 from worker.vod.testing import FakeVod
-
-#: Batches overlap, letters die and patience ends within a few steps. The quota has the database's own clock, so it never says wait.
-SETTINGS = SyncSettings(
-    batch_size=2,
-    linger=0 * SECOND,
-    lease=60 * SECOND,
-    calls_per_second=100_000,
-    retry=RetryPolicy(
-        max_attempts=2,
-        backoff=Backoff(5 * SECOND, 10 * SECOND),
-        throttle_pause=0 * SECOND,
-        credentials_pause=0 * SECOND,
-        not_found_delays=(2 * SECOND, 15 * SECOND),
-        follow_up=Backoff(30 * SECOND, 60 * SECOND),
-        follow_up_limit=120 * SECOND,
-    ),
-)
-WORKERS = 3
-HIDDEN = ("gone", "forbidden", "silent")
-
-MEDIA_IDS = st.sampled_from(["a", "b", "c"])
-#: What leads to a settle comes often, for most races are lost there.
-KINDS = ["final", "final", "final", "transcoding", "announced", "gone", "gone", "forbidden", "silent"]
-EVENTS: dict[str, dict[str, str]] = {
-    "TranscodeComplete": {},
-    "VideoAnalysisComplete": {"Status": "fail"},
-    "DeleteMediaComplete": {"DeleteType": "all", "MediaType": "video"},
-}
-TROUBLES: dict[str, list[VodError]] = {
-    "unavailable": [VodUnavailableError("503")],
-    "throttled": [VodThrottledError("Throttling.User")],
-    "credentials": [VodCredentialsError("InvalidAccessKeyId.NotFound")],
-    "one id refused": [VodRefusedError("InvalidParameter"), VodRefusedError("InvalidParameter")],
-    "batch refused": [VodRefusedError("InvalidParameter")],
-    "not yet": [
-        VodRefusedError("not yet", code="Forbidden.IllegalStatus"),
-        VodRefusedError("not yet", code="Forbidden.IllegalStatus"),
-    ],
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Truth:
-    """How a medium is at VOD: final, transcoding, announced, gone, forbidden, or passed over in silence."""
-
-    kind: str = "gone"
-    version: int = 1
-
-    @property
-    def title(self) -> str:
-        return f"version {self.version}"
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """What vod_media and vod_mezzanine should say; `size` is the version of the last answer with an analysed file."""
-
-    observed_at: datetime
-    state: str
-    title: str | None = None
-    size: int | None = None
-    deleted_at: datetime | None = None
-
-
-@dataclass(eq=False)
-class Worker:
-    """One batch under way. `asked` is how often each medium had been asked for when it was claimed."""
-
-    number: int
-    now: datetime
-    claim: Claim
-    slot: Slot
-    asked: dict[str, int]
-    fetched: FetchResult | None = None
-    answers: dict[str, tuple[Truth, datetime]] = field(default_factory=dict)
-
-    def __repr__(self) -> str:
-        return f"<worker {self.number} with {self.claim.media_ids}>"
 
 
 class InboxMachine(RuleBasedStateMachine):
-    """Receivers, workers and VOD, each of them one step at a time, beside a model of what should stand in the database."""
+    """Receivers, workers and VOD do one step at a time. A model describes the expected rows of the database."""
 
     sent = Bundle("sent")
 
@@ -133,98 +52,99 @@ class InboxMachine(RuleBasedStateMachine):
         self.now = NOON
         self.vod = FakeVod()
         self.context = SourceContext("default", self.vod, SETTINGS)
-        self.count = self.settled_at = 0
+        self.count = self.completed_at = 0
         self.truth: dict[str, Truth] = {}
         self.deliveries: Counter[str] = Counter()
-        #: When each medium was deleted, and when that was told.
+        #: When each asset was deleted, and when its notification arrived.
         self.deletions: dict[str, tuple[datetime, datetime]] = {}
-        #: How often each medium was asked for: ever, before VOD last changed it, before the claim that was answered, or buried.
-        self.asked: Counter[str] = Counter()
-        self.asked_before_change: Counter[str] = Counter()
+        #: How often each asset was requested: in total, before VOD last changed it, before the answered claim, and before it became
+        #: a dead letter.
+        self.requested: Counter[str] = Counter()
+        self.requested_before_change: Counter[str] = Counter()
         self.answered: Counter[str] = Counter()
-        self.buried: dict[str, int] = {}
+        self.dead_lettered: dict[str, int] = {}
         self.workers: dict[int, Worker] = {}
-        self.holder: dict[str, Worker] = {}
+        self.lease_holders: dict[str, Worker] = {}
         self.rows: dict[str, Row] = {}
         for media_id in ("a", "b"):
-            self.vod_changes(media_id, "final", told="TranscodeComplete")
+            self.vod_changes(media_id, "final", event="TranscodeComplete")
 
-    # What VOD does
+    # Steps of VOD
 
-    @rule(media_id=MEDIA_IDS, kind=st.sampled_from(KINDS), told=st.sampled_from([None, *EVENTS]))
-    def vod_changes(self, media_id: str, kind: str, told: str | None) -> None:
-        """Change a medium, and tell or keep it quiet; one that was hidden comes back as it was."""
+    @rule(media_id=MEDIA_IDS, kind=st.sampled_from(KINDS), event=st.sampled_from([None, *EVENTS]))
+    def vod_changes(self, media_id: str, kind: str, event: str | None) -> None:
+        """Change an asset, with or without a notification. A hidden asset returns unchanged."""
         self.count += 1
         old = self.truth.get(media_id, Truth())
         truth = self.truth[media_id] = Truth(kind, old.version if old.kind in HIDDEN or kind in HIDDEN else self.count)
-        self.asked_before_change[media_id] = self.asked[media_id]
+        self.requested_before_change[media_id] = self.requested[media_id]
         self.vod.media.pop(media_id, None)
         for hidden in (self.vod.forbidden, self.vod.omitted):
             hidden.discard(media_id)
         if kind in ("final", "transcoding"):
-            shown = element(media_id, Title=truth.title, Status="Normal" if kind == "final" else "Transcoding")
-            shown["MezzanineInfo"]["Size"] = truth.version
-            self.vod.put(shown)
+            vod_element = element(media_id, Title=truth.title, Status="Normal" if kind == "final" else "Transcoding")
+            vod_element["MezzanineInfo"]["Size"] = truth.version
+            self.vod.put(vod_element)
         elif kind == "announced":
             self.vod.put(announced(media_id, Title=truth.title))
         elif kind == "forbidden":
             self.vod.forbidden.add(media_id)
         elif kind == "silent":
             self.vod.omitted.add(media_id)
-        if told:
-            self.deliver([self.notification(media_id, told)])
+        if event:
+            self.deliver([self.notification(media_id, event)])
 
     @rule(
         target=sent, media_ids=st.lists(MEDIA_IDS, min_size=1, max_size=3), event=st.sampled_from(list(EVENTS)), twice=st.booleans()
     )
     def vod_notifies(self, media_ids: list[str], event: str, twice: bool) -> MultipleResults[events.Notification]:
-        news = [self.notification(media_id, event) for media_id in media_ids]
-        self.deliver(news + news[:1] if twice else news)
-        return multiple(*news)
+        notifications = [self.notification(media_id, event) for media_id in media_ids]
+        self.deliver(notifications + notifications[:1] if twice else notifications)
+        return multiple(*notifications)
 
     @rule(old=sent, other=sent, media_id=MEDIA_IDS)
     def vod_notifies_again(self, old: events.Notification, other: events.Notification, media_id: str) -> None:
-        """In one commit with something new, as a receiver gathers them."""
+        """In one commit with a new notification, as a receiver groups them."""
         self.deliver([old, self.notification(media_id, "TranscodeComplete"), other])
 
-    @rule(trouble=st.sampled_from(list(TROUBLES)))
-    def vod_is_in_trouble(self, trouble: str) -> None:
-        self.vod.fail(*TROUBLES[trouble])
+    @rule(error=st.sampled_from(list(API_ERRORS)))
+    def vod_fails(self, error: str) -> None:
+        self.vod.fail(*API_ERRORS[error])
 
-    # What we do
+    # Steps of vodsync
 
     @rule(media_id=MEDIA_IDS, priority=st.sampled_from([MANUAL, BACKFILL]), pause=st.sampled_from([0, 30]))
-    def somebody_asks(self, media_id: str, priority: int, pause: int) -> None:
+    def a_request_is_made(self, media_id: str, priority: int, pause: int) -> None:
         wanted = Request("default", media_id, "test", priority, self.now + timedelta(seconds=pause))
         self.store.transact(lambda connection: SyncRequests(connection).request([wanted], now=self.now))
-        self.asked[media_id] += 1
+        self.requested[media_id] += 1
 
     @rule(seconds=st.sampled_from([0, 0, 1, 5, 30, 61, 600]), numbers=st.lists(st.integers(1, WORKERS), min_size=1, max_size=6))
-    def time_passes_and_workers_go_on(self, seconds: int, numbers: list[int]) -> None:
-        """Each takes its next step: it claims, fetches or stores."""
+    def time_passes_and_workers_advance(self, seconds: int, numbers: list[int]) -> None:
+        """Each of these workers does its next step: claim, fetch or store."""
         self.now += timedelta(seconds=seconds)
         for number in numbers:
-            self.go_on(number)
+            self.advance(number)
 
     @rule(number=st.integers(1, WORKERS))
     def a_worker_dies(self, number: int) -> None:
         self.workers.pop(number, None)
 
-    @precondition(lambda self: self.count > self.settled_at + 30)
+    @precondition(lambda self: self.count > self.completed_at + 30)
     @rule()
-    def the_dust_settles(self) -> None:
-        """Whoever is slow now is overtaken, and may come back later still."""
-        self.settled_at = self.count
+    def all_requests_are_completed(self) -> None:
+        """Another worker completes everything that is due. Slow workers may continue later."""
+        self.completed_at = self.count
         for _ in range(100):
             pending = [row.available_at for row in self.requests().values() if row.state == "due"]
             if not pending:
                 return
             self.now = max(self.now, *pending)
             for _ in ("claim", "fetch", "store"):
-                self.go_on(WORKERS + 1)
-        raise AssertionError("workers go round in circles")
+                self.advance(WORKERS + 1)
+        raise AssertionError("requests are still due after 100 batches")
 
-    def go_on(self, number: int) -> None:
+    def advance(self, number: int) -> None:
         worker = self.workers.get(number)
         if not worker:
             self.claim(number)
@@ -235,47 +155,47 @@ class InboxMachine(RuleBasedStateMachine):
 
     def notification(self, media_id: str, event: str) -> events.Notification:
         self.count += 1
-        said = {"EventTime": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "Extend": str(self.count)} | EVENTS[event]
-        return events.parse(body(media_id, event, **said))
+        fields = {"EventTime": f"{self.now:%Y-%m-%dT%H:%M:%SZ}", "Extend": str(self.count)} | EVENTS[event]
+        return events.parse(body(media_id, event, **fields))
 
     def deliver(self, notifications: list[events.Notification]) -> None:
-        new = {each.event_key: each for each in notifications if each.event_key not in self.deliveries}
-        deliveries = [delivery("default", each, received_at=self.now) for each in notifications]
+        new = {item.event_key: item for item in notifications if item.event_key not in self.deliveries}
+        deliveries = [delivery("default", item, received_at=self.now) for item in notifications]
 
-        told_new = receive(self.store, deliveries, now=self.now)
+        new_count = receive(self.store, deliveries, now=self.now)
 
-        assert told_new == len(new)
-        self.deliveries.update(each.event_key for each in notifications)
-        for media_id in {media_id for each in new.values() for media_id in each.media_ids}:
-            self.asked[media_id] += 1
-        for each in new.values():
-            if each.is_deletion and each.event_time:
-                self.deletions |= dict.fromkeys(each.media_ids, (each.event_time, self.now))
+        assert new_count == len(new)
+        self.deliveries.update(item.event_key for item in notifications)
+        for media_id in {media_id for item in new.values() for media_id in item.media_ids}:
+            self.requested[media_id] += 1
+        for item in new.values():
+            if item.is_deletion and item.event_time:
+                self.deletions |= dict.fromkeys(item.media_ids, (item.event_time, self.now))
 
     def claim(self, number: int) -> None:
         due = {media_id for media_id, row in self.requests().items() if row.state == "due" and row.available_at <= self.now}
 
-        taken: Any = self.store.transact(lambda connection: batch.claim_batch(connection, self.context, self.now))
+        result: Any = self.store.transact(lambda connection: batch.claim_batch(connection, self.context, self.now))
 
-        if taken is None:
+        if result is None:
             assert not due
             return
-        claim, slot = taken
+        claim, slot = result
         assert set(claim.media_ids) <= due
         assert len(claim.media_ids) == len(set(claim.media_ids)) == min(len(due), SETTINGS.batch_size)
         for other in self.workers.values():
-            still_held = {media_id for media_id in other.claim.media_ids if self.holder.get(media_id) is other}
-            assert other.claim.until <= self.now or not still_held & set(claim.media_ids), "two live leases for one medium"
-        worker = Worker(number, self.now, claim, slot, {media_id: self.asked[media_id] for media_id in claim.media_ids})
+            still_leased = {media_id for media_id in other.claim.media_ids if self.lease_holders.get(media_id) is other}
+            assert other.claim.until <= self.now or not still_leased & set(claim.media_ids), "two live leases for one asset"
+        worker = Worker(number, self.now, claim, slot, {media_id: self.requested[media_id] for media_id in claim.media_ids})
         self.workers[number] = worker
-        self.holder |= dict.fromkeys(claim.media_ids, worker)
+        self.lease_holders |= dict.fromkeys(claim.media_ids, worker)
 
     def fetch(self, worker: Worker) -> None:
         fetcher = Fetcher(self.store, self.context, worker.claim, sleep=lambda seconds: None)
         worker.fetched = fetcher.fetch(worker.claim.media_ids, worker.slot)
-        for answer, asked_at in worker.fetched.answers:
+        for answer, observed_at in worker.fetched.answers:
             for media_id in {media.media_id for media in answer.media} | answer.missing | answer.forbidden:
-                worker.answers[media_id] = self.truth.get(media_id, Truth()), asked_at
+                worker.answers[media_id] = self.truth.get(media_id, Truth()), observed_at
 
     def finish(self, worker: Worker, fetched: FetchResult) -> None:
         before = self.requests()
@@ -283,38 +203,38 @@ class InboxMachine(RuleBasedStateMachine):
         self.store.transact(lambda connection: batch.store_results(connection, self.context, worker.claim, fetched, now=worker.now))
 
         after = self.requests()
-        held = {media_id for media_id in worker.claim.media_ids if self.holder.get(media_id) is worker}
+        leased = {media_id for media_id in worker.claim.media_ids if self.lease_holders.get(media_id) is worker}
         for media_id in before.keys() | after.keys():
-            if media_id not in held:
-                assert after.get(media_id) == before.get(media_id), f"{worker} touched {media_id}, which is not its own (any more)"
-        for media_id in held:
-            left = after.get(media_id)
-            if self.asked[media_id] > worker.asked[media_id]:
-                assert left, f"what was asked of {media_id} during the fetch is lost"
-                assert (left.state, left.claim, left.available_at <= self.now) == ("due", None, True)
-            elif left is None:
-                assert media_id in worker.answers, f"{media_id} was settled without an answer"
+            if media_id not in leased:
+                assert after.get(media_id) == before.get(media_id), f"{worker} changed {media_id}, whose lease it does not have"
+        for media_id in leased:
+            row = after.get(media_id)
+            if self.requested[media_id] > worker.requested[media_id]:
+                assert row, f"the request for {media_id} during the fetch is lost"
+                assert (row.state, row.claim, row.available_at <= self.now) == ("due", None, True)
+            elif row is None:
+                assert media_id in worker.answers, f"{media_id} was completed without an answer"
             else:
-                assert left.claim is None
-                if left.state == "dead":
-                    self.buried[media_id] = worker.asked[media_id]
-            del self.holder[media_id]
+                assert row.claim is None
+                if row.state == "dead":
+                    self.dead_lettered[media_id] = worker.requested[media_id]
+            del self.lease_holders[media_id]
         for media_id in worker.answers:
             self.learn(worker, media_id)
         del self.workers[worker.number]
 
     def learn(self, worker: Worker, media_id: str) -> None:
-        """Put one answer into the model, unless it already holds a newer one."""
-        self.answered[media_id] = max(self.answered[media_id], worker.asked[media_id])
-        truth, asked_at = worker.answers[media_id]
+        """Put one answer into the model unless the model has a newer one."""
+        self.answered[media_id] = max(self.answered[media_id], worker.requested[media_id])
+        truth, observed_at = worker.answers[media_id]
         row = self.rows.get(media_id)
-        if row and row.observed_at >= asked_at:
+        if row and row.observed_at >= observed_at:
             return
-        row = replace(row, observed_at=asked_at) if row else Row(asked_at, "new")
+        row = replace(row, observed_at=observed_at) if row else Row(observed_at, "new")
         if truth.kind == "gone":
-            (request,) = (each for each in worker.claim.requests if each.media_id == media_id)
-            deleted_at, told_at = self.deletions.get(media_id, (None, None))
-            if told_at and (row.state in ("new", "deleted") or told_at >= request.requested_at):
+            (request,) = (item for item in worker.claim.requests if item.media_id == media_id)
+            deleted_at, reported_at = self.deletions.get(media_id, (None, None))
+            if reported_at and (row.state in ("new", "deleted") or reported_at >= request.requested_at):
                 since = row.deleted_at if row.state == "deleted" else deleted_at
                 row = replace(row, state="deleted", deleted_at=since)
             elif row.state == "new" or not SETTINGS.retry.retry_not_found(request, "", now=worker.now, stored=row.state == "ok"):
@@ -325,16 +245,16 @@ class InboxMachine(RuleBasedStateMachine):
             row = replace(row, state="forbidden", deleted_at=None)
         else:
             size = row.size if truth.kind == "announced" else truth.version
-            row = Row(asked_at, "ok", truth.title, size)
+            row = Row(observed_at, "ok", truth.title, size)
         self.rows[media_id] = row
 
-    # What is true after every step
+    # True after every step
 
     @invariant()
     def each_delivery_is_counted_once(self) -> None:
-        kept = self.read(select(tables.notification.c.event_key, tables.notification.c.deliveries))
+        stored = self.read(select(tables.notification.c.event_key, tables.notification.c.deliveries))
 
-        assert dict(map(tuple, kept)) == self.deliveries
+        assert dict(map(tuple, stored)) == self.deliveries
 
     @invariant()
     def the_rows_hold_the_newest_answers(self) -> None:
@@ -342,28 +262,28 @@ class InboxMachine(RuleBasedStateMachine):
         same = and_(media.c.source == mezzanine.c.source, media.c.media_id == mezzanine.c.media_id)
         columns = (media.c.observed_at, media.c.state, media.c.title, mezzanine.c.size, media.c.deleted_at)
 
-        kept = self.read(select(media.c.media_id, *columns).outerjoin_from(media, mezzanine, same))
+        stored = self.read(select(media.c.media_id, *columns).outerjoin_from(media, mezzanine, same))
 
-        assert {media_id: Row(*values) for media_id, *values in kept} == self.rows
+        assert {media_id: Row(*values) for media_id, *values in stored} == self.rows
 
     @invariant()
-    def a_live_lease_holds(self) -> None:
+    def a_live_lease_is_kept(self) -> None:
         requests = self.requests()
-        for media_id, worker in self.holder.items():
+        for media_id, worker in self.lease_holders.items():
             if worker.claim.until > self.now:
                 row = requests[media_id]
                 assert (row.claim, row.available_at, row.state) == (worker.claim.token, worker.claim.until, "due")
 
     @invariant()
-    def every_medium_is_accounted_for(self) -> None:
+    def every_asset_is_accounted_for(self) -> None:
         requests = self.requests()
-        for media_id in self.asked.keys() - requests.keys():
-            assert self.answered[media_id] == self.asked[media_id], f"nobody fetched {media_id} since it was last asked for"
-            if self.asked[media_id] > self.asked_before_change[media_id]:
+        for media_id in self.requested.keys() - requests.keys():
+            assert self.answered[media_id] == self.requested[media_id], f"{media_id} was not fetched after its last request"
+            if self.requested[media_id] > self.requested_before_change[media_id]:
                 assert self.is_true(media_id), f"{self.rows[media_id]} is not {self.truth.get(media_id)}"
         for media_id, row in requests.items():
             if row.state != "due":
-                assert (row.state, self.buried[media_id]) == ("dead", self.asked[media_id])
+                assert (row.state, self.dead_lettered[media_id]) == ("dead", self.requested[media_id])
 
     def is_true(self, media_id: str) -> bool:
         row, truth = self.rows[media_id], self.truth.get(media_id, Truth())
@@ -383,11 +303,11 @@ class InboxMachine(RuleBasedStateMachine):
             return list(connection.execute(statement))
 
 
-def test_no_order_of_events_loses_or_undoes_anything(store: Store) -> None:
-    usual = 110 if store.engine.dialect.name == "sqlite" else 20
-    examples = int(os.environ.get("VODSYNC_TEST_EXAMPLES", usual))
+def test_no_order_of_events_loses_or_reverts_anything(store: Store) -> None:
+    default = 110 if store.engine.dialect.name == "sqlite" else 20
+    examples = int(os.environ.get("VODSYNC_TEST_EXAMPLES", default))
     run_state_machine_as_test(
-        lambda: InboxMachine(store),  # type: ignore[arg-type]
+        lambda: InboxMachine(store),  # type: ignore[arg-type]  # any factory works; the annotation requires the class
         settings=settings(
             max_examples=examples,
             stateful_step_count=40,
