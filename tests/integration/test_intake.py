@@ -1,4 +1,4 @@
-"""What becomes of the messages of other programs when the broker does not take the refused ones."""
+"""Messages of other programs while the broker does not accept those that vodsync refused."""
 
 from __future__ import annotations
 
@@ -14,47 +14,47 @@ import pytest
 import redis
 import sqlalchemy as sa
 
+from tests.broker_harness import Broker
 from tests.builders import Log
 from tests.conftest import require
-from tests.integration.test_reliable_transport import Broker
 from worker import runtime, settings
 from worker.background import BackgroundLoop
 from worker.core.backoff import Backoff
 from worker.store import Store
 from worker.store.tables import sync_request
 
-BAD = b"no json"
+INVALID = b"no json"
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
 
-class House:
-    """An intake that reads `broker`, and a queue for what it refuses that takes nothing until `open`."""
+class ReprocessQueue:
+    """A consumer of `broker`, and a queue for refused messages that accepts none after `refuse_rejected`."""
 
     def __init__(self, broker: Broker, store: Store, module: Any, log: Log) -> None:
         self.broker, self.store, self.log = broker, store, log
         self.rejected = f"{broker.name}.rejected"
         url = str(broker.url)
         self._client = redis.Redis.from_url(url) if url.startswith("redis") else None
-        here: Any = SimpleNamespace(
+        current: Any = SimpleNamespace(
             settings=settings.load(environ={"VODSYNC_BROKER_URL": url}), sources={"default": None}, store=store
         )
-        consumer = module.MessageConsumer(here, wake_workers=lambda: None)
+        consumer = module.MessageConsumer(current, wake_workers=lambda: None)
         #: How often the consumer tried to move refused messages.
-        self.tries = 0
+        self.attempts = 0
         self._move_rejected = consumer._move_rejected
         consumer._move_rejected = self._count_and_move_rejected
         self._loop = BackgroundLoop("test", consumer.step, failure="failed", interrupt=consumer.stop)
         self.start = self._loop.start
 
-    def shut(self) -> None:
+    def refuse_rejected(self) -> None:
         if self._client:
             self._client.set(self.rejected, "not a list")
         else:
             arguments = {"x-max-length": 0, "x-overflow": "reject-publish"}
             self._amqp(lambda channel: channel.queue_declare(self.rejected, durable=True, auto_delete=False, arguments=arguments))
 
-    def open(self) -> None:
+    def accept_rejected(self) -> None:
         if self._client:
             self._client.delete(self.rejected)
         else:
@@ -62,9 +62,9 @@ class House:
 
     def _count_and_move_rejected(self, connection: kombu.Connection) -> None:
         self._move_rejected(connection)
-        self.tries += 1
+        self.attempts += 1
 
-    def set_aside(self) -> int:
+    def rejected_count(self) -> int:
         if self._client:
             return int(self._client.llen(self.rejected))
         return int(self._amqp(lambda channel: channel.queue_declare(self.rejected, passive=True)).message_count)
@@ -76,11 +76,11 @@ class House:
     def close(self) -> None:
         self._loop.stop()
         self._loop.join(timeout=60)
-        self.open()
+        self.accept_rejected()
 
-    def _amqp(self, act: Callable[[Any], Any]) -> Any:
+    def _amqp(self, action: Callable[[Any], Any]) -> Any:
         with kombu.Connection(self.broker.url) as connection:
-            return act(connection.default_channel)
+            return action(connection.default_channel)
 
 
 @pytest.fixture
@@ -89,9 +89,9 @@ def log() -> Log:
 
 
 @pytest.fixture(params=["redis", "rabbitmq"])
-def house(
+def reprocess_queue(
     request: pytest.FixtureRequest, tmp_path: Path, store: Store, log: Log, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[House]:
+) -> Iterator[ReprocessQueue]:
     monkeypatch.setattr(runtime, "_current", runtime.Runtime(settings.load(environ={})))
     from worker.queue.services import reprocess_consumer
 
@@ -99,43 +99,43 @@ def house(
     monkeypatch.setattr(reprocess_consumer, "RETRY_PAUSE", Backoff(timedelta(seconds=0.05), timedelta(seconds=0.1)))
     broker = Broker(require(request.param), tmp_path)
     broker.open().release()
-    made = House(broker, store, reprocess_consumer, log)
+    queue = ReprocessQueue(broker, store, reprocess_consumer, log)
     monkeypatch.setattr(reprocess_consumer, "REPROCESS_QUEUE", broker.queue)
-    monkeypatch.setattr(reprocess_consumer, "REJECTED_QUEUE", kombu.Queue(made.rejected, durable=True))
+    monkeypatch.setattr(reprocess_consumer, "REJECTED_QUEUE", kombu.Queue(queue.rejected, durable=True))
     monkeypatch.setattr(reprocess_consumer, "log", log)
-    yield made
-    made.close()
+    yield queue
+    queue.close()
     broker.close()
 
 
-def eventually(look: Callable[[], bool]) -> None:
+def eventually(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 60
-    while not look():
+    while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.1)
 
 
-def test_refused_messages_that_cannot_be_set_aside_hold_up_no_others(house: House, log: Log) -> None:
-    house.shut()
-    house.start()
+def test_refused_messages_that_cannot_be_moved_do_not_block_the_others(reprocess_queue: ReprocessQueue, log: Log) -> None:
+    reprocess_queue.refuse_rejected()
+    reprocess_queue.start()
 
     for number in range(45):
-        house.broker.push(BAD)
-        house.broker.push(b'{"media_ids": ["%d"]}' % number)
-    eventually(lambda: len(house.requested()) == 45)
-    tries = house.tries
-    eventually(lambda: house.tries >= tries + 3)
+        reprocess_queue.broker.push(INVALID)
+        reprocess_queue.broker.push(b'{"media_ids": ["%d"]}' % number)
+    eventually(lambda: len(reprocess_queue.requested()) == 45)
+    attempts = reprocess_queue.attempts
+    eventually(lambda: reprocess_queue.attempts >= attempts + 3)
     meanwhile = list(log.phrases)
-    house.open()
+    reprocess_queue.accept_rejected()
     eventually(lambda: log.phrases[-1] == "refused messages are set aside again")
 
     assert meanwhile == ["refused messages cannot be set aside; they wait"]
-    assert (house.set_aside(), log.phrases.count("message refused")) == (45, 45)
+    assert (reprocess_queue.rejected_count(), log.phrases.count("message refused")) == (45, 45)
 
 
-ODD = [
+ODD_BODIES = [
     b"",
-    BAD,
+    INVALID,
     b"\xff\xfe",
     b"[]",
     b"[" * 50_000,
@@ -147,20 +147,20 @@ ODD = [
 ]
 
 
-def test_kombu_decodes_whatever_was_refused(house: House) -> None:
-    house.start()
+def test_kombu_decodes_every_refused_message(reprocess_queue: ReprocessQueue) -> None:
+    reprocess_queue.start()
 
-    for body in ODD:
-        house.broker.push(body)
-    with kombu.Connection(house.broker.url) as connection:
-        queue = connection.SimpleQueue(kombu.Queue(house.rejected, durable=True))
-        messages = [queue.get(timeout=60) for _ in ODD]
+    for body in ODD_BODIES:
+        reprocess_queue.broker.push(body)
+    with kombu.Connection(reprocess_queue.broker.url) as connection:
+        queue = connection.SimpleQueue(kombu.Queue(reprocess_queue.rejected, durable=True))
+        messages = [queue.get(timeout=60) for _ in ODD_BODIES]
         decoded = {_bytes(message.body): message.payload for message in messages}
         for message in messages:
             message.ack()
 
-    assert decoded.keys() == set(ODD)
-    assert (decoded[b"[]"], decoded[BAD]) == ([], BAD.decode())
+    assert decoded.keys() == set(ODD_BODIES)
+    assert (decoded[b"[]"], decoded[INVALID]) == ([], INVALID.decode())
 
 
 def _bytes(body: bytes | str) -> bytes:

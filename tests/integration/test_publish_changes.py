@@ -1,4 +1,4 @@
-"""Handing changes over: in order, once where nothing breaks, and by one process at a time; on each of the three databases."""
+"""Publish changes in order, once unless something fails, and by one process at a time; on each of the three databases."""
 
 from __future__ import annotations
 
@@ -18,23 +18,23 @@ from worker.sync.publish_changes import drop_old_changes, publish_changes
 SECOND = timedelta(seconds=1)
 
 
-class ChangePublisher:
-    """Takes what is sent; `breaks` at those media, and says nothing of `lost` ones although it took them."""
+class RecordingPublisher:
+    """Records what is sent. Fails before `failing` assets, and after `lost` ones, which it records."""
 
-    def __init__(self, *, closed: bool = False, breaks: str = "", lost: str = "") -> None:
+    def __init__(self, *, closed: bool = False, failing: str = "", lost: str = "") -> None:
         self.closed = closed
-        self.breaks = breaks
+        self.failing = failing
         self.lost = lost
-        self.taken: list[str] = []
+        self.sent_ids: list[str] = []
 
     def open(self) -> None:
         if self.closed:
-            raise ConnectionError("nobody there")
+            raise ConnectionError("connection refused")
 
     def send(self, change: Change) -> None:
-        if change.media_id in self.breaks.split():
-            raise ConnectionError("gone")
-        self.taken.append(change.media_id)
+        if change.media_id in self.failing.split():
+            raise ConnectionError("connection reset")
+        self.sent_ids.append(change.media_id)
         if change.media_id in self.lost.split():
             raise TimeoutError("no answer")
 
@@ -44,180 +44,180 @@ def save(store: Store, *media_ids: str, at: int = 0) -> None:
     store.transact(lambda connection: Catalogue(connection, announce=True).save("default", medias, observed_at=NOON + at * SECOND))
 
 
-def hand_over(store: Store, line: ChangePublisher, *, holder: str = "us") -> int:
-    return publish_changes(store, line, holder=holder, stopping=threading.Event())
+def publish(store: Store, publisher: RecordingPublisher, *, holder: str = "us") -> int:
+    return publish_changes(store, publisher, holder=holder, stopping=threading.Event())
 
 
-def drop(store: Store, stopping: threading.Event) -> int:
+def drop_old(store: Store, stopping: threading.Event) -> int:
     day = timedelta(hours=24)
     return drop_old_changes(store, now=NOON + day + SECOND, keep=day, stopping=stopping)
 
 
-def waiting(store: Store) -> list[str]:
+def pending(store: Store) -> list[str]:
     with store.reading() as connection:
-        return [each.media_id for each in Outbox(connection).oldest(100)]
+        return [change.media_id for change in Outbox(connection).oldest(100)]
 
 
 def take(store: Store, holder: str, seconds: float = 60) -> bool:
     return store.transact(lambda connection: Leases(connection).claim("changes", holder, timedelta(seconds=seconds)))
 
 
-def test_what_arrived_is_forgotten(store: Store) -> None:
+def test_published_changes_are_deleted(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = ChangePublisher()
+    publisher = RecordingPublisher()
 
-    sent = [hand_over(store, line), hand_over(store, line)]
+    sent = [publish(store, publisher), publish(store, publisher)]
 
     assert sent == [3, 0]
-    assert (line.taken, waiting(store)) == (["a", "b", "c"], [])
+    assert (publisher.sent_ids, pending(store)) == (["a", "b", "c"], [])
 
 
-def test_a_line_that_breaks_keeps_the_rest_for_later_in_order(store: Store) -> None:
+def test_after_a_failure_the_rest_is_published_later_in_order(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = ChangePublisher(breaks="b")
+    publisher = RecordingPublisher(failing="b")
 
     with pytest.raises(ConnectionError):
-        hand_over(store, line)
-    left = waiting(store)
-    line.breaks = ""
-    hand_over(store, line)
+        publish(store, publisher)
+    left = pending(store)
+    publisher.failing = ""
+    publish(store, publisher)
 
     assert left == ["b", "c"]
-    assert line.taken == ["a", "b", "c"]
+    assert publisher.sent_ids == ["a", "b", "c"]
 
 
-def test_what_may_not_have_arrived_is_sent_again(store: Store) -> None:
+def test_a_change_without_confirmation_is_sent_again(store: Store) -> None:
     save(store, "a", "b", "c")
-    line = ChangePublisher(lost="b")
+    publisher = RecordingPublisher(lost="b")
 
     with pytest.raises(TimeoutError):
-        hand_over(store, line)
-    line.lost = ""
-    hand_over(store, line)
+        publish(store, publisher)
+    publisher.lost = ""
+    publish(store, publisher)
 
-    assert (line.taken, waiting(store)) == (["a", "b", "b", "c"], [])
+    assert (publisher.sent_ids, pending(store)) == (["a", "b", "b", "c"], [])
 
 
-def test_one_that_cannot_reach_the_broker_leaves_the_lease_to_others(store: Store) -> None:
+def test_a_publisher_that_cannot_reach_the_broker_releases_the_lease(store: Store) -> None:
     save(store, "a")
 
     with pytest.raises(ConnectionError):
-        hand_over(store, ChangePublisher(closed=True), holder="cut off")
+        publish(store, RecordingPublisher(closed=True), holder="cut off")
 
-    assert hand_over(store, ChangePublisher(), holder="another") == 1
+    assert publish(store, RecordingPublisher(), holder="another") == 1
 
 
-def test_one_whose_line_broke_gives_the_lease_back(store: Store) -> None:
+def test_a_publisher_that_fails_releases_the_lease(store: Store) -> None:
     save(store, "a")
 
     with pytest.raises(ConnectionError):
-        hand_over(store, ChangePublisher(breaks="a"), holder="cut off")
+        publish(store, RecordingPublisher(failing="a"), holder="cut off")
 
-    assert hand_over(store, ChangePublisher(), holder="another") == 1
+    assert publish(store, RecordingPublisher(), holder="another") == 1
 
 
-def test_nobody_sends_while_another_is_at_it(store: Store) -> None:
+def test_only_the_holder_of_the_lease_publishes(store: Store) -> None:
     save(store, "a")
     take(store, "another")
-    line = ChangePublisher()
+    publisher = RecordingPublisher()
 
-    assert hand_over(store, line) == 0
-    assert (line.taken, waiting(store)) == ([], ["a"])
+    assert publish(store, publisher) == 0
+    assert (publisher.sent_ids, pending(store)) == ([], ["a"])
 
 
-def test_the_lease_of_one_that_was_killed_ends_by_itself(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lease_of_a_killed_publisher_ends(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_time = FakeTime().install(monkeypatch, "worker.store.leases")
     save(store, "a")
     take(store, "killed", seconds=20)
 
     fake_time.sleep(19.9)
-    sent_before_the_end = hand_over(store, ChangePublisher())
+    sent_before_the_end = publish(store, RecordingPublisher())
     fake_time.sleep(0.1)
-    sent_after_the_end = hand_over(store, ChangePublisher())
+    sent_after_the_end = publish(store, RecordingPublisher())
 
     assert (sent_before_the_end, sent_after_the_end) == (0, 1)
 
 
-def test_a_lease_is_its_holders_alone_until_given_back(store: Store) -> None:
-    took = [take(store, "us"), take(store, "us"), take(store, "them")]
+def test_a_lease_has_one_holder_until_it_is_released(store: Store) -> None:
+    results = [take(store, "us"), take(store, "us"), take(store, "them")]
 
     store.transact(lambda connection: Leases(connection).release("changes", "them"))
-    took.append(take(store, "them"))
+    results.append(take(store, "them"))
     store.transact(lambda connection: Leases(connection).release("changes", "us"))
-    took.append(take(store, "them"))
+    results.append(take(store, "them"))
 
-    assert took == [True, True, False, False, True]
+    assert results == [True, True, False, False, True]
 
 
-def test_of_many_that_come_first_together_one_gets_the_lease(store: Store) -> None:
-    took: list[bool] = []
-    threads = [threading.Thread(target=lambda name=name: took.append(take(store, name))) for name in "abcd"]
+def test_one_of_several_concurrent_claims_gets_the_lease(store: Store) -> None:
+    results: list[bool] = []
+    threads = [threading.Thread(target=lambda name=name: results.append(take(store, name))) for name in "abcd"]
 
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(timeout=60)
 
-    assert sorted(took) == [False, False, False, True]
+    assert sorted(results) == [False, False, False, True]
 
 
-def test_one_that_is_asked_to_stop_sends_no_more(store: Store) -> None:
+def test_a_publisher_that_is_stopped_sends_no_more_changes(store: Store) -> None:
     save(store, "a", "b")
     stopping = threading.Event()
 
-    class Last(ChangePublisher):
+    class StoppingPublisher(RecordingPublisher):
         def send(self, change: Change) -> None:
             super().send(change)
             stopping.set()
 
-    line = Last()
-    sent = publish_changes(store, line, holder="us", stopping=stopping)
+    publisher = StoppingPublisher()
+    sent = publish_changes(store, publisher, holder="us", stopping=stopping)
 
-    assert (sent, line.taken, waiting(store)) == (1, ["a"], ["b"])
+    assert (sent, publisher.sent_ids, pending(store)) == (1, ["a"], ["b"])
 
 
 @pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
-def test_a_change_that_comes_meanwhile_with_a_lower_id_is_not_swept_away(store: Store) -> None:
-    """Ids are given before the commit: 'late' has a lower one than 'b', committed while 'b' is sent. SQLite has one writer."""
+def test_a_change_with_a_lower_id_that_commits_later_is_published(store: Store) -> None:
+    """An id is assigned before the commit: 'late' has a lower id than 'b' and commits while 'b' is sent. SQLite has one writer."""
     late = store.engine.connect()
     transaction = late.begin()
     Catalogue(late, announce=True).save("default", [clip("late")], observed_at=NOON)
     save(store, "b")
 
-    class Meanwhile(ChangePublisher):
+    class CommittingPublisher(RecordingPublisher):
         def send(self, change: Change) -> None:
             super().send(change)
             if transaction.is_active:
                 transaction.commit()
 
-    line = Meanwhile()
-    hand_over(store, line)
-    left = waiting(store)
-    hand_over(store, line)
+    publisher = CommittingPublisher()
+    publish(store, publisher)
+    left = pending(store)
+    publish(store, publisher)
     late.close()
 
-    assert (left, line.taken) == (["late"], ["b", "late"])
+    assert (left, publisher.sent_ids) == (["late"], ["b", "late"])
 
 
-def test_what_nobody_took_in_time_is_dropped(store: Store) -> None:
+def test_old_changes_that_were_not_published_are_dropped(store: Store) -> None:
     save(store, "a", "b")
     save(store, "c", at=3600)
 
-    dropped = drop(store, threading.Event())
+    dropped = drop_old(store, threading.Event())
 
-    assert (dropped, waiting(store)) == (2, ["c"])
+    assert (dropped, pending(store)) == (2, ["c"])
 
 
-def test_one_that_is_asked_to_stop_drops_no_more(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_dropping_ends_when_the_worker_stops(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.sync.publish_changes.DROP_PAGE_SIZE", 1)
     save(store, "a", "b")
 
-    class Soon(threading.Event):
+    class SetAfterFirstCheck(threading.Event):
         def is_set(self) -> bool:
-            asked = super().is_set()
+            was_set = super().is_set()
             self.set()
-            return asked
+            return was_set
 
-    dropped = drop(store, Soon())
+    dropped = drop_old(store, SetAfterFirstCheck())
 
-    assert (dropped, waiting(store)) == (1, ["b"])
+    assert (dropped, pending(store)) == (1, ["b"])

@@ -1,4 +1,4 @@
-"""The account's rate, as all workers keep it together."""
+"""The rate limit that all workers of an account share, on each of the three databases."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ def take(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot | Wait
     return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second, calls=calls))
 
 
-def slot(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot:
-    taken = take(store, per_second=per_second, calls=calls)
-    assert isinstance(taken, Slot)
-    return taken
+def immediate_slot(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot:
+    result = take(store, per_second=per_second, calls=calls)
+    assert isinstance(result, Slot)
+    return result
 
 
-def until_next(store: Store, first: Slot, fake_time: FakeTime, *, per_second: float = 20) -> timedelta:
-    """From a slot to the next one, which is waited for."""
-    return waited_for(store, fake_time, per_second=per_second).at - first.at
+def time_to_next_slot(store: Store, first: Slot, fake_time: FakeTime, *, per_second: float = 20) -> timedelta:
+    """Wait for the next slot. Return the time from `first` to it."""
+    return acquire(store, fake_time, per_second=per_second).at - first.at
 
 
-def waited_for(store: Store, fake_time: FakeTime, *, per_second: float = 20) -> Slot:
-    while isinstance(taken := take(store, per_second=per_second), Wait):
-        fake_time.sleep(taken.duration.total_seconds())
-    return taken
+def acquire(store: Store, fake_time: FakeTime, *, per_second: float = 20) -> Slot:
+    while isinstance(result := take(store, per_second=per_second), Wait):
+        fake_time.sleep(result.duration.total_seconds())
+    return result
 
 
 @pytest.fixture
@@ -47,40 +47,40 @@ RATES = [(20, 20, 1.03), (20, 19, 0.95), (5, 5, 1.03), (100, 20, 0.206), (0.5, 1
 
 
 @pytest.mark.parametrize(("per_second", "calls", "seconds"), RATES)
-def test_a_second_holds_no_more_calls_than_it_may(
+def test_a_second_has_no_more_calls_than_allowed(
     store: Store, fake_time: FakeTime, per_second: float, calls: int, seconds: float
 ) -> None:
-    first = waited_for(store, fake_time, per_second=per_second)
+    first = acquire(store, fake_time, per_second=per_second)
 
     for _ in range(calls - 1):
-        waited_for(store, fake_time, per_second=per_second)
+        acquire(store, fake_time, per_second=per_second)
 
-    assert until_next(store, first, fake_time, per_second=per_second) >= seconds * SECOND
+    assert time_to_next_slot(store, first, fake_time, per_second=per_second) >= seconds * SECOND
 
 
 @pytest.mark.parametrize(("per_second", "calls", "seconds"), RATES)
-def test_calls_that_are_reserved_together_count_as_so_many(
+def test_calls_that_are_reserved_together_count_one_by_one(
     store: Store, fake_time: FakeTime, per_second: float, calls: int, seconds: float
 ) -> None:
-    first = slot(store, per_second=per_second, calls=calls)
+    first = immediate_slot(store, per_second=per_second, calls=calls)
 
-    assert until_next(store, first, fake_time, per_second=per_second) >= seconds * SECOND
+    assert time_to_next_slot(store, first, fake_time, per_second=per_second) >= seconds * SECOND
 
 
-def test_calls_that_start_late_count_where_they_start(store: Store, fake_time: FakeTime) -> None:
-    first = slot(store, calls=20)
+def test_calls_that_start_late_count_from_their_start(store: Store, fake_time: FakeTime) -> None:
+    first = immediate_slot(store, calls=20)
     slots = [first.at + number * SECOND / 20 for number in range(20)]
 
     store.transact(
         lambda connection: RateLimiter(connection).adjust_started("default", BATCH, dict.fromkeys(slots, first.at + 0.9 * SECOND))
     )
 
-    assert until_next(store, first, fake_time) > 1.85 * SECOND
+    assert time_to_next_slot(store, first, fake_time) > 1.85 * SECOND
 
 
-def test_what_passes_before_a_slot_shortens_the_wait_for_it(store: Store, fake_time: FakeTime) -> None:
-    slot(store)
-    second = slot(store)
+def test_passing_time_shortens_the_wait_for_a_slot(store: Store, fake_time: FakeTime) -> None:
+    immediate_slot(store)
+    second = immediate_slot(store)
     waits = [second.wait.total_seconds()]
 
     for seconds in (0.02, 0.02, 0.02):
@@ -91,15 +91,15 @@ def test_what_passes_before_a_slot_shortens_the_wait_for_it(store: Store, fake_t
     assert second.late().total_seconds() == pytest.approx(0.01)
 
 
-def test_a_clock_that_was_set_back_holds_nobody_for_long(store: Store) -> None:
-    slot(store, calls=20)
+def test_a_clock_that_was_set_back_causes_no_long_wait(store: Store) -> None:
+    immediate_slot(store, calls=20)
     ahead = int((datetime.now(UTC) + timedelta(hours=1)).timestamp() * 1_000_000)
     with store.engine.begin() as connection:
         connection.execute(update(quota).values(next_at_us=ahead, started_us=[ahead] * 20))
 
-    assert slot(store).wait < SECOND
+    assert immediate_slot(store).wait < SECOND
 
 
-def test_slots_are_times_of_the_databases_clock(store: Store) -> None:
-    # All servers of a test run have one clock; an hour is what a wrong time zone is off at least.
-    assert abs(slot(store).at - datetime.now(UTC)) < timedelta(minutes=10)
+def test_slots_are_times_of_the_clock_of_the_database(store: Store) -> None:
+    # All servers of a test run have the same clock. A wrong time zone differs by at least half an hour.
+    assert abs(immediate_slot(store).at - datetime.now(UTC)) < timedelta(minutes=10)
