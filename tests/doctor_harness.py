@@ -37,7 +37,7 @@ class AnsweringVod:
         self.settings: dict[str, Any] = {"CallbackURL": CALLBACK_URL, "AuthSwitch": "on", "EventTypeList": "ALL"}
 
     @property
-    def answered_at(self) -> Any:
+    def server_time(self) -> Any:
         return None if self.ahead is None else runtime.now() + self.ahead
 
     def batch_get_media_infos(self, media_ids: list[str]) -> dict[str, Any]:
