@@ -186,7 +186,7 @@ def test_a_call_that_starts_late_counts_from_its_start(
     is_warm: bool,
     is_late: bool,
 ) -> None:
-    """The parameters are seconds before and during the call. The first call of a client counts when it ends: it loads certificates."""
+    """The parameters are seconds before and during the call. A client's first call counts when it ends: it loads certificates."""
 
     def call() -> None:
         fake_time.sleep(signing)
