@@ -1,0 +1,1 @@
+"""Tests of vodsync, and the modules that several kinds of tests share."""

@@ -12,10 +12,10 @@ class Outage:
     """The state of one dependency, such as the broker. Safe for several threads. The caller logs:
 
         if outage.failed(str(error)):
-            log.warning("broker does not accept wake-ups", error=str(error))
+            log.warning("broker does not take wake-ups; the sweep finds the work", error=str(error))
         …
         if outage.recovered():
-            log.info("broker accepts wake-ups again")
+            log.info("broker takes wake-ups again")
 
     `clock` returns seconds, like `time.monotonic`.
     """

@@ -1,0 +1,1 @@
+"""Tests with real processes, through HTTP, SQL and the command line."""

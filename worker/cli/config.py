@@ -35,7 +35,7 @@ def config(as_json: AsJson = False) -> None:
 
 
 def _displayed(field: str, value: object) -> object:
-    """Return the value as JSON can hold it, without secrets."""
+    """Return the value as a JSON value, without secrets."""
     if isinstance(value, SecretStr):
         return without_password(value.get_secret_value()) if field in _URLS else MASK
     if isinstance(value, tuple):

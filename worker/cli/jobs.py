@@ -87,7 +87,7 @@ def _print_remaining(installation: runtime.Runtime, job_id: int) -> None:
     with installation.store.reading() as connection:
         remaining = Inventory(connection, job.source).count_unfetched(job.kind)
     if remaining:
-        print_info(f"{remaining} media that it requested before are still fetched")
+        print_info(f"{remaining} media that it requested before will still be fetched")
 
 
 def _find(installation: runtime.Runtime, job_id: int) -> Job:

@@ -33,7 +33,7 @@ def replay(
 ) -> None:
     """Process recorded notifications again.
 
-    A worker requests a fetch of the media that they name, after those of live notifications.
+    A worker requests a fetch of the media that they name, with priority manual.
 
     Example: vodsync replay --since 2026-01-31T12:00:00Z --type TranscodeComplete --wait
     """

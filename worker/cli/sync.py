@@ -65,7 +65,8 @@ def sync(
     unreadable: Annotated[bool, typer.Option("--unreadable", help="Stored media with fields that could not be read.")] = False,
     source: SourceName = DEFAULT_SOURCE,
     priority: Annotated[
-        Priority, typer.Option(help="live: before everything else; manual: after live; backfill: when nothing else is due.")
+        Priority,
+        typer.Option(help="live: before everything else; manual: after live; backfill: in places that live and manual leave free."),
     ] = Priority.MANUAL,
     wait_: Annotated[bool, typer.Option("--wait", help="Wait until each is fetched; exit 1 if one could not be fetched.")] = False,
     timeout: Annotated[float | None, typer.Option(min=0, metavar="S", help="Longest wait, in seconds.")] = None,

@@ -17,7 +17,7 @@ log = logs.get(__name__)
 def work(
     concurrency: Concurrency = 4,
     beat: Annotated[
-        bool, typer.Option("--beat", help="Also send the periodic wake-ups. One process of an installation is enough.")
+        bool, typer.Option("--beat", help="Also send the periodic sweep task. One process of an installation is enough.")
     ] = False,
     smq: PollSmq = False,
     supervised: Supervised = False,

@@ -42,7 +42,7 @@ def sweep() -> None:
 
 
 def work(source: str | None = None) -> DrainResult:
-    """Sync batches of all sources, or of `source` only, until nothing is due or it is time to yield.
+    """Sync batches of all sources, or of `source` only, until nothing is due or the budget is used up.
 
     A database outage is logged and not raised: the leases make interrupted requests due again.
     """

@@ -140,7 +140,7 @@ class InstallationHealth:
 def backlog(connection: Connection, *, now: datetime, sources: Collection[str] | None = None) -> Backlog:
     """Count the sync requests of these sources, or of all.
 
-    Requests that can be claimed now are `due`. Claimed, lingering and delayed requests are `waiting`.
+    Claimed and delayed requests are `waiting`. All others are `due`, also those that linger until their batch is full.
     """
     is_ready = sync_request.c.available_at <= now
     is_ours = true() if sources is None else sync_request.c.source.in_(sorted(sources))

@@ -25,7 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 #: The share of the configured rate that is used, so that network jitter does not put one call too many into a second at VOD.
 USED_SHARE = 0.967
 
-#: The number of start times that are kept. This many calls take as long as the rate requires; their distances may vary.
+#: The number of start times that are stored. The rate is kept over this many calls; the distances within them may vary.
 MAX_STARTED = 20
 
 #: How far ahead a slot may be reserved. A longer wait would keep a batch claimed that could still fill.
@@ -46,7 +46,7 @@ class Slot:
 
     @property
     def wait(self) -> timedelta:
-        """The time from now until the slot, without the time that the commit took."""
+        """The time from now until the slot; the time that the commit took is already subtracted."""
         return timedelta(seconds=max(0.0, self.due - time.monotonic()))
 
     def late(self, at: float | None = None) -> timedelta:
@@ -118,7 +118,7 @@ class RateLimiter:
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": state.now})
 
     def record_error(self, source: str, operation: str, fault: str) -> None:
-        """Store the error of a call that failed while the source is backed off. The back-off does not change."""
+        """Store an error without a pause, for a failed call or for missing credentials. An existing pause does not change."""
         now = self._read(source, operation).now
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": now})
 

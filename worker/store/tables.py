@@ -21,7 +21,7 @@ from sqlalchemy import (
 
 from worker.store.types import ExactDecimal, JobId, Json, LongText, MediaId, SourceName, UtcDateTime
 
-# Keys begin with the column that distinguishes rows best, not with the source, which has few values. Until PostgreSQL has
+# Keys of assets begin with the column that distinguishes rows best, not with the source, which has few values. Until PostgreSQL has
 # statistics it assumes that all columns distinguish rows equally well, and would read the whole table through an index that begins
 # with source.
 metadata = MetaData(

@@ -68,7 +68,8 @@ def sync_batch(
 ) -> BatchResult:
     """Fetch up to one batch of due requests of one source and store the results.
 
-    If the batch is full, or there are other sources, `wake_workers` is called before VOD, so that calls run in parallel.
+    If the batch is full, or there are other sources, `wake_workers` is called before the call of VOD, so that calls run in
+    parallel.
 
     The claim and the slot of its call are one transaction: a worker that waits for a slot has claimed nothing, and requests can
     still join the batch. Raises StoreUnavailableError; the requests then become due again when the lease expires.
@@ -123,7 +124,7 @@ def claim_batch(connection: Connection, context: SourceContext, now: datetime) -
 
 def _failed(claim: Claim, error: Exception) -> FetchResult:
     """Return a result in which every request failed: a bug in vodsync costs an attempt, so that it cannot repeat for ever."""
-    # The text of any other exception may contain a statement with its values.
+    # Only StoreUnavailableError has a text without the values of a statement.
     text = str(error) if isinstance(error, StoreUnavailableError) else f"vodsync failed: {type(error).__name__}"
     log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=text)
     failure = VodUnavailableError(storable(text)[:MAX_ERROR_LENGTH])

@@ -245,7 +245,10 @@ class _Batch:
             self.decisions.retry_or_dead_letter(key, retry, error)
 
     def decide_source(self, fetched: FetchResult) -> None:
-        """Decide whether a source whose calls failed before has recovered. A source that was backed off again has its error."""
+        """Decide whether a source whose calls failed before has recovered.
+
+        A source that was backed off again already has its error stored.
+        """
         if not fetched.probing or fetched.returned:
             return
         if fetched.answers or fetched.refused:

@@ -116,7 +116,8 @@ class Fetcher:
     def _isolate(self, keys: list[str], error: VodUnavailableError) -> None:
         """Split a batch that VOD did not answer, as one id may be the cause. Only if some of the keys failed before.
 
-        If neither half is answered, that is an outage, and no id is the cause.
+        If neither half is answered, that is an outage, and no id is the cause. An unreadable answer proves that VOD works, so both
+        halves are split further.
         """
         failed = [(keys, error)]
         if len(keys) > 1 and self._failed_before & set(keys) and time.monotonic() < self._deadline:

@@ -56,7 +56,7 @@ class Pruner:
     def prune_if_due(self, *, now: datetime, stopping: Event) -> bool:
         """Delete old rows if no worker did in the last hour. Return False if it was not due.
 
-        A run that does not finish makes the next one due at once. Raises StoreUnavailableError.
+        If a run does not finish, the next one is due `CONTINUE_AFTER` after it started. Raises StoreUnavailableError.
         """
         if not self._store.transact(
             lambda connection: Schedule(connection).advance_if_due(_ALL_SOURCES, _SCHEDULE, INTERVAL, now=now, at_once=True)

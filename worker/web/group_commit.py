@@ -39,9 +39,10 @@ class BufferFullError(StoreUnavailableError):
 
 
 class GroupCommit(Generic[T]):
-    """Calls `commit` with groups of items on `writers` threads, and `after_commit` after each success.
+    """Calls `commit` with groups of items on `writers` threads.
 
-    A second writer uses the time in which a database server answers. A local file has no such time.
+    `after_commit` follows each group that is durable, in the database or in the fallback. With two writers, one works while the
+    other waits for the database server.
     The fallback saves a group whose commit fails or takes longer than `COMMIT_TIMEOUT`, and all groups while it reports that the
     database is down. A commit that took too long may still succeed, so an item can be in both.
     """

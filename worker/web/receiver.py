@@ -147,7 +147,7 @@ def _error_response(source: str, error: Exception) -> Response:
             return responses.error(503, f"{error}; send it again", "buffer", _RETRY_AFTER)
         case StoreUnavailableError():
             log.error("notification not stored", source=source, error=str(error))
-            return responses.error(503, "the database did not take the notification; send it again", "store", _RETRY_AFTER)
+            return responses.error(503, "the notification could not be stored; send it again", "store", _RETRY_AFTER)
         case _:
             # The type alone: the message of an unforeseen exception may contain the body.
             log.error("notification not handled", source=source, error=type(error).__name__)

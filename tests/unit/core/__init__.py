@@ -1,0 +1,1 @@
+"""Tests of `worker.core`: parsing, signatures and other rules of VOD's data."""

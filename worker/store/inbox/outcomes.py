@@ -57,7 +57,7 @@ def _outcome(request: Row[*tuple[Any, ...]] | None, asset: Row[*tuple[Any, ...]]
     if request.priority == BACKFILL or (asset and asset.observed_at >= request.requested_at):
         # VOD answered; the request only waits for the final answer.
         return stored
-    # One answer without a known asset does not make it missing. It is fetched again, but this answer did not have it.
+    # The row is not marked missing yet, but this answer did not contain the asset: report that to the caller.
     return SyncOutcome(Outcome.MISSING, request.last_error)
 
 

@@ -115,18 +115,19 @@ class SyncRequests:
     def claim(self, source: str, *, limit: int, now: datetime, lease: timedelta, linger: timedelta) -> Claim | Wait | None:
         """Claim up to `limit` due requests of one source: the first priority first, then the longest due.
 
-        Return None if nothing is due. Return a Wait if a batch may still fill, because its requests are less than `linger` old.
+        Only requests that have been due for a fifth of `linger` are claimed. Return None if nothing is due. Return a Wait if fewer
+        than `limit` requests can be claimed and the oldest due one is younger than `linger`, even if `limit` requests are due.
         """
         due = lock_due(self._connection, _DUE, source, priorities=PRIORITIES, limit=limit, now=now)
         if not due:
             return None
         # VOD sends the notifications of an asset in quick succession: a request this young will probably be requested again soon.
-        settling = linger / 5
-        ready = [row for row in due if row.available_at <= now - settling]
+        min_age = linger / 5
+        ready = [row for row in due if row.available_at <= now - min_age]
         if len(ready) < limit:
             ready_at: datetime = min(row.available_at for row in due) + linger
             if ready_at > now:
-                return Wait(ready_at - now if len(due) < limit else min(ready_at - now, settling))
+                return Wait(ready_at - now if len(due) < limit else min(ready_at - now, min_age))
         claim = Claim(
             source=source,
             token=secrets.token_hex(16),
@@ -152,7 +153,7 @@ class SyncRequests:
         return completed
 
     def retry(self, claim: Claim, retries: Sequence[Retry], *, now: datetime) -> None:
-        """Return claimed requests for a later time. Assets that were requested again since the claim become due at once."""
+        """Release claimed requests until a later time. Assets that were requested again since the claim become due at once."""
         retries = sorted(retries, key=attrgetter("media_id"))
         rows = [
             row

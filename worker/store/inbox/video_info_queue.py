@@ -95,7 +95,7 @@ class VideoInfoQueue:
         return stored
 
     def retry(self, claim: VideoInfoClaim, retries: Mapping[str, RetryAt]) -> None:
-        """Return claimed assets for a later time, or give up on them."""
+        """Release claimed assets until a later time, or give up on them."""
         rows = [
             {"retry_at": retry.at, "error": retry.error, "failed": int(retry.failed)} | _parameters(claim, media_id)
             for media_id, retry in sorted(retries.items())

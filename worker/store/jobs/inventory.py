@@ -56,7 +56,7 @@ class Inventory:
         SyncRequests(self._connection).request(requests, now=now)
 
     def count_unfetched(self, reason: str, *, limit: int = 1_000_000_000) -> int:
-        """Return how many media requested for `reason` were not fetched yet. Counting stops at `limit`."""
+        """Return how many media requested for `reason` with priority backfill were not fetched yet. Counting stops at `limit`."""
         unfetched = (
             select(sync_request.c.media_id)
             .where(_REQUESTED, sync_request.c.state == "due", sync_request.c.waits == 0)
@@ -67,7 +67,7 @@ class Inventory:
         return self._connection.execute(select(func.count()).select_from(unfetched), parameters).scalar_one()
 
     def count_dead_letters(self, reason: str, *, since: datetime) -> int:
-        """Return how many media requested for `reason` since then became dead letters."""
+        """Return how many media requested for `reason` with priority backfill since then became dead letters."""
         dead = select(func.count()).where(_REQUESTED, sync_request.c.state == "dead", sync_request.c.requested_at >= since)
         return self._connection.execute(dead, {"key_source": self._source, "reason": reason}).scalar_one()
 

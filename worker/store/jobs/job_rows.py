@@ -157,16 +157,16 @@ class Jobs:
         return self._update_claimed(job_id, token, _ended(state, now) | {"last_error": error})
 
     def pause(self, job_id: int, *, now: datetime) -> bool:
-        """Return False if the job is not running."""
+        """Pause a running job. Return False if it is not running."""
         return self._update_if(job_id, [JobState.RUNNING], {"state": JobState.PAUSED, "claim": None, "updated_at": now})
 
     def resume(self, job_id: int, *, now: datetime) -> bool:
-        """Return False if the job is not paused."""
+        """Continue a paused job at its checkpoint. Return False if it is not paused."""
         values = {"state": JobState.RUNNING, "claim": None, "available_at": now, "updated_at": now}
         return self._update_if(job_id, [JobState.PAUSED], values)
 
     def cancel(self, job_id: int, *, now: datetime) -> bool:
-        """Return False if the job is over already."""
+        """End a job that is running or paused. Return False if it has already ended."""
         return self._update_if(job_id, [JobState.RUNNING, JobState.PAUSED], _ended(JobState.CANCELLED, now))
 
     def prune(self, *, before: datetime, limit: int) -> int:

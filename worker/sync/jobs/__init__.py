@@ -15,7 +15,9 @@ To add a kind:
    A step calls VOD or reads outside of a transaction. It returns a `Step`; its `write` stores the results and returns the next
    checkpoint.
 2. Add it to `registry.kinds_of`.
-3. Add a verb under worker/cli that starts it with `to_json(Parameters(...))`.
+3. Add a verb under worker/cli that starts it with the JSON of its parameters, and the verb's line to `VERBS` in
+   worker/cli/application.py. If a new counter counts requested media, add it to `_REQUEST_COUNTERS` in `run`, or workers are not
+   woken. Add the progress of the kind to `_done_and_total` in worker/cli/job_runs.py.
 4. Test each phase on the three databases, and that each checkpoint survives `to_json` and `from_json`.
 
 The JSON of parameters and checkpoints is stored, and during an upgrade the old and the new release both read it. So keys and tags

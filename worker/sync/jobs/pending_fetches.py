@@ -16,8 +16,9 @@ POLL_INTERVAL = timedelta(seconds=0.25)
 
 @dataclass(frozen=True, slots=True)
 class PendingFetches:
-    """Media that a job requested: `left` are not fetched, `dead` became dead letters, the rest is fetched.
+    """Media that a job requested: `left` are not fetched, `dead` became dead letters.
 
+    The rest is fetched, or was requested again with another priority or reason.
     `newly_fetched` is what to add to the job's counter `fetched`.
     """
 

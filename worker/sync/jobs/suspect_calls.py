@@ -16,7 +16,8 @@ from worker.sync.jobs.listing import MAX_SLOT_WAIT, Listing
 from worker.sync.rate_limit import acquire
 from worker.sync.source_context import SyncSettings
 
-#: A call that fails for less than this is taken for an outage of VOD and repeated. After that, one of its ids is the likely cause.
+#: While calls have failed for less than this, that is taken for an outage of VOD, and the call is repeated. After that, one of its
+#: ids is the likely cause.
 MAX_OUTAGE = timedelta(seconds=10)
 
 #: The same for a call with one id. After that the suspect is left to the next run.
