@@ -64,7 +64,7 @@ class _ClaimedJob:
     def finish(self, state: JobState, *, now: datetime, error: str | None = None) -> None:
         self.store.transact(lambda connection: Jobs(connection).finish(self.job.id, self.token, state=state, now=now, error=error))
         write_log = log.info if state == JobState.DONE else log.error
-        write_log(f"job {state}", error=error, **self._log_fields(), **self.job.counters)
+        write_log("job ended", state=state, error=error, **self._log_fields(), **self.job.counters)
 
     def postpone(self, error: Exception, *, now: datetime) -> None:
         """Release the job after a failed step. The step is repeated after a pause."""
