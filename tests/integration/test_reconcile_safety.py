@@ -24,7 +24,7 @@ from worker.sync.jobs.run import run_jobs
 from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-SHARED = SyncSettings(bucket="account", calls_per_second=10_000)
+SHARED = SyncSettings(rate_limit_name="account", calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)

@@ -18,7 +18,7 @@ from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-SHARED = replace(SETTINGS, bucket="account")
+SHARED = replace(SETTINGS, rate_limit_name="account")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -68,7 +68,7 @@ def test_what_vod_reports_to_one_source_stops_the_others_of_its_account(
 
 
 def test_a_call_of_one_source_takes_the_slot_of_another(store: Store, vod: FakeVod) -> None:
-    slow = SyncSettings(bucket="account", calls_per_second=0.1)
+    slow = SyncSettings(rate_limit_name="account", calls_per_second=0.1)
     request(store, "a", source="one")
     request(store, "b", source="two")
 

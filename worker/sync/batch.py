@@ -117,7 +117,7 @@ def claim_batch(connection: Connection, context: SourceContext, now: datetime) -
     )
     if not isinstance(claim, Claim):
         return claim
-    slot = RateLimiter(connection).take(context.bucket, OPERATION, per_second=settings.calls_per_second)
+    slot = RateLimiter(connection).take(context.rate_limit_name, OPERATION, per_second=settings.calls_per_second)
     return slot if isinstance(slot, Wait) else (claim, slot)
 
 
@@ -220,7 +220,7 @@ def _apply_to_source(connection: Connection, context: SourceContext, fetched: Fe
     """Write how the source's calls went to its rate limit."""
     limiter = RateLimiter(connection)
     if decisions.source_recovered:
-        limiter.release(context.bucket, OPERATION)
+        limiter.release(context.rate_limit_name, OPERATION)
     elif decisions.source_error is not None:
-        limiter.record_error(context.bucket, OPERATION, decisions.source_error)
-    limiter.adjust_started(context.bucket, OPERATION, fetched.late)
+        limiter.record_error(context.rate_limit_name, OPERATION, decisions.source_error)
+    limiter.adjust_started(context.rate_limit_name, OPERATION, fetched.late)

@@ -97,7 +97,7 @@ class Fetcher:
                 answer = get_media_infos(self._context.vod, media_ids, reference_ids)
             self._result.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self._store, self._context.bucket, OPERATION, error, self._context.settings.retry)
+            back_off(self._store, self._context.rate_limit_name, OPERATION, error, self._context.settings.retry)
             self._result.returned |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
@@ -148,7 +148,7 @@ class Fetcher:
         settings = self._context.settings
         slot = acquire(
             self._store,
-            self._context.bucket,
+            self._context.rate_limit_name,
             OPERATION,
             per_second=settings.calls_per_second,
             max_wait=settings.lease / 10,
@@ -189,13 +189,13 @@ def get_media_infos(vod: Vod, media_ids: list[str], reference_ids: list[str]) ->
 
 
 def back_off(
-    store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
+    store: Store, rate_limit_name: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
 ) -> None:
     """Stop all workers from calling `operation` for a while: the error concerns the account, not an asset."""
     if isinstance(error, VodCredentialsError):
         pause, write_log = policy.credentials_pause, log.error
     else:
         pause, write_log = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
-    store.transact(lambda connection: RateLimiter(connection).back_off(bucket, operation, pause, fault=str(error)))
+    store.transact(lambda connection: RateLimiter(connection).back_off(rate_limit_name, operation, pause, fault=str(error)))
     seconds = pause.total_seconds()
-    write_log("source backed off", source=bucket, operation=operation, seconds=seconds, code=error.code, error=str(error))
+    write_log("source backed off", source=rate_limit_name, operation=operation, seconds=seconds, code=error.code, error=str(error))

@@ -120,7 +120,7 @@ def _claim(connection: Connection, context: SourceContext, now: datetime) -> tup
     claim = VideoInfoQueue(connection).claim(context.source, limit=CLAIM_SIZE, now=now, lease=context.settings.lease)
     if claim is None:
         return None
-    slot = RateLimiter(connection).take(context.bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.pending))
+    slot = RateLimiter(connection).take(context.rate_limit_name, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.pending))
     return slot if isinstance(slot, Wait) else (claim, slot)
 
 
@@ -160,7 +160,7 @@ class _Calls:
         with self._lock:
             if self._source_error is None:
                 self._source_error = error
-                back_off(self._store, self._context.bucket, OPERATION, error, self._context.settings.retry)
+                back_off(self._store, self._context.rate_limit_name, OPERATION, error, self._context.settings.retry)
 
 
 def _store(
@@ -184,7 +184,7 @@ def _store(
     }
     queue.retry(claim, retries)
     if slot.probing and infos:
-        RateLimiter(connection).release(context.bucket, OPERATION)
+        RateLimiter(connection).release(context.rate_limit_name, OPERATION)
     given_up = sum(retry.at is None for retry in retries.values())
     return VideoInfoResult(claimed=len(claim.pending), saved=len(saved), retried=len(retries) - given_up, given_up=given_up)
 
