@@ -15,7 +15,7 @@ from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottle
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
 from worker.store.jobs.job_rows import Job, Jobs, JobState
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.jobs.backfill import Backfill
@@ -502,7 +502,9 @@ def test_an_answered_call_for_suspects_ends_what_throttling_began(workers: Heart
     workers.finish(workers.start("backfill"))
     workers.vod.media.pop(videos[0])
     workers.store.transact(
-        lambda connection: RateLimiter(connection).back_off("default", BATCH, timedelta(0), fault="VOD throttled the call")
+        lambda connection: RateLimiter(connection).back_off(
+            "default", BATCH_GET_MEDIA_INFOS, timedelta(0), fault="VOD throttled the call"
+        )
     )
 
     workers.finish(workers.start("reconcile", full=True, dry_run=False))

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, SETTINGS, element, request, source_context
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import quota
 from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.source_context import SyncSettings
@@ -33,7 +33,7 @@ def sync(store: Store, vod: FakeVod, source: str, *, settings: SyncSettings = SH
 
 
 def back_off(store: Store, pause: timedelta = timedelta(0), *, fault: str = "Throttling.Api") -> None:
-    store.transact(lambda connection: RateLimiter(connection).back_off("account", BATCH, pause, fault=fault))
+    store.transact(lambda connection: RateLimiter(connection).back_off("account", BATCH_GET_MEDIA_INFOS, pause, fault=fault))
 
 
 def faults(store: Store) -> dict[str, str]:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, SETTINGS, element, notify, source_context
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
 from worker.sync.source_context import SyncSettings
@@ -34,7 +34,7 @@ def stored(store: Store, vod: FakeVod, medium: dict[str, Any], *, settings: Sync
     notify(store, medium["MediaId"])
     sync_batch(store, source_context(vod, settings), now=NOON + SECOND)
     fetch_video_infos(store, source_context(vod, settings), now=NOON + 2 * SECOND)
-    store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=1000))
+    store.transact(lambda connection: RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=1000))
     changed = deepcopy(medium)
     vod.put(changed)
     vod.calls.clear()
@@ -175,8 +175,8 @@ def _rows(store: Store) -> list[Any]:
 
 def test_a_source_that_is_held_back_is_not_asked(store: Store, vod: FakeVod) -> None:
     def hold(connection: Any) -> None:
-        RateLimiter(connection).take("default", BATCH, per_second=1000)
-        RateLimiter(connection).back_off("default", BATCH, 60 * SECOND, fault="wrong keys")
+        RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=1000)
+        RateLimiter(connection).back_off("default", BATCH_GET_MEDIA_INFOS, 60 * SECOND, fault="wrong keys")
 
     store.transact(hold)
 

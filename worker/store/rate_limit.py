@@ -15,7 +15,7 @@ from worker.store.dialects import clock
 from worker.store.tables import quota
 
 #: The operation that sync requests wait for.
-BATCH = "BatchGetMediaInfos"
+BATCH_GET_MEDIA_INFOS = "BatchGetMediaInfos"
 
 #: Not an operation: under this name, a worker records that it started without credentials for a source.
 CREDENTIALS = "credentials"

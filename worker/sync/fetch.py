@@ -22,15 +22,13 @@ from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
-from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import RetryPolicy
 from worker.sync.source_context import SourceContext
 from worker.vod import Vod
 
 log = logs.get(__name__)
-
-OPERATION = BATCH
 
 #: A call that starts later than its slot by more than this counts from the time of its start.
 _MAX_DELAY = timedelta(milliseconds=10)
@@ -97,7 +95,7 @@ class Fetcher:
                 answer = get_media_infos(self._context.vod, media_ids, reference_ids)
             self._result.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self._store, self._context.rate_limit_name, OPERATION, error, self._context.settings.retry)
+            back_off(self._store, self._context.rate_limit_name, BATCH_GET_MEDIA_INFOS, error, self._context.settings.retry)
             self._result.returned |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
@@ -149,7 +147,7 @@ class Fetcher:
         slot = acquire(
             self._store,
             self._context.rate_limit_name,
-            OPERATION,
+            BATCH_GET_MEDIA_INFOS,
             per_second=settings.calls_per_second,
             max_wait=settings.lease / 10,
             sleep=self._sleep,
