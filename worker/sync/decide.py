@@ -237,8 +237,8 @@ class _Batch:
     def decide_unanswered(self, fetched: FetchResult) -> None:
         """Decide the requests that no answer and no refusal concerned."""
         for key in self.requests.keys() - self.decisions.keys:
-            if key in fetched.returned:
-                self.decisions.retry(Retry(key, self.now, describe(fetched.returned[key])))
+            if key in fetched.put_back:
+                self.decisions.retry(Retry(key, self.now, describe(fetched.put_back[key])))
                 continue
             error = describe(fetched.failed[key]) if key in fetched.failed else "VOD's answer does not mention this id"
             retry = self.policy.retry_after_failure(self.requests[key], error, now=self.now)
@@ -246,7 +246,7 @@ class _Batch:
 
     def decide_source(self, fetched: FetchResult) -> None:
         """Decide whether a source whose calls failed before has recovered. A source that was backed off again has its error."""
-        if not fetched.probing or fetched.returned:
+        if not fetched.probing or fetched.put_back:
             return
         if fetched.answers or fetched.refused:
             self.decisions.source_recovered = True

@@ -48,7 +48,7 @@ class FetchResult:
     #: Errors of requests that VOD did not answer.
     failed: dict[str, VodError] = field(default_factory=dict)
     #: Errors of requests that are due again unchanged, because the error does not concern them: no attempt is counted.
-    returned: dict[str, VodError] = field(default_factory=dict)
+    put_back: dict[str, VodError] = field(default_factory=dict)
     #: How many calls were made.
     calls: int = 0
     #: The real start of each call that started later than its slot, by the time of the slot.
@@ -96,7 +96,7 @@ class Fetcher:
             self._result.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
             back_off(self._store, self._context.rate_limit_name, BATCH_GET_MEDIA_INFOS, error, self._context.settings.retry)
-            self._result.returned |= dict.fromkeys(keys, error)
+            self._result.put_back |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
             log.warning(phrase, source=self._context.source, asked=len(keys), error=str(error), code=error.code)
@@ -122,7 +122,7 @@ class Fetcher:
             for half in _halves(keys):
                 slot = self._next_slot()
                 if slot is None:
-                    self._result.returned |= dict.fromkeys(half, error)
+                    self._result.put_back |= dict.fromkeys(half, error)
                 elif (half_error := self._call(half, slot)) is not None:
                     failed.append((half, half_error))
             if len(failed) == 1 or isinstance(error, VodUnreadableError):
@@ -137,7 +137,7 @@ class Fetcher:
         for half in _halves(keys):
             slot = self._next_slot()
             if slot is None:
-                self._result.returned |= dict.fromkeys(half, error)
+                self._result.put_back |= dict.fromkeys(half, error)
             else:
                 self.fetch(half, slot)
 
