@@ -232,7 +232,7 @@ def test_a_source_whose_calls_work_again_does_not_release_another(store: Store, 
     back_off(store, source)
     back_off(store, other)
 
-    store.transact(lambda connection: RateLimiter(connection).release(source, BATCH_GET_MEDIA_INFOS))
+    store.transact(lambda connection: RateLimiter(connection).clear_error(source, BATCH_GET_MEDIA_INFOS))
 
     assert faults(store) == {(other, BATCH_GET_MEDIA_INFOS): "Throttling.User"}
 

@@ -122,7 +122,7 @@ class RateLimiter:
         now = self._read(source, operation).now
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": now})
 
-    def release(self, source: str, operation: str) -> None:
+    def clear_error(self, source: str, operation: str) -> None:
         """Delete the error, because VOD answered again."""
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": None, "at": None})
 

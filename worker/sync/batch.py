@@ -220,7 +220,7 @@ def _apply_to_source(connection: Connection, context: SourceContext, fetched: Fe
     """Write how the source's calls went to its rate limit."""
     limiter = RateLimiter(connection)
     if decisions.source_recovered:
-        limiter.release(context.rate_limit_name, BATCH_GET_MEDIA_INFOS)
+        limiter.clear_error(context.rate_limit_name, BATCH_GET_MEDIA_INFOS)
     elif decisions.source_error is not None:
         limiter.record_error(context.rate_limit_name, BATCH_GET_MEDIA_INFOS, decisions.source_error)
     limiter.adjust_started(context.rate_limit_name, BATCH_GET_MEDIA_INFOS, fetched.late)

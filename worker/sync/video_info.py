@@ -186,7 +186,7 @@ def _store(
     }
     queue.retry(claim, retries)
     if slot.probing and infos:
-        RateLimiter(connection).release(context.rate_limit_name, GET_VIDEO_INFO)
+        RateLimiter(connection).clear_error(context.rate_limit_name, GET_VIDEO_INFO)
     given_up = sum(retry.at is None for retry in retries.values())
     return VideoInfoResult(claimed=len(claim.pending), saved=len(saved), retried=len(retries) - given_up, given_up=given_up)
 

@@ -105,7 +105,7 @@ class Listing:
             back_off(self.store, self.rate_limit_name, _OPERATION, error, DEFAULT_RETRY_POLICY)
             raise
         if slot.probing:
-            self.store.transact(lambda connection: RateLimiter(connection).release(self.rate_limit_name, _OPERATION))
+            self.store.transact(lambda connection: RateLimiter(connection).clear_error(self.rate_limit_name, _OPERATION))
         page = read_page(response)
         # A proxy between us and VOD may answer with a JSON object of its own, which is not an empty page.
         if page.total is None and not isinstance(response.get("MediaList"), list):

@@ -79,7 +79,7 @@ class SuspectCalls:
         """Store in the rate limit that the call worked, and when it started."""
         limiter = RateLimiter(connection)
         if result.slot.probing:
-            limiter.release(self._rate_limit_name, BATCH_GET_MEDIA_INFOS)
+            limiter.clear_error(self._rate_limit_name, BATCH_GET_MEDIA_INFOS)
         limiter.adjust_started(self._rate_limit_name, BATCH_GET_MEDIA_INFOS, result.late)
 
 
