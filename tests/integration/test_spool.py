@@ -36,7 +36,7 @@ def test_what_was_kept_comes_out_in_order_and_in_groups(spool: Spool, monkeypatc
     spool.put(deliveries("c"))
     moved: list[list[Delivery]] = []
 
-    counts = [spool.drain(moved.append) for _ in range(3)]
+    counts = [spool.move_oldest(moved.append) for _ in range(3)]
 
     assert counts == [2, 1, 0]
     assert [[each.media_id for each in group] for group in moved] == [["a", "b"], ["c"]]
@@ -57,7 +57,7 @@ def test_what_could_not_be_moved_stays(spool: Spool) -> None:
         raise StoreUnavailableError("gone")
 
     with pytest.raises(StoreUnavailableError):
-        spool.drain(refuse)
+        spool.move_oldest(refuse)
 
     assert spool.waiting().count == 1
 
@@ -70,8 +70,8 @@ def test_a_process_that_dies_after_the_commit_moves_again_and_nothing_is_doubled
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        spool.drain(move_and_die)
-    spool.drain(lambda group: receive(store, group, now=NOON))
+        spool.move_oldest(move_and_die)
+    spool.move_oldest(lambda group: receive(store, group, now=NOON))
 
     with store.reading() as connection:
         told = list(connection.execute(select(notification.c.media_id).order_by(notification.c.id)).scalars())
