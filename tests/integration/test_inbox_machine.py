@@ -51,7 +51,7 @@ SETTINGS = SyncSettings(
         backoff=Backoff(5 * SECOND, 10 * SECOND),
         throttle_pause=0 * SECOND,
         credentials_pause=0 * SECOND,
-        not_found_delays=(2 * SECOND, 15 * SECOND),
+        not_final_delays=(2 * SECOND, 15 * SECOND),
         follow_up=Backoff(30 * SECOND, 60 * SECOND),
         follow_up_limit=120 * SECOND,
     ),
@@ -317,7 +317,7 @@ class InboxMachine(RuleBasedStateMachine):
             if told_at and (row.state in ("new", "deleted") or told_at >= request.requested_at):
                 since = row.deleted_at if row.state == "deleted" else deleted_at
                 row = replace(row, state="deleted", deleted_at=since)
-            elif row.state == "new" or not SETTINGS.retry.retry_not_found(request, "", now=worker.now, stored=row.state == "ok"):
+            elif row.state == "new" or not SETTINGS.retry.retry_not_final(request, "", now=worker.now, stored=row.state == "ok"):
                 row = replace(row, state="missing", deleted_at=None)
             else:
                 return

@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 POLICY = RetryPolicy(
     max_attempts=3,
     backoff=Backoff(SECOND, 8 * SECOND),
-    not_found_delays=(2 * SECOND, 5 * SECOND),
+    not_final_delays=(2 * SECOND, 5 * SECOND),
     follow_up=Backoff(60 * SECOND, HOUR),
     follow_up_limit=24 * HOUR,
 )

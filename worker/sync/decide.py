@@ -209,7 +209,7 @@ class _Batch:
 
     def _retry_missing(self, media_id: str) -> Retry | None:
         stored = self.states.get(media_id) == OK
-        return self.policy.retry_not_found(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
+        return self.policy.retry_not_final(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
 
     def _update_states(self, writes: AssetWrites) -> None:
         for media_id in writes.missing_if_new:
@@ -231,7 +231,7 @@ class _Batch:
             error = describe(refusal)
             # VOD refuses an asset in this state only for a while.
             is_temporary = refusal.code == "Forbidden.IllegalStatus"
-            retry = self.policy.retry_not_found(self.requests[key], error, now=self.now) if is_temporary else None
+            retry = self.policy.retry_not_final(self.requests[key], error, now=self.now) if is_temporary else None
             self.decisions.retry_or_dead_letter(key, retry, error)
 
     def decide_unanswered(self, fetched: FetchResult) -> None:

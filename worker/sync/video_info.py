@@ -201,7 +201,7 @@ def decide_retry(pending: PendingVideoInfo, error: VodError | None, policy: Retr
     is_final = isinstance(error, VodRefusedError) and error.code != "Forbidden.IllegalStatus"
     if is_final and error.code == "InvalidVideo.NotFound" and pending.priority != BACKFILL:
         # BatchGetMediaInfos returned it a moment ago (vod-protocol 2.5). Assets that only a listing requested are not that new.
-        times = (pending.requested_at + delay for delay in accumulate(policy.not_found_delays))
+        times = (pending.requested_at + delay for delay in accumulate(policy.not_final_delays))
         return RetryAt(next((at for at in times if at > now), None), str(error))
     if is_final or now - pending.requested_at >= GIVE_UP_AFTER:
         return RetryAt(None, str(error))
