@@ -49,7 +49,7 @@ class Runtime:
         #: How many threads of the pool may serve one source. Set by the worker, which knows the size of its pool.
         self.concurrency_limits: ConcurrencyLimits = {}
         #: True if this process reads the queues that VOD writes to (`vodsync work --smq`).
-        self.collecting = False
+        self.reads_queues = False
 
     @cached_property
     def store(self) -> Store:
