@@ -168,7 +168,7 @@ class _Batch:
         deleted = {
             media_id: deletion.at
             for media_id in answer.missing
-            if (deletion := self.facts.deletions.get(media_id)) and self._explains(deletion, media_id)
+            if (deletion := self.facts.deletions.get(media_id)) and self._is_cause(deletion, media_id)
         }
         missing = answer.missing - deleted.keys()
         retries = {media_id: retry for media_id in missing if (retry := self._retry_missing(media_id))}
@@ -203,7 +203,7 @@ class _Batch:
             )
             self.decisions.retry_or_complete(key, retry)
 
-    def _explains(self, deletion: Deletion, media_id: str) -> bool:
+    def _is_cause(self, deletion: Deletion, media_id: str) -> bool:
         """Return whether an asset is missing because of this deletion: not if an answer showed the asset since."""
         return deletion.reported_at >= self.requests[media_id].requested_at or self.states.get(media_id) in (None, DELETED)
 
