@@ -127,10 +127,10 @@ def test_refused_messages_that_cannot_be_set_aside_hold_up_no_others(house: Hous
     eventually(lambda: house.tries >= tries + 3)
     meanwhile = list(log.phrases)
     house.open()
-    eventually(lambda: log.phrases[-1] == "refused messages are set aside again")
+    eventually(lambda: log.phrases[-1] == "rejected messages are moved again")
 
-    assert meanwhile == ["refused messages cannot be set aside; they wait"]
-    assert (house.set_aside(), log.phrases.count("message refused")) == (45, 45)
+    assert meanwhile == ["rejected messages cannot be moved; they wait"]
+    assert (house.set_aside(), log.phrases.count("message rejected")) == (45, 45)
 
 
 ODD = [
