@@ -99,7 +99,7 @@ class Fetcher:
             self._result.put_back |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
-            log.warning(phrase, source=self._context.source, asked=len(keys), error=str(error), code=error.code)
+            log.warning(phrase, source=self._context.source, requested=len(keys), error=str(error), code=error.code)
             return error
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound" and not reference_ids:
