@@ -59,7 +59,9 @@ class Pair:
         return f"{names[self.database]} + {names[self.broker] if self.broker else 'embedded'}"
 
 
-SQLITE, POSTGRESQL, MARIADB = Pair("sqlite", None), Pair("postgresql", "rabbitmq"), Pair("mariadb", "redis")
+SQLITE = Pair("sqlite", None)
+POSTGRESQL = Pair("postgresql", "rabbitmq")
+MARIADB = Pair("mariadb", "redis")
 
 
 def server_url(name: str) -> str:

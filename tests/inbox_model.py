@@ -28,7 +28,7 @@ SETTINGS = SyncSettings(
         backoff=Backoff(5 * SECOND, 10 * SECOND),
         throttle_pause=0 * SECOND,
         credentials_pause=0 * SECOND,
-        not_found_delays=(2 * SECOND, 15 * SECOND),
+        not_final_delays=(2 * SECOND, 15 * SECOND),
         follow_up=Backoff(30 * SECOND, 60 * SECOND),
         follow_up_limit=120 * SECOND,
     ),

@@ -49,7 +49,7 @@ class Runtime:
         #: How many threads of the pool may serve one source. Set by the worker, which knows the size of its pool.
         self.concurrency_limits: ConcurrencyLimits = {}
         #: True if this process reads the queues that VOD writes to (`vodsync work --smq`).
-        self.collecting = False
+        self.reads_queues = False
 
     @cached_property
     def store(self) -> Store:
@@ -95,7 +95,7 @@ class Runtime:
         kinds: dict[tuple[str, str], Kind] = {}
         for name, context in self.source_contexts.items():
             calls_per_second = self.sources[name].search_qps
-            listing = Listing(self.store, context.vod, name, context.bucket, calls_per_second, sleep=self.stopping.wait)
+            listing = Listing(self.store, context.vod, name, context.rate_limit_name, calls_per_second, sleep=self.stopping.wait)
             of_source = kinds_of(listing, context.settings, most_deleted_percent=self.settings.most_deleted_percent)
             kinds |= {(name, kind_name): kind for kind_name, kind in of_source.items()}
         return kinds
@@ -115,7 +115,7 @@ class Runtime:
 
         source = self.sources[name]
         return SyncSettings(
-            bucket=next(sharing for sharing, described in self.sources.items() if described.account == source.account),
+            rate_limit_name=next(sharing for sharing, described in self.sources.items() if described.account == source.account),
             linger=timedelta(milliseconds=self.settings.linger_ms),
             lease=timedelta(seconds=self.settings.lease),
             calls_per_second=source.api_qps,

@@ -91,7 +91,7 @@ class Installation:
     def drain(self) -> None:
         """Move all spooled notifications into the database."""
         assert self.spool is not None
-        while self.spool.drain(self._store):
+        while self.spool.move_oldest(self._store):
             pass
 
     def close(self) -> None:

@@ -15,7 +15,7 @@ from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, V
 from worker.core.media import Media
 from worker.store import Store
 from worker.store.catalogue.assets import Catalogue
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media, sync_request
 from worker.sync import batch
 from worker.sync.batch import BatchResult, sync_batch
@@ -57,7 +57,9 @@ def test_a_back_off_that_starts_during_a_probe_stays_although_another_call_succe
 ) -> None:
     vod.put(element("a"), element("b"))
     request(store, "a", "b")
-    store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH, timedelta(0), fault="Throttling.Api"))
+    store.transact(
+        lambda connection: RateLimiter(connection).back_off("default", BATCH_GET_MEDIA_INFOS, timedelta(0), fault="Throttling.Api")
+    )
     results: list[VodError | None] = [VodRefusedError("one of them", code="InvalidParameter", status=400), None, error]
 
     def fail_next() -> None:

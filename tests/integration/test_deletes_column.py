@@ -172,7 +172,7 @@ def test_a_spool_file_of_the_previous_release_drains_and_its_deletions_count(sto
         row = {"received_at": NOON.replace(tzinfo=None), "delivery": msgspec.msgpack.encode(previous)}
         connection.execute(sa.insert(spool_module._spooled), [row])
 
-    drained = spool.drain(lambda deliveries: receive(store, deliveries, now=NOON))
+    drained = spool.move_oldest(lambda deliveries: receive(store, deliveries, now=NOON))
 
     spool.close()
     assert drained == 1

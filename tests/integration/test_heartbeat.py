@@ -13,7 +13,7 @@ from worker import runtime
 from worker.core.wait import Wait
 from worker.store import Store
 from worker.store.heartbeats import Heartbeat, Heartbeats
-from worker.store.rate_limit import BATCH, CREDENTIALS, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, CREDENTIALS, RateLimiter, Slot
 from worker.sync.source_context import SourceContext
 from worker.vod.testing import FakeVod
 
@@ -85,12 +85,12 @@ def test_a_worker_continues_while_the_database_is_away(harness: Harness) -> None
     ]
 
 
-def take(store: Store, source: str, operation: str = BATCH) -> Slot | Wait:
+def take(store: Store, source: str, operation: str = BATCH_GET_MEDIA_INFOS) -> Slot | Wait:
     return store.transact(lambda connection: RateLimiter(connection).take(source, operation, per_second=20))
 
 
 def test_a_worker_that_starts_retries_at_once_what_was_backed_off(stored: Harness, store: Store) -> None:
-    store.transact(lambda connection: RateLimiter(connection).back_off("a", BATCH, 5 * MINUTE, fault="wrong keys"))
+    store.transact(lambda connection: RateLimiter(connection).back_off("a", BATCH_GET_MEDIA_INFOS, 5 * MINUTE, fault="wrong keys"))
     before = take(store, "a")
 
     stored.service.step()

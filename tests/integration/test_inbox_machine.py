@@ -237,7 +237,7 @@ class InboxMachine(RuleBasedStateMachine):
             if reported_at and (row.state in ("new", "deleted") or reported_at >= request.requested_at):
                 since = row.deleted_at if row.state == "deleted" else deleted_at
                 row = replace(row, state="deleted", deleted_at=since)
-            elif row.state == "new" or not SETTINGS.retry.retry_not_found(request, "", now=worker.now, stored=row.state == "ok"):
+            elif row.state == "new" or not SETTINGS.retry.retry_not_final(request, "", now=worker.now, stored=row.state == "ok"):
                 row = replace(row, state="missing", deleted_at=None)
             else:
                 return

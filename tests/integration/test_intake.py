@@ -127,10 +127,10 @@ def test_refused_messages_that_cannot_be_moved_do_not_block_the_others(reprocess
     eventually(lambda: reprocess_queue.attempts >= attempts + 3)
     meanwhile = list(log.phrases)
     reprocess_queue.accept_rejected()
-    eventually(lambda: log.phrases[-1] == "refused messages are set aside again")
+    eventually(lambda: log.phrases[-1] == "rejected messages are moved again")
 
-    assert meanwhile == ["refused messages cannot be set aside; they wait"]
-    assert (reprocess_queue.rejected_count(), log.phrases.count("message refused")) == (45, 45)
+    assert meanwhile == ["rejected messages cannot be moved; they wait"]
+    assert (reprocess_queue.rejected_count(), log.phrases.count("message rejected")) == (45, 45)
 
 
 ODD_BODIES = [

@@ -20,7 +20,7 @@ from worker.sync.jobs.run import run_jobs
 from worker.sync.source_context import SourceContext, SyncSettings
 from worker.vod.testing import FakeVod
 
-SETTINGS = SyncSettings(bucket="account", calls_per_second=10_000)
+SETTINGS = SyncSettings(rate_limit_name="account", calls_per_second=10_000)
 
 #: Release 0.1.0 left the keys of earlier phases in the checkpoint of a reconciliation.
 LAST_POSITION = {

@@ -10,14 +10,16 @@ from sqlalchemy import update
 from tests.fake_time import FakeTime
 from worker.core.wait import Wait
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 from worker.store.tables import quota
 
 SECOND = timedelta(seconds=1)
 
 
 def take(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot | Wait:
-    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second, calls=calls))
+    return store.transact(
+        lambda connection: RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=per_second, calls=calls)
+    )
 
 
 def immediate_slot(store: Store, *, per_second: float = 20, calls: int = 1) -> Slot:
@@ -72,7 +74,9 @@ def test_calls_that_start_late_count_from_their_start(store: Store, fake_time: F
     slots = [first.at + number * SECOND / 20 for number in range(20)]
 
     store.transact(
-        lambda connection: RateLimiter(connection).adjust_started("default", BATCH, dict.fromkeys(slots, first.at + 0.9 * SECOND))
+        lambda connection: RateLimiter(connection).adjust_started(
+            "default", BATCH_GET_MEDIA_INFOS, dict.fromkeys(slots, first.at + 0.9 * SECOND)
+        )
     )
 
     assert time_to_next_slot(store, first, fake_time) > 1.85 * SECOND

@@ -9,16 +9,18 @@ from sqlalchemy import select
 from tests.builders import SECOND
 from worker.core.wait import Wait
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 from worker.store.tables import quota
 
 
 def back_off(store: Store, pause: timedelta, fault: str) -> None:
-    store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH, pause, fault=fault))
+    store.transact(lambda connection: RateLimiter(connection).back_off("default", BATCH_GET_MEDIA_INFOS, pause, fault=fault))
 
 
 def take(store: Store, *, calls: int = 1) -> Slot | Wait:
-    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=5, calls=calls))
+    return store.transact(
+        lambda connection: RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=5, calls=calls)
+    )
 
 
 def started_calls(store: Store) -> list[int]:
@@ -57,7 +59,7 @@ def test_calls_are_stored_in_the_order_in_which_they_started(store: Store) -> No
     planned = started_calls(store)
     late = {first.at: first.at + 0.9 * SECOND}
 
-    store.transact(lambda connection: RateLimiter(connection).adjust_started("default", BATCH, late))
+    store.transact(lambda connection: RateLimiter(connection).adjust_started("default", BATCH_GET_MEDIA_INFOS, late))
 
     assert len(planned) == 5
     assert started_calls(store) == [*planned[1:], planned[0] + 900_000]

@@ -10,7 +10,7 @@ from sqlalchemy import BigInteger, ColumnElement, literal
 from tests.builders import NOON, SECOND
 from worker.core.wait import Wait
 from worker.store import Store, rate_limit
-from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 
 MILLISECOND = timedelta(milliseconds=1)
 
@@ -47,11 +47,13 @@ def acquire(store: Store, clock: DatabaseClock, *, per_second: float) -> Slot:
 
 
 def take(store: Store, *, per_second: float) -> Slot | Wait:
-    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=per_second))
+    return store.transact(lambda connection: RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=per_second))
 
 
 def report_late_start(store: Store, slot: Slot, late: timedelta) -> None:
-    store.transact(lambda connection: RateLimiter(connection).adjust_started("default", BATCH, {slot.at: slot.at + late}))
+    store.transact(
+        lambda connection: RateLimiter(connection).adjust_started("default", BATCH_GET_MEDIA_INFOS, {slot.at: slot.at + late})
+    )
 
 
 def start_calls(store: Store, clock: DatabaseClock, count: int, *, per_second: float, lateness: list[timedelta]) -> list[datetime]:

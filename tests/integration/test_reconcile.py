@@ -15,7 +15,7 @@ from tests.sync_harness import replace_method
 from worker.core.errors import VodRefusedError, VodUnavailableError
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs, JobState
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media, suspect, sync_request
 from worker.sync.batch import sync_batch
 from worker.sync.jobs.schedule import start_due
@@ -220,7 +220,9 @@ def test_an_answer_about_suspects_ends_the_back_off(worker: JobWorker) -> None:
     worker.finish(worker.start("backfill"))
     worker.vod.media.pop(videos[0])
     worker.store.transact(
-        lambda connection: RateLimiter(connection).back_off("default", BATCH, timedelta(0), fault="VOD throttled the call")
+        lambda connection: RateLimiter(connection).back_off(
+            "default", BATCH_GET_MEDIA_INFOS, timedelta(0), fault="VOD throttled the call"
+        )
     )
 
     worker.finish(worker.start("reconcile", full=True, dry_run=False))

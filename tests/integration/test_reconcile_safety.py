@@ -16,7 +16,7 @@ from worker.core.errors import VodCredentialsError, VodError, VodThrottledError
 from worker.store import Store
 from worker.store.inbox.sync_requests import LIVE
 from worker.store.jobs.job_rows import Job, Jobs, JobState
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media
 from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.jobs.listing import Listing
@@ -25,7 +25,7 @@ from worker.sync.jobs.run import run_jobs
 from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-SHARED = SyncSettings(bucket="account", calls_per_second=10_000)
+SHARED = SyncSettings(rate_limit_name="account", calls_per_second=10_000)
 LEASE = timedelta(seconds=60)
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
@@ -131,7 +131,7 @@ def test_an_account_error_in_the_check_of_suspects_stops_every_call_of_that_acco
 
     with installation.store.reading() as connection:
         (back_off,) = RateLimiter(connection).back_offs()
-    assert (back_off.source, back_off.operation, back_off.fault) == ("account", BATCH, str(error))
+    assert (back_off.source, back_off.operation, back_off.fault) == ("account", BATCH_GET_MEDIA_INFOS, str(error))
     assert len(installation.vod.calls) == calls_before + 1
     assert batch.wait is not None
     assert batch.wait > seconds * SECOND

@@ -12,13 +12,13 @@ from sqlalchemy import select
 from tests.builders import NOON, SECOND, SETTINGS, element, request, source_context
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import quota
 from worker.sync.batch import BatchResult, sync_batch
 from worker.sync.source_context import SyncSettings
 from worker.vod.testing import FakeVod
 
-SHARED = replace(SETTINGS, bucket="account")
+SHARED = replace(SETTINGS, rate_limit_name="account")
 
 pytestmark = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
 
@@ -33,7 +33,7 @@ def sync(store: Store, vod: FakeVod, source: str, *, settings: SyncSettings = SH
 
 
 def back_off(store: Store, pause: timedelta = timedelta(0), *, fault: str = "Throttling.Api") -> None:
-    store.transact(lambda connection: RateLimiter(connection).back_off("account", BATCH, pause, fault=fault))
+    store.transact(lambda connection: RateLimiter(connection).back_off("account", BATCH_GET_MEDIA_INFOS, pause, fault=fault))
 
 
 def faults(store: Store) -> dict[str, str]:
@@ -68,7 +68,7 @@ def test_what_vod_reports_to_one_source_stops_the_others_of_its_account(
 
 
 def test_a_call_of_one_source_takes_the_slot_of_another(store: Store, vod: FakeVod) -> None:
-    slow = SyncSettings(bucket="account", calls_per_second=0.1)
+    slow = SyncSettings(rate_limit_name="account", calls_per_second=0.1)
     request(store, "a", source="one")
     request(store, "b", source="two")
 

@@ -16,7 +16,7 @@ from worker.core.wait import Wait
 from worker.store import Store, tables
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK, Catalogue
 from worker.store.outbox import Outbox
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.sync.receive import delivery, receive
 
 #: The sources, in both orders: a row of the other source may come first or last.
@@ -201,11 +201,11 @@ def test_a_change_names_the_fields_that_differ_within_its_own_source(store: Stor
 # The rate limit
 
 
-def back_off(store: Store, source: str, *, operation: str = BATCH) -> None:
+def back_off(store: Store, source: str, *, operation: str = BATCH_GET_MEDIA_INFOS) -> None:
     store.transact(lambda connection: RateLimiter(connection).back_off(source, operation, 30 * SECOND, fault="Throttling.User"))
 
 
-def wait_for(store: Store, source: str, *, operation: str = BATCH) -> timedelta:
+def wait_for(store: Store, source: str, *, operation: str = BATCH_GET_MEDIA_INFOS) -> timedelta:
     """Return how long a call of this operation has to wait now."""
     result = store.transact(lambda connection: RateLimiter(connection).take(source, operation, per_second=20))
     return result.duration if isinstance(result, Wait) else timedelta(0)
@@ -224,7 +224,7 @@ def test_a_throttled_source_does_not_hold_back_another(store: Store, source: str
 
     assert wait_for(store, source) > 25 * SECOND
     assert wait_for(store, other) == timedelta(0)
-    assert faults(store) == {(source, BATCH): "Throttling.User"}
+    assert faults(store) == {(source, BATCH_GET_MEDIA_INFOS): "Throttling.User"}
 
 
 @BOTH_ORDERS
@@ -232,16 +232,16 @@ def test_a_source_whose_calls_work_again_does_not_release_another(store: Store, 
     back_off(store, source)
     back_off(store, other)
 
-    store.transact(lambda connection: RateLimiter(connection).release(source, BATCH))
+    store.transact(lambda connection: RateLimiter(connection).clear_error(source, BATCH_GET_MEDIA_INFOS))
 
-    assert faults(store) == {(other, BATCH): "Throttling.User"}
+    assert faults(store) == {(other, BATCH_GET_MEDIA_INFOS): "Throttling.User"}
 
 
 @BOTH_ORDERS
 def test_calls_of_one_source_take_no_slots_of_another(store: Store, source: str, other: str) -> None:
     wait_for(store, source)
 
-    store.transact(lambda connection: RateLimiter(connection).take(other, BATCH, per_second=1, calls=20))
+    store.transact(lambda connection: RateLimiter(connection).take(other, BATCH_GET_MEDIA_INFOS, per_second=1, calls=20))
 
     assert wait_for(store, other) > 15 * SECOND
     assert wait_for(store, source) == timedelta(0)
@@ -250,7 +250,7 @@ def test_calls_of_one_source_take_no_slots_of_another(store: Store, source: str,
 def test_a_throttled_operation_does_not_hold_back_another_of_the_same_source(store: Store) -> None:
     wait_for(store, "alpha", operation="SearchMedia")
 
-    back_off(store, "alpha", operation=BATCH)
+    back_off(store, "alpha", operation=BATCH_GET_MEDIA_INFOS)
 
     assert wait_for(store, "alpha", operation="SearchMedia") == timedelta(0)
-    assert faults(store) == {("alpha", BATCH): "Throttling.User"}
+    assert faults(store) == {("alpha", BATCH_GET_MEDIA_INFOS): "Throttling.User"}

@@ -39,7 +39,7 @@ def test_spooled_notifications_are_moved_in_order_and_in_groups(spool: Spool, mo
     spool.put(deliveries("c"))
     moved: list[list[Delivery]] = []
 
-    counts = [spool.drain(moved.append) for _ in range(3)]
+    counts = [spool.move_oldest(moved.append) for _ in range(3)]
 
     assert counts == [2, 1, 0]
     assert [[moved_delivery.media_id for moved_delivery in group] for group in moved] == [["a", "b"], ["c"]]
@@ -60,7 +60,7 @@ def test_notifications_that_could_not_be_moved_stay(spool: Spool) -> None:
         raise StoreUnavailableError("gone")
 
     with pytest.raises(StoreUnavailableError):
-        spool.drain(refuse)
+        spool.move_oldest(refuse)
 
     assert spool.waiting().count == 1
 
@@ -73,8 +73,8 @@ def test_a_process_that_dies_after_the_commit_stores_nothing_twice(spool: Spool,
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        spool.drain(move_and_die)
-    spool.drain(lambda group: receive(store, group, now=NOON))
+        spool.move_oldest(move_and_die)
+    spool.move_oldest(lambda group: receive(store, group, now=NOON))
 
     with store.reading() as connection:
         stored = list(connection.execute(select(notification.c.media_id).order_by(notification.c.id)).scalars())

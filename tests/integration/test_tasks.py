@@ -60,7 +60,7 @@ def request_both(store: Store) -> None:
 def test_a_wake_up_serves_every_source(harness: Harness, store: Store) -> None:
     request_both(store)
 
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.calls() == {"a": [["of-a"]], "b": [["of-b"]]}
     assert harness.runtime.claimed_at is not None
@@ -72,7 +72,7 @@ def test_a_wake_up_that_leaves_work_sends_another_wake_up(
 ) -> None:
     monkeypatch.setattr(harness.tasks, "drain", lambda *_, **__: DrainResult(batches=10, more_waiting=more_waiting))
 
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.wakeup_sender.sent == more_waiting
 
@@ -83,13 +83,13 @@ def test_a_wake_up_skips_a_source_whose_concurrency_limit_is_reached(harness: Ha
     limit.try_enter()
     harness.runtime.concurrency_limits = {"a": limit, "b": ConcurrencyLimit(1)}
 
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.calls() == {"a": [], "b": [["of-b"]]}
 
 
 def test_a_wake_up_without_work_is_not_recorded_as_a_claim(harness: Harness) -> None:
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.runtime.claimed_at is None
     assert harness.wakeup_sender.sent == 0
@@ -98,7 +98,7 @@ def test_a_wake_up_without_work_is_not_recorded_as_a_claim(harness: Harness) -> 
 def test_a_wake_up_does_not_fail_while_the_database_is_away(harness: Harness) -> None:
     vars(harness.runtime)["store"] = AwayStore()
 
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.log.phrases == ["work postponed"]
     assert (harness.runtime.claimed_at, harness.wakeup_sender.sent) == (None, 0)
@@ -108,7 +108,7 @@ def test_a_stopping_worker_claims_nothing_more(harness: Harness, store: Store) -
     request_both(store)
     harness.runtime.stopping.set()
 
-    harness.tasks.sync_batch()
+    harness.tasks.drain_task()
 
     assert harness.calls() == {"a": [], "b": []}
 

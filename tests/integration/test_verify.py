@@ -13,7 +13,7 @@ from tests.builders import NOON, SECOND, SETTINGS, element, notify, source_conte
 from tests.sync_harness import replace_method
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodUnavailableError, VodUnreadableError
 from worker.store import Store
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.store.tables import media, raw, video_info
 from worker.sync.batch import sync_batch
 from worker.sync.source_context import SyncSettings
@@ -35,7 +35,7 @@ def sync(store: Store, vod: FakeVod, asset: dict[str, Any], *, settings: SyncSet
     notify(store, asset["MediaId"])
     sync_batch(store, source_context(vod, settings), now=NOON + SECOND)
     fetch_video_infos(store, source_context(vod, settings), now=NOON + 2 * SECOND)
-    store.transact(lambda connection: RateLimiter(connection).take("default", BATCH, per_second=1000))
+    store.transact(lambda connection: RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=1000))
     changed = deepcopy(asset)
     vod.put(changed)
     vod.calls.clear()
@@ -178,8 +178,8 @@ def _stored_rows(store: Store) -> list[Any]:
 
 def test_a_source_in_back_off_is_not_called(store: Store, vod: FakeVod) -> None:
     def back_off(connection: Connection) -> None:
-        RateLimiter(connection).take("default", BATCH, per_second=1000)
-        RateLimiter(connection).back_off("default", BATCH, 60 * SECOND, fault="wrong keys")
+        RateLimiter(connection).take("default", BATCH_GET_MEDIA_INFOS, per_second=1000)
+        RateLimiter(connection).back_off("default", BATCH_GET_MEDIA_INFOS, 60 * SECOND, fault="wrong keys")
 
     store.transact(back_off)
 

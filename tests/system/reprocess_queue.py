@@ -17,7 +17,8 @@ from tests.system.fault_harness import FaultHarness
 from tests.system.installation import Installation
 from tests.system.processes import Process, eventually
 
-REPROCESS, REJECTED = "vodsync.reprocess", "vodsync.reprocess.rejected"
+REPROCESS = "vodsync.reprocess"
+REJECTED = "vodsync.reprocess.rejected"
 
 README = Path(__file__).parents[2] / "README.md"
 README_ID = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"

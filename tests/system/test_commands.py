@@ -13,7 +13,11 @@ import pytest
 from tests.system.installation import ACCESS_KEY_SECRET, CALLBACK_KEY, DATABASE_PASSWORD, Installation, Pair, installed
 from tests.system.processes import clean_environment, eventually, run
 
-DONE, FAILED, USAGE, CONFIGURATION, UNREACHABLE = range(5)
+DONE = 0
+FAILED = 1
+USAGE = 2
+CONFIGURATION = 3
+UNREACHABLE = 4
 
 
 @pytest.fixture(scope="module")

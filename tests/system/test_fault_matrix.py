@@ -20,8 +20,11 @@ from tests.system.processes import eventually
 MOMENTS = ["before", "during", "after"]
 
 #: The transactions that are interrupted, by a text that their statements contain.
-NOTIFICATION, CLAIM, STORE = "vod_notification", "vod_quota+vod_sync_request", "vod_raw"
-SPOOL, DRAIN = "INSERT INTO spooled", "DELETE FROM spooled"
+NOTIFICATION = "vod_notification"
+CLAIM = "vod_quota+vod_sync_request"
+STORE = "vod_raw"
+SPOOL = "INSERT INTO spooled"
+DRAIN = "DELETE FROM spooled"
 
 OUTAGE = 2.5  # seconds
 

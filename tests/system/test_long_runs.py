@@ -12,7 +12,9 @@ import pytest
 from tests.system.installation import PAIRS, Installation, analysed, installed
 from tests.system.processes import eventually
 
-DONE, FAILED, USAGE = range(3)
+DONE = 0
+FAILED = 1
+USAGE = 2
 
 
 @pytest.fixture(scope="module", params=["sqlite-embedded", "postgresql-rabbitmq"])

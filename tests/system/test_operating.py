@@ -19,7 +19,11 @@ import pytest
 from tests.system.installation import CALLBACK_KEY, PAIRS, Installation, Pair, analysed, installed, signed
 from tests.system.processes import clean_environment, eventually, free_port, run
 
-DONE, FAILED, USAGE, CONFIGURATION, UNREACHABLE = range(5)
+DONE = 0
+FAILED = 1
+USAGE = 2
+CONFIGURATION = 3
+UNREACHABLE = 4
 
 
 @pytest.fixture(params=list(PAIRS))

@@ -124,7 +124,7 @@ def test_unreadable_messages_are_moved_to_rejected_queue_with_reason(
     assert [(body, reason) for body, reason in rejected.items() if invalid[body] not in reason] == []
     # The worker publishes a rejected message before it logs the rejection.
     eventually(
-        lambda: worker.log.count("message refused") == len(invalid),
+        lambda: worker.log.count("message rejected") == len(invalid),
         within=10,
         missing=lambda: f"a log line for each rejected message; {worker.log}",
     )

@@ -12,7 +12,10 @@ import pytest
 from tests.system.installation import Installation, Pair, installed
 from tests.system.processes import clean_environment, run
 
-DONE, FAILED, _, CONFIGURATION, UNREACHABLE = range(5)
+DONE = 0
+FAILED = 1
+CONFIGURATION = 3
+UNREACHABLE = 4
 
 
 @pytest.fixture(params=["sqlite", "postgresql", "mariadb"])

@@ -27,7 +27,7 @@ HOUR = timedelta(hours=1)
 POLICY = RetryPolicy(
     max_attempts=3,
     backoff=Backoff(SECOND, 8 * SECOND),
-    not_found_delays=(2 * SECOND, 5 * SECOND),
+    not_final_delays=(2 * SECOND, 5 * SECOND),
     follow_up=Backoff(60 * SECOND, HOUR),
     follow_up_limit=24 * HOUR,
 )
@@ -279,7 +279,7 @@ NOT_MENTIONED = "VOD's answer does not mention this id"
         ({}, {"refused": {"a": BUSY}}, "2 s: not now"),
         ({"waits": 2}, {"refused": {"a": BUSY}}, "dead letter: not now"),
         ({"priority": MANUAL}, {"refused": {"a": BUSY}}, "dead letter: not now"),
-        ({"attempts": 2}, {"returned": {"a": DOWN}}, "0 s: 503 (request 77)"),
+        ({"attempts": 2}, {"put_back": {"a": DOWN}}, "0 s: 503 (request 77)"),
         ({}, {"failed": {"a": DOWN}}, "1 s: 503 (request 77)"),
         ({"attempts": 1}, {"failed": {"a": DOWN}}, "2 s: 503 (request 77)"),
         ({"attempts": 2}, {"failed": {"a": DOWN}}, "dead letter: 503 (request 77)"),
@@ -297,11 +297,11 @@ def test_a_request_without_an_answer_is_retried_or_becomes_a_dead_letter(
 
 
 def test_only_a_failure_counts_as_an_attempt() -> None:
-    requests = [sync_request("failed"), sync_request("returned"), sync_request("missing")]
+    requests = [sync_request("failed"), sync_request("put back"), sync_request("missing")]
 
-    decisions = make_decisions(requests, answer(missing=["missing"]), failed={"failed": DOWN}, returned={"returned": DOWN})
+    decisions = make_decisions(requests, answer(missing=["missing"]), failed={"failed": DOWN}, put_back={"put back": DOWN})
 
-    assert {key: retry.failed for key, retry in decisions.retries.items()} == {"failed": True, "returned": False, "missing": False}
+    assert {key: retry.failed for key, retry in decisions.retries.items()} == {"failed": True, "put back": False, "missing": False}
 
 
 @pytest.mark.parametrize(
@@ -337,8 +337,8 @@ def test_the_most_final_of_two_decisions_about_a_request_counts(
         ([answer(FINAL)], {"probing": True}, (True, None)),
         ([], {"probing": True, "refused": {"a": REFUSED}}, (True, None)),
         ([], {"probing": True, "failed": {"a": DOWN}}, (False, "503")),
-        ([], {"probing": True, "returned": {"a": DOWN}}, (False, None)),
-        ([answer(FINAL)], {"probing": True, "returned": {"b": DOWN}}, (False, None)),
+        ([], {"probing": True, "put_back": {"a": DOWN}}, (False, None)),
+        ([answer(FINAL)], {"probing": True, "put_back": {"b": DOWN}}, (False, None)),
         ([answer(FINAL)], {"probing": False}, (False, None)),
         ([], {"probing": False, "failed": {"a": DOWN}}, (False, None)),
     ],
@@ -372,7 +372,7 @@ KEYS = ["a", "b", "c", REFERENCE]
         st.fixed_dictionaries({name: st.sets(st.sampled_from("abc")) for name in ("missing", "forbidden")}), max_size=3
     ),
     returned=st.lists(st.sampled_from([FINAL, BOTH_IDS, TRANSCODING, ANNOUNCED, BARE, element("b")]), max_size=3),
-    errors=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(["refused", "failed", "returned"])),
+    errors=st.dictionaries(st.sampled_from(KEYS), st.sampled_from(["refused", "failed", "put_back"])),
     priority=st.sampled_from([LIVE, MANUAL, BACKFILL]),
     attempts=st.integers(0, 3),
 )
@@ -384,7 +384,7 @@ def test_every_request_has_exactly_one_decision(
     priority: int,
     attempts: int,
 ) -> None:
-    errors_by_kind: dict[str, Any] = {"refused": {}, "failed": {}, "returned": {}}  # fields of FetchResult
+    errors_by_kind: dict[str, Any] = {"refused": {}, "failed": {}, "put_back": {}}  # fields of FetchResult
     for key, kind in errors.items():
         if key in claimed:
             errors_by_kind[kind][key] = BUSY if kind == "refused" else DOWN

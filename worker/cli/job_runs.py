@@ -51,7 +51,7 @@ def start(source: str, kind: str, parameters: Mapping[str, object], *, wait: boo
         _wait(installation, job, as_json=as_json)
     elif as_json:
         print_json(asdict(job))
-    else:
+    elif is_new:
         print_info(f"{kind} {job.id} was handed to the workers; follow it with: vodsync jobs show {job.id}")
 
 

@@ -30,7 +30,7 @@ def work(
     installation.require_credentials()
     if smq:
         installation.require_queues()
-        installation.collecting = True
+        installation.reads_queues = True
     if supervised:
         end_with_parent()
     installation.require_schema(waiting=True)

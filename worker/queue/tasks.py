@@ -18,7 +18,7 @@ _look_up_outage = Outage()
 
 
 @app.task(name="vodsync.sync_batch")  # type: ignore[untyped-decorator]  # Celery has no types
-def sync_batch() -> None:
+def drain_task() -> None:
     """Sync what is due, and send another wake-up if more is waiting."""
     if work().more_waiting:
         wakeup_sender().send()

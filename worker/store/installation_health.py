@@ -12,7 +12,7 @@ from sqlalchemy import Connection, func, select, true
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.outbox import Outbox, PendingChanges
-from worker.store.rate_limit import BATCH, BackOff, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, BackOff, RateLimiter
 from worker.store.tables import media, notification, sync_request
 
 #: A worker without a heartbeat for this long is silent.
@@ -85,7 +85,7 @@ class InstallationHealth:
             overdue = f"{self.served.due} sync requests are due, the oldest for {self.served.oldest_due_age:.0f} s"
             is_idle = all(worker.claimed_at is None or self.seen_at - worker.claimed_at > OVERDUE_AFTER for worker in alive)
             # Requests of a source that is backed off do not wait for a worker, and have a problem of their own.
-            is_backed_off = any(back_off.operation == BATCH for back_off in self.back_offs)
+            is_backed_off = any(back_off.operation == BATCH_GET_MEDIA_INFOS for back_off in self.back_offs)
             if not alive:
                 yield f"{overdue}, and {NO_WORKER}"
             elif is_idle and not is_backed_off:

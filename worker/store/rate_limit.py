@@ -15,7 +15,7 @@ from worker.store.dialects import clock
 from worker.store.tables import quota
 
 #: The operation that sync requests wait for.
-BATCH = "BatchGetMediaInfos"
+BATCH_GET_MEDIA_INFOS = "BatchGetMediaInfos"
 
 #: Not an operation: under this name, a worker records that it started without credentials for a source.
 CREDENTIALS = "credentials"
@@ -122,7 +122,7 @@ class RateLimiter:
         now = self._read(source, operation).now
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": fault, "at": now})
 
-    def release(self, source: str, operation: str) -> None:
+    def clear_error(self, source: str, operation: str) -> None:
         """Delete the error, because VOD answered again."""
         self._connection.execute(_SET_FAULT, _key(source, operation) | {"new_fault": None, "at": None})
 

@@ -74,7 +74,7 @@ class Spool:
         with self._guarded(), self._opened().begin() as connection:
             connection.execute(insert(_spooled), rows)
 
-    def drain(self, move: Callable[[list[Delivery]], object]) -> int:
+    def move_oldest(self, move: Callable[[list[Delivery]], object]) -> int:
         """Call `move` with the oldest deliveries and delete them when it returns. Return how many there were.
 
         If the process dies between the two, the same deliveries are moved again later; Notifications.record recognises them by

@@ -18,9 +18,9 @@ from worker.store.catalogue.assets import FORBIDDEN, MISSING, Catalogue
 from worker.store.inbox.history import NotificationHistory
 from worker.store.inbox.sync_requests import Claim, SyncRequests
 from worker.store.inbox.video_info_queue import VideoInfoQueue
-from worker.store.rate_limit import RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 from worker.sync.decide import Decisions, StoredFacts, decide, relevant_answers
-from worker.sync.fetch import OPERATION, Fetcher, FetchResult
+from worker.sync.fetch import Fetcher, FetchResult
 from worker.sync.source_context import SourceContext
 
 log = logs.get(__name__)
@@ -118,7 +118,7 @@ def claim_batch(connection: Connection, context: SourceContext, now: datetime) -
     )
     if not isinstance(claim, Claim):
         return claim
-    slot = RateLimiter(connection).take(context.bucket, OPERATION, per_second=settings.calls_per_second)
+    slot = RateLimiter(connection).take(context.rate_limit_name, BATCH_GET_MEDIA_INFOS, per_second=settings.calls_per_second)
     return slot if isinstance(slot, Wait) else (claim, slot)
 
 
@@ -221,7 +221,7 @@ def _apply_to_source(connection: Connection, context: SourceContext, fetched: Fe
     """Write how the source's calls went to its rate limit."""
     limiter = RateLimiter(connection)
     if decisions.source_recovered:
-        limiter.release(context.bucket, OPERATION)
+        limiter.clear_error(context.rate_limit_name, BATCH_GET_MEDIA_INFOS)
     elif decisions.source_error is not None:
-        limiter.record_error(context.bucket, OPERATION, decisions.source_error)
-    limiter.adjust_started(context.bucket, OPERATION, fetched.late)
+        limiter.record_error(context.rate_limit_name, BATCH_GET_MEDIA_INFOS, decisions.source_error)
+    limiter.adjust_started(context.rate_limit_name, BATCH_GET_MEDIA_INFOS, fetched.late)

@@ -168,7 +168,7 @@ class _Batch:
         deleted = {
             media_id: deletion.at
             for media_id in answer.missing
-            if (deletion := self.facts.deletions.get(media_id)) and self._explains(deletion, media_id)
+            if (deletion := self.facts.deletions.get(media_id)) and self._is_cause(deletion, media_id)
         }
         missing = answer.missing - deleted.keys()
         retries = {media_id: retry for media_id in missing if (retry := self._retry_missing(media_id))}
@@ -203,13 +203,13 @@ class _Batch:
             )
             self.decisions.retry_or_complete(key, retry)
 
-    def _explains(self, deletion: Deletion, media_id: str) -> bool:
+    def _is_cause(self, deletion: Deletion, media_id: str) -> bool:
         """Return whether an asset is missing because of this deletion: not if an answer showed the asset since."""
         return deletion.reported_at >= self.requests[media_id].requested_at or self.states.get(media_id) in (None, DELETED)
 
     def _retry_missing(self, media_id: str) -> Retry | None:
         stored = self.states.get(media_id) == OK
-        return self.policy.retry_not_found(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
+        return self.policy.retry_not_final(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
 
     def _update_states(self, writes: AssetWrites) -> None:
         for media_id in writes.missing_if_new:
@@ -231,14 +231,14 @@ class _Batch:
             error = describe(refusal)
             # VOD refuses an asset in this state only for a while.
             is_temporary = refusal.code == "Forbidden.IllegalStatus"
-            retry = self.policy.retry_not_found(self.requests[key], error, now=self.now) if is_temporary else None
+            retry = self.policy.retry_not_final(self.requests[key], error, now=self.now) if is_temporary else None
             self.decisions.retry_or_dead_letter(key, retry, error)
 
     def decide_unanswered(self, fetched: FetchResult) -> None:
         """Decide the requests that no answer and no refusal concerned."""
         for key in self.requests.keys() - self.decisions.keys:
-            if key in fetched.returned:
-                self.decisions.retry(Retry(key, self.now, describe(fetched.returned[key])))
+            if key in fetched.put_back:
+                self.decisions.retry(Retry(key, self.now, describe(fetched.put_back[key])))
                 continue
             error = describe(fetched.failed[key]) if key in fetched.failed else "VOD's answer does not mention this id"
             retry = self.policy.retry_after_failure(self.requests[key], error, now=self.now)
@@ -249,7 +249,7 @@ class _Batch:
 
         A source that was backed off again already has its error stored.
         """
-        if not fetched.probing or fetched.returned:
+        if not fetched.probing or fetched.put_back:
             return
         if fetched.answers or fetched.refused:
             self.decisions.source_recovered = True

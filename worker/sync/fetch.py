@@ -22,15 +22,13 @@ from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
-from worker.store.rate_limit import BATCH, RateLimiter, Slot
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
 from worker.sync.rate_limit import acquire
 from worker.sync.retry_policy import RetryPolicy
 from worker.sync.source_context import SourceContext
 from worker.vod import Vod
 
 log = logs.get(__name__)
-
-OPERATION = BATCH
 
 #: A call that starts later than its slot by more than this counts from the time of its start.
 _MAX_DELAY = timedelta(milliseconds=10)
@@ -50,7 +48,7 @@ class FetchResult:
     #: Errors of requests that VOD did not answer.
     failed: dict[str, VodError] = field(default_factory=dict)
     #: Errors of requests that are due again unchanged, because the error does not concern them: no attempt is counted.
-    returned: dict[str, VodError] = field(default_factory=dict)
+    put_back: dict[str, VodError] = field(default_factory=dict)
     #: How many calls were made.
     calls: int = 0
     #: The real start of each call that started later than its slot, by the time of the slot.
@@ -97,11 +95,11 @@ class Fetcher:
                 answer = get_media_infos(self._context.vod, media_ids, reference_ids)
             self._result.answers.append((answer, slot.at))
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self._store, self._context.bucket, OPERATION, error, self._context.settings.retry)
-            self._result.returned |= dict.fromkeys(keys, error)
+            back_off(self._store, self._context.rate_limit_name, BATCH_GET_MEDIA_INFOS, error, self._context.settings.retry)
+            self._result.put_back |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
-            log.warning(phrase, source=self._context.source, asked=len(keys), error=str(error), code=error.code)
+            log.warning(phrase, source=self._context.source, requested=len(keys), error=str(error), code=error.code)
             return error
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound" and not reference_ids:
@@ -125,7 +123,7 @@ class Fetcher:
             for half in _halves(keys):
                 slot = self._next_slot()
                 if slot is None:
-                    self._result.returned |= dict.fromkeys(half, error)
+                    self._result.put_back |= dict.fromkeys(half, error)
                 elif (half_error := self._call(half, slot)) is not None:
                     failed.append((half, half_error))
             if len(failed) == 1 or isinstance(error, VodUnreadableError):
@@ -140,7 +138,7 @@ class Fetcher:
         for half in _halves(keys):
             slot = self._next_slot()
             if slot is None:
-                self._result.returned |= dict.fromkeys(half, error)
+                self._result.put_back |= dict.fromkeys(half, error)
             else:
                 self.fetch(half, slot)
 
@@ -149,8 +147,8 @@ class Fetcher:
         settings = self._context.settings
         slot = acquire(
             self._store,
-            self._context.bucket,
-            OPERATION,
+            self._context.rate_limit_name,
+            BATCH_GET_MEDIA_INFOS,
             per_second=settings.calls_per_second,
             max_wait=settings.lease / 10,
             sleep=self._sleep,
@@ -190,13 +188,13 @@ def get_media_infos(vod: Vod, media_ids: list[str], reference_ids: list[str]) ->
 
 
 def back_off(
-    store: Store, bucket: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
+    store: Store, rate_limit_name: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
 ) -> None:
     """Stop all workers from calling `operation` for a while: the error concerns the account, not an asset."""
     if isinstance(error, VodCredentialsError):
         pause, write_log = policy.credentials_pause, log.error
     else:
         pause, write_log = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
-    store.transact(lambda connection: RateLimiter(connection).back_off(bucket, operation, pause, fault=str(error)))
+    store.transact(lambda connection: RateLimiter(connection).back_off(rate_limit_name, operation, pause, fault=str(error)))
     seconds = pause.total_seconds()
-    write_log("source backed off", source=bucket, operation=operation, seconds=seconds, code=error.code, error=str(error))
+    write_log("source backed off", source=rate_limit_name, operation=operation, seconds=seconds, code=error.code, error=str(error))

@@ -31,7 +31,7 @@ MAX_BODY_LENGTH = 65_536  # characters kept of a message that is not a notificat
 MAX_COUNTED_MESSAGES = 10_000
 
 
-class Queue(Protocol):
+class MessageQueue(Protocol):
     """A message that was received and is not deleted is received again later."""
 
     def receive(self, *, wait: int) -> list[Message]:
@@ -81,7 +81,7 @@ class _Received:
 
 def poll_queue(
     store: Store,
-    queue: Queue,
+    queue: MessageQueue,
     source: str,
     *,
     wait: int,

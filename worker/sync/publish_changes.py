@@ -29,7 +29,7 @@ GROUP_SIZE = 200  # changes per lease
 DROP_PAGE_SIZE = 1000  # changes that are checked for their age in one transaction
 
 
-class ChangePublisher(Protocol):
+class Publisher(Protocol):
     """The connection to the broker."""
 
     def open(self) -> None:
@@ -39,7 +39,7 @@ class ChangePublisher(Protocol):
         """Return once the broker has confirmed the change. Raises any exception if that is uncertain."""
 
 
-def publish_changes(store: Store, publisher: ChangePublisher, *, holder: str, stopping: threading.Event) -> int:
+def publish_changes(store: Store, publisher: Publisher, *, holder: str, stopping: threading.Event) -> int:
     """Send the oldest changes in order, delete those that were confirmed, and return their number.
 
     Returns 0 if there are none, or if another process has the lease (`holder` names this one). If this process dies after sending,

@@ -11,14 +11,14 @@ from worker.store.rate_limit import RateLimiter, Slot
 
 
 def acquire(
-    store: Store, bucket: str, operation: str, *, per_second: float, max_wait: timedelta, sleep: Callable[[float], object]
+    store: Store, rate_limit_name: str, operation: str, *, per_second: float, max_wait: timedelta, sleep: Callable[[float], object]
 ) -> Slot | Wait:
     """Return a slot, which may start a moment ahead (`Slot.wait`), or the Wait if reserving one would take longer than `max_wait`.
 
     `sleep` takes seconds. Raises StoreUnavailableError.
     """
     while True:
-        slot = store.transact(lambda connection: RateLimiter(connection).take(bucket, operation, per_second=per_second))
+        slot = store.transact(lambda connection: RateLimiter(connection).take(rate_limit_name, operation, per_second=per_second))
         if isinstance(slot, Slot) or slot.duration > max_wait:
             return slot
         max_wait -= slot.duration

@@ -35,7 +35,7 @@ class RetryPolicy:
     #: The same after a call that VOD refused because of the credentials.
     credentials_pause: timedelta = timedelta(minutes=1)
     #: A notification can arrive before the data it is about (vod-protocol 2.5). After these pauses "not found" is final.
-    not_found_delays: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
+    not_final_delays: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
     #: Pauses between fetches while VOD processes an asset.
     follow_up: Backoff = _FOLLOW_UP
     #: Age of a request at which the follow-up fetches end.
@@ -47,17 +47,17 @@ class RetryPolicy:
             return None
         return Retry(request.media_id, now + self.backoff.delay(request.attempts + 1), error, failed=True)
 
-    def retry_not_found(self, request: SyncRequest, error: str, *, now: datetime, stored: bool = False) -> Retry | None:
+    def retry_not_final(self, request: SyncRequest, error: str, *, now: datetime, stored: bool = False) -> Retry | None:
         """Return the retry of a request for something that VOD does not show (yet); None if its absence is final.
 
         `stored`: an earlier answer showed the asset. One answer without it is then not enough, whatever the request's priority.
         """
-        if stored and request.priority == BACKFILL and self.not_found_delays:
+        if stored and request.priority == BACKFILL and self.not_final_delays:
             # The waits counted so far were for another condition (follow-up fetches), so the count starts again.
-            return Retry(request.media_id, now + self.not_found_delays[0], error, waited=True, resets_waits=True, priority=MANUAL)
-        if (request.priority != LIVE and not stored) or request.waits >= len(self.not_found_delays):
+            return Retry(request.media_id, now + self.not_final_delays[0], error, waited=True, resets_waits=True, priority=MANUAL)
+        if (request.priority != LIVE and not stored) or request.waits >= len(self.not_final_delays):
             return None
-        return Retry(request.media_id, now + self.not_found_delays[request.waits], error, waited=True)
+        return Retry(request.media_id, now + self.not_final_delays[request.waits], error, waited=True)
 
     def retry_incomplete(
         self,
@@ -75,16 +75,16 @@ class RetryPolicy:
         `analysis_failed`: VOD announced that it could not analyse the file.
         """
         if not media.has_details:
-            retry = self.retry_not_found(request, "VOD returned no details of this asset (yet)", now=now, stored=stored)
+            retry = self.retry_not_final(request, "VOD returned no details of this asset (yet)", now=now, stored=stored)
             if retry:
                 return retry
         if deleted:
             # Without a retry, a deletion that is announced before VOD's own data show it would never be noticed.
-            retry = self.retry_not_found(request, "VOD announced the deletion of this asset, but still returns it", now=now)
+            retry = self.retry_not_final(request, "VOD announced the deletion of this asset, but still returns it", now=now)
             if retry:
                 return retry
         if not media.is_analysed and not media.is_source_file_deleted and not analysis_failed:
-            retry = self.retry_not_found(request, "VOD has not analysed the file yet", now=now)
+            retry = self.retry_not_final(request, "VOD has not analysed the file yet", now=now)
             if retry:
                 return retry
         return self._retry_unfinished(request, media, now=now)

@@ -16,7 +16,7 @@ class SyncSettings:
     """How a source is synced."""
 
     #: Name of the rate limit that the source's calls count against: sources of one account and region share one. "": its own.
-    bucket: str = ""
+    rate_limit_name: str = ""
     #: Sync requests per call.
     batch_size: int = BATCH_LIMIT
     #: Longest wait for a batch to fill.
@@ -43,6 +43,6 @@ class SourceContext:
     video_info_due: threading.Event = field(default_factory=threading.Event)
 
     @property
-    def bucket(self) -> str:
+    def rate_limit_name(self) -> str:
         """The name of the rate limit that the source's calls count against."""
-        return self.settings.bucket or self.source
+        return self.settings.rate_limit_name or self.source

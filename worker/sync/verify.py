@@ -14,11 +14,11 @@ from worker.store import Store
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
 from worker.store.catalogue.media_view import Difference
-from worker.store.rate_limit import BATCH, RateLimiter
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter
 from worker.sync.fetch import get_media_infos
 from worker.sync.rate_limit import acquire
 from worker.sync.source_context import SourceContext
-from worker.sync.video_info import CALLS_PER_SECOND, OPERATION, get_video_info
+from worker.sync.video_info import CALLS_PER_SECOND, GET_VIDEO_INFO, get_video_info
 from worker.vod import Vod
 
 #: If a slot of the rate limit is further away, the comparison fails.
@@ -51,7 +51,7 @@ def compare_with_vod(
     Raises VodError, also if the rate limit would take too long, and StoreUnavailableError.
     """
     store_video_info = context.settings.video_info
-    _wait_for_slot(store, context.bucket, BATCH, context.settings.calls_per_second, sleep)
+    _wait_for_slot(store, context.rate_limit_name, BATCH_GET_MEDIA_INFOS, context.settings.calls_per_second, sleep)
     answer = _fetch(context.vod, media_id)
     media = next((media for media in answer.media if media.media_id == media_id), None)
     if media is None:
@@ -59,7 +59,7 @@ def compare_with_vod(
     error: str | None = None
     video_info: dict[str, str | None] = {}
     try:
-        _wait_for_slot(store, context.bucket, OPERATION, CALLS_PER_SECOND, sleep)
+        _wait_for_slot(store, context.rate_limit_name, GET_VIDEO_INFO, CALLS_PER_SECOND, sleep)
         info = get_video_info(context.vod, media_id)
         video_info = {name: getattr(info, name) for name in _VIDEO_INFO_COLUMNS}
     except VodError as exc:
@@ -106,20 +106,20 @@ def _state(answer: Answer, media_id: str) -> str:
     raise VodUnreadableError("VOD's answer does not mention this id")
 
 
-def _wait_for_slot(store: Store, bucket: str, operation: str, per_second: float, sleep: Callable[[float], object]) -> None:
-    slot = acquire(store, bucket, operation, per_second=per_second, max_wait=MAX_WAIT, sleep=sleep)
+def _wait_for_slot(store: Store, rate_limit_name: str, operation: str, per_second: float, sleep: Callable[[float], object]) -> None:
+    slot = acquire(store, rate_limit_name, operation, per_second=per_second, max_wait=MAX_WAIT, sleep=sleep)
     if isinstance(slot, Wait):
-        raise VodUnavailableError(_reason(store, bucket, operation, slot.duration))
+        raise VodUnavailableError(_reason(store, rate_limit_name, operation, slot.duration))
     sleep(slot.wait.total_seconds())
 
 
-def _reason(store: Store, bucket: str, operation: str, wait: timedelta) -> str:
+def _reason(store: Store, rate_limit_name: str, operation: str, wait: timedelta) -> str:
     """Return why there is no slot."""
     with store.reading() as connection:
         errors = [
             back_off.fault
             for back_off in RateLimiter(connection).back_offs()
-            if (back_off.source, back_off.operation) == (bucket, operation)
+            if (back_off.source, back_off.operation) == (rate_limit_name, operation)
         ]
     reason = errors[0] if errors else "the rate limit is used up"
-    return f"{operation} of source {bucket} is not called for another {wait.total_seconds():.0f} s: {reason}"
+    return f"{operation} of source {rate_limit_name} is not called for another {wait.total_seconds():.0f} s: {reason}"

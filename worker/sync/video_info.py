@@ -40,7 +40,7 @@ from worker.vod import Vod
 
 log = logs.get(__name__)
 
-OPERATION = "GetVideoInfo"
+GET_VIDEO_INFO = "GetVideoInfo"
 
 CALLS_PER_SECOND = 100.0  # VOD's limit for the account (vod-protocol 5)
 
@@ -80,7 +80,7 @@ def fetch_video_infos(
     claim, slot = claimed
     started = time.monotonic()
     calls = _Calls(store, context, claim, slot, stopping or threading.Event())
-    with ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix=f"{OPERATION} {context.source}") as pool:
+    with ThreadPoolExecutor(PARALLEL_CALLS, thread_name_prefix=f"{GET_VIDEO_INFO} {context.source}") as pool:
         results: dict[str, CallResult] = dict(zip(claim.media_ids, pool.map(calls.call, range(len(claim.pending))), strict=True))
     # In whole seconds: only a call that timed out makes a difference.
     now += timedelta(seconds=int(time.monotonic() - started))
@@ -111,7 +111,7 @@ def get_video_info(vod: Vod, media_id: str) -> VideoInfo:
         # A bug in vodsync must be handled like a failure of VOD.
         raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
     if info is None or info.media_id != media_id:
-        raise VodUnreadableError(f"{OPERATION} returned an answer that is not about this asset")
+        raise VodUnreadableError(f"{GET_VIDEO_INFO} returned an answer that is not about this asset")
     return info
 
 
@@ -120,7 +120,9 @@ def _claim(connection: Connection, context: SourceContext, now: datetime) -> tup
     claim = VideoInfoQueue(connection).claim(context.source, limit=CLAIM_SIZE, now=now, lease=context.settings.lease)
     if claim is None:
         return None
-    slot = RateLimiter(connection).take(context.bucket, OPERATION, per_second=CALLS_PER_SECOND, calls=len(claim.pending))
+    slot = RateLimiter(connection).take(
+        context.rate_limit_name, GET_VIDEO_INFO, per_second=CALLS_PER_SECOND, calls=len(claim.pending)
+    )
     return slot if isinstance(slot, Wait) else (claim, slot)
 
 
@@ -160,7 +162,7 @@ class _Calls:
         with self._lock:
             if self._source_error is None:
                 self._source_error = error
-                back_off(self._store, self._context.bucket, OPERATION, error, self._context.settings.retry)
+                back_off(self._store, self._context.rate_limit_name, GET_VIDEO_INFO, error, self._context.settings.retry)
 
 
 def _store(
@@ -184,7 +186,7 @@ def _store(
     }
     queue.retry(claim, retries)
     if slot.probing and infos:
-        RateLimiter(connection).release(context.bucket, OPERATION)
+        RateLimiter(connection).clear_error(context.rate_limit_name, GET_VIDEO_INFO)
     given_up = sum(retry.at is None for retry in retries.values())
     return VideoInfoResult(claimed=len(claim.pending), saved=len(saved), retried=len(retries) - given_up, given_up=given_up)
 
@@ -199,7 +201,7 @@ def decide_retry(pending: PendingVideoInfo, error: VodError | None, policy: Retr
     is_final = isinstance(error, VodRefusedError) and error.code != "Forbidden.IllegalStatus"
     if is_final and error.code == "InvalidVideo.NotFound" and pending.priority != BACKFILL:
         # BatchGetMediaInfos returned it a moment ago (vod-protocol 2.5). Assets that only a listing requested are not that new.
-        times = (pending.requested_at + delay for delay in accumulate(policy.not_found_delays))
+        times = (pending.requested_at + delay for delay in accumulate(policy.not_final_delays))
         return RetryAt(next((at for at in times if at > now), None), str(error))
     if is_final or now - pending.requested_at >= GIVE_UP_AFTER:
         return RetryAt(None, str(error))

@@ -117,7 +117,7 @@ class Receiver:
             log.warning(
                 "notification names too many media",
                 source=source,
-                taken=len(notification.media_ids),
+                kept=len(notification.media_ids),
                 dropped=notification.dropped_ids,
             )
         await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))

@@ -75,7 +75,7 @@ class SpoolDrainer:
 
     def _step(self) -> float:
         try:
-            self._drain()
+            self._move()
             self._error = None
         except (StoreUnavailableError, StaleSchemaError) as error:
             self._failed(str(error))
@@ -88,7 +88,7 @@ class SpoolDrainer:
             return 0.0
         return POLL_INTERVAL
 
-    def _drain(self) -> None:
+    def _move(self) -> None:
         if not self.database_is_down and not self._spool.waiting().count:
             self._outage.recovered()
             return
@@ -97,13 +97,13 @@ class SpoolDrainer:
         if self.database_is_down or moved:
             self.database_is_down = False
             self._outage.recovered()
-            log.info("database takes notifications; the spool is empty", forwarded=moved)
+            log.info("database takes notifications; the spool is empty", moved=moved)
 
     def _move_all(self) -> int:
         """Return how many deliveries were moved. 0 if another process is moving them."""
         moved = 0
         with _lock(self._spool.path) as acquired:
-            while acquired and not self._loop.is_stopping and (count := self._spool.drain(self._commit)):
+            while acquired and not self._loop.is_stopping and (count := self._spool.move_oldest(self._commit)):
                 moved += count
                 self._after_commit()
         return moved

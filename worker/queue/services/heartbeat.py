@@ -74,6 +74,6 @@ def _record_credentials(connection: Connection, current: Runtime) -> None:
     """Store which sources this worker found no credentials for, so that `vodsync status` can show it from any machine."""
     limiter = RateLimiter(connection)
     for source in current.source_contexts:
-        limiter.release(source, CREDENTIALS)
+        limiter.clear_error(source, CREDENTIALS)
     for source, error in current.unserved.items():
         limiter.record_error(source, CREDENTIALS, f"{error.removeprefix(f'source {source}: ')}; then start the workers again")

@@ -70,7 +70,7 @@ class MessageConsumer:
         self._prefetch = PREFETCH
         self._is_full = False
         self._broker = _Retries("messages of other programs cannot be taken", "messages of other programs are taken again")
-        self._rejected_queue = _Retries("refused messages cannot be set aside; they wait", "refused messages are set aside again")
+        self._rejected_queue = _Retries("rejected messages cannot be moved; they wait", "rejected messages are moved again")
         self._database = _Retries("database does not take requests; their messages wait", "database takes requests again")
 
     def stop(self) -> None:
@@ -160,7 +160,7 @@ class MessageConsumer:
                     _publish_rejected(channel, _body(message), reason)
                     message.ack()
                     del self._rejected[0]
-                    log.warning("message refused", queue=REJECTED, reason=reason)
+                    log.warning("message rejected", queue=REJECTED, reason=reason)
         except Exception as error:
             # Begin with the next message next time: this one may be the cause.
             self._rejected.append(self._rejected.pop(0))
@@ -175,7 +175,7 @@ class MessageConsumer:
             return
         is_full = sum(max(len(message.body or b""), MIN_MESSAGE_SIZE) for message, _ in self._rejected) > MAX_REJECTED_SIZE
         if is_full and not self._is_full:
-            log.error("too many refused messages wait; no others are taken", count=waiting, queue=REJECTED)
+            log.error("too many rejected messages wait; no others are taken", count=waiting, queue=REJECTED)
         self._is_full = is_full
         if not is_full:
             self._prefetch = waiting + PREFETCH

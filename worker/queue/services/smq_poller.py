@@ -45,7 +45,7 @@ class SmqPoller(Service):
     grace_period = 5.0  # seconds
 
     def include_if(self, parent: Any) -> bool:
-        return runtime.current().collecting
+        return runtime.current().reads_queues
 
     def loops(self, concurrency: int) -> Iterator[BackgroundLoop]:
         from worker.vod.smq import Queue  # imports the vendor's credential chain, which only --smq needs

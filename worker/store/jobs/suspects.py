@@ -47,12 +47,12 @@ class Suspects:
 
     def confirm_present(self, media_ids: Collection[str]) -> None:
         """Delete these suspects, because they are not known to be gone."""
-        self._connection.execute(delete(suspect).where(self._listed_in(media_ids)))
+        self._connection.execute(delete(suspect).where(self._is_any_of(media_ids)))
 
     def confirm_gone(self, media_ids: Collection[str]) -> None:
         """Record that VOD does not know these suspects."""
         if media_ids:
-            self._connection.execute(update(suspect).where(self._listed_in(media_ids)).values(gone=True))
+            self._connection.execute(update(suspect).where(self._is_any_of(media_ids)).values(gone=True))
 
     def count_gone(self) -> int:
         """Return how many suspects VOD does not know."""
@@ -67,12 +67,12 @@ class Suspects:
         media_ids = self._ids(suspect.c.gone.is_(True), limit)
         catalogue = Catalogue(self._connection, announce=self._announce)
         catalogue.mark_deleted(self._source, dict.fromkeys(media_ids, observed_at), observed_at=observed_at)
-        self._connection.execute(delete(suspect).where(self._listed_in(media_ids)))
+        self._connection.execute(delete(suspect).where(self._is_any_of(media_ids)))
         return media_ids
 
     def _ids(self, condition: ColumnElement[bool], limit: int) -> list[str]:
         media_ids = select(suspect.c.media_id).where(suspect.c.source == self._source, condition)
         return list(self._connection.execute(media_ids.order_by(suspect.c.media_id).limit(limit)).scalars())
 
-    def _listed_in(self, media_ids: Collection[str]) -> ColumnElement[bool]:
+    def _is_any_of(self, media_ids: Collection[str]) -> ColumnElement[bool]:
         return (suspect.c.source == self._source) & suspect.c.media_id.in_(sorted(media_ids))

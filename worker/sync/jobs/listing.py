@@ -41,12 +41,12 @@ _OPERATION = "SearchMedia"
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """The library of one source at VOD. `bucket` names the rate limit of its account, `per_second` is the limit of searches."""
+    """The library of one source at VOD. `rate_limit_name` is that of its account, `per_second` is the limit of searches."""
 
     store: Store
     vod: Vod
     source: str
-    bucket: str
+    rate_limit_name: str
     per_second: float
     sleep: Callable[[float], object] = field(default=time.sleep)
 
@@ -93,17 +93,19 @@ class Listing:
             raise JobRefusedError(str(error)) from error
 
     def _call(self, search: Callable[[], dict[str, Any]]) -> Page | Wait:  # Any: VOD's JSON body as it came
-        slot = acquire(self.store, self.bucket, _OPERATION, per_second=self.per_second, max_wait=MAX_SLOT_WAIT, sleep=self.sleep)
+        slot = acquire(
+            self.store, self.rate_limit_name, _OPERATION, per_second=self.per_second, max_wait=MAX_SLOT_WAIT, sleep=self.sleep
+        )
         if isinstance(slot, Wait):
             return slot
         self.sleep(slot.wait.total_seconds())
         try:
             response = search()
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self.store, self.bucket, _OPERATION, error, DEFAULT_RETRY_POLICY)
+            back_off(self.store, self.rate_limit_name, _OPERATION, error, DEFAULT_RETRY_POLICY)
             raise
         if slot.probing:
-            self.store.transact(lambda connection: RateLimiter(connection).release(self.bucket, _OPERATION))
+            self.store.transact(lambda connection: RateLimiter(connection).clear_error(self.rate_limit_name, _OPERATION))
         page = read_page(response)
         # A proxy between us and VOD may answer with a JSON object of its own, which is not an empty page.
         if page.total is None and not isinstance(response.get("MediaList"), list):

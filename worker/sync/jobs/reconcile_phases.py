@@ -63,7 +63,7 @@ class ListMedia(_Phase, frozen=True, kw_only=True, tag="list"):
     cursor: Cursor = msgspec.field(name="position")
 
 
-class AwaitFetches(_Phase, frozen=True, kw_only=True, tag="settle"):
+class AwaitFetches(_Phase, frozen=True, kw_only=True, tag="settle"):  # stored name, kept for upgrades
     """Wait until what was requested is fetched. Otherwise media that are not stored yet would hide deleted ones from the count."""
 
 
@@ -80,7 +80,7 @@ class FindSuspects(_Phase, frozen=True, kw_only=True, tag="compare"):
     after: str = msgspec.field(name="compared", default="")
 
 
-class VerifySuspects(_Phase, frozen=True, kw_only=True, tag="ask"):
+class VerifySuspects(_Phase, frozen=True, kw_only=True, tag="ask"):  # stored name, kept for upgrades
     """Fetch the suspects from VOD: an asset that a listing does not show may still exist."""
 
     #: Suspects per call; smaller after a call that VOD refused.

@@ -40,7 +40,7 @@ class _ClaimedJob:
     job: Job
     token: str
 
-    def take(self, step: Step, *, now: datetime, lease: timedelta) -> bool:
+    def store_step(self, step: Step, *, now: datetime, lease: timedelta) -> bool:
         """Store what the step found, its counters and the next checkpoint. If the claim is over, store nothing and return False."""
 
         def write(connection: Connection) -> Job | None:
@@ -64,7 +64,7 @@ class _ClaimedJob:
     def finish(self, state: JobState, *, now: datetime, error: str | None = None) -> None:
         self.store.transact(lambda connection: Jobs(connection).finish(self.job.id, self.token, state=state, now=now, error=error))
         write_log = log.info if state == JobState.DONE else log.error
-        write_log(f"job {state}", error=error, **self._log_fields(), **self.job.counters)
+        write_log("job ended", state=state, error=error, **self._log_fields(), **self.job.counters)
 
     def postpone(self, error: Exception, *, now: datetime) -> None:
         """Release the job after a failed step. The step is repeated after a pause."""
@@ -115,7 +115,7 @@ def run_jobs(
         requested_before = _requested(claimed.job)
         try:
             step = kind.step(claimed.job, now=now())
-            if not claimed.take(step, now=now(), lease=lease):
+            if not claimed.store_step(step, now=now(), lease=lease):
                 return True
         except (VodRefusedError, JobRefusedError) as error:
             claimed.finish(JobState.FAILED, now=now(), error=str(error))

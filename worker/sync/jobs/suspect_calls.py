@@ -10,8 +10,8 @@ from sqlalchemy import Connection
 
 from worker.core.errors import VodCredentialsError, VodRefusedError, VodThrottledError, VodUnavailableError
 from worker.core.wait import Wait
-from worker.store.rate_limit import RateLimiter, Slot
-from worker.sync.fetch import OPERATION, back_off, get_media_infos, record_late_start
+from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
+from worker.sync.fetch import back_off, get_media_infos, record_late_start
 from worker.sync.jobs.listing import MAX_SLOT_WAIT, Listing
 from worker.sync.rate_limit import acquire
 from worker.sync.source_context import SyncSettings
@@ -41,7 +41,7 @@ class SuspectCalls:
     def __init__(self, listing: Listing, settings: SyncSettings) -> None:
         self._listing = listing
         self._settings = settings
-        self._bucket = settings.bucket or listing.source
+        self._rate_limit_name = settings.rate_limit_name or listing.source
 
     def fetch(self, media_ids: list[str], *, failing_for: timedelta) -> SuspectResult | Wait | None:
         """Fetch the suspects in one call. `failing_for` is how long the calls of this job have failed, zero if the last one worked.
@@ -50,7 +50,9 @@ class SuspectCalls:
         call now. Raises VodThrottledError, VodCredentialsError and VodUnavailableError if the call must be repeated.
         """
         rate, sleep = self._settings.calls_per_second, self._listing.sleep
-        slot = acquire(self._listing.store, self._bucket, OPERATION, per_second=rate, max_wait=MAX_SLOT_WAIT, sleep=sleep)
+        slot = acquire(
+            self._listing.store, self._rate_limit_name, BATCH_GET_MEDIA_INFOS, per_second=rate, max_wait=MAX_SLOT_WAIT, sleep=sleep
+        )
         if isinstance(slot, Wait):
             return slot
         sleep(slot.wait.total_seconds())
@@ -59,7 +61,7 @@ class SuspectCalls:
             with record_late_start(self._listing.vod, slot, late):
                 missing = get_media_infos(self._listing.vod, media_ids, []).missing
         except (VodThrottledError, VodCredentialsError) as error:
-            back_off(self._listing.store, self._bucket, OPERATION, error, self._settings.retry)
+            back_off(self._listing.store, self._rate_limit_name, BATCH_GET_MEDIA_INFOS, error, self._settings.retry)
             raise
         except (VodRefusedError, VodUnavailableError) as error:
             if _may_be_outage(error, media_ids, failing_for):
@@ -78,8 +80,8 @@ class SuspectCalls:
         """Store in the rate limit that the call worked, and when it started."""
         limiter = RateLimiter(connection)
         if result.slot.probing:
-            limiter.release(self._bucket, OPERATION)
-        limiter.adjust_started(self._bucket, OPERATION, result.late)
+            limiter.clear_error(self._rate_limit_name, BATCH_GET_MEDIA_INFOS)
+        limiter.adjust_started(self._rate_limit_name, BATCH_GET_MEDIA_INFOS, result.late)
 
 
 def _may_be_outage(error: VodRefusedError | VodUnavailableError, media_ids: list[str], failing_for: timedelta) -> bool:
