@@ -15,7 +15,8 @@ from worker.web.receiver import BODY_LIMIT
 
 NOW = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 TOLERANCE = 300  # seconds
-URL, STUDIO_URL = "https://media.example.org/hooks/vod?env=prod", "https://studio.example.org/hooks/vod"
+URL = "https://media.example.org/hooks/vod?env=prod"
+STUDIO_URL = "https://studio.example.org/hooks/vod"
 
 #: Callback keys and callback URL of each source. "open" and "both" accept unsigned callbacks.
 KEYS = {

@@ -8,7 +8,10 @@ from typing import Any
 
 _DATA = Path(__file__).parents[1] / "unit" / "core" / "data"
 
-A, B, C, D = (f"{digit}a1b2c3d4e5f60718293a4b5c6d7e8f9" for digit in "0123")
+A = "0a1b2c3d4e5f60718293a4b5c6d7e8f9"
+B = "1a1b2c3d4e5f60718293a4b5c6d7e8f9"
+C = "2a1b2c3d4e5f60718293a4b5c6d7e8f9"
+D = "3a1b2c3d4e5f60718293a4b5c6d7e8f9"
 
 #: The ids in the samples.
 IDS = (A, B, C, D)

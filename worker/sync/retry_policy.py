@@ -34,7 +34,8 @@ class RetryPolicy:
     throttle_pause: timedelta = timedelta(seconds=1)
     #: The same after a call that VOD refused because of the credentials.
     credentials_pause: timedelta = timedelta(minutes=1)
-    #: A notification can arrive before the data it is about (vod-protocol 2.5). After these pauses "not found" is final.
+    #: A notification can arrive before the data it is about (vod-protocol 2.5). After these pauses an answer without
+    #: the asset, without details or without an analysis is taken as final.
     not_final_delays: tuple[timedelta, ...] = tuple(timedelta(seconds=seconds) for seconds in (2, 5, 15, 60, 300))
     #: Pauses between fetches while VOD processes an asset.
     follow_up: Backoff = _FOLLOW_UP
