@@ -260,7 +260,7 @@ def test_changes_unpublished_for_too_long_are_dropped_and_counted(harness: Fault
 
     worker = harness.start("work", VODSYNC_CHANGES=feed)
 
-    log_line = r'"count": 3, .*"event": "changes dropped'
+    log_line = r'"count": 3, .*"event": "unpublished changes dropped'
     eventually(lambda: re.search(log_line, worker.log), within=15, missing=lambda: f"a line with the number; log:\n{worker.log}")
     assert (unpublished(harness), listener.receive()) == (0, [])
 
