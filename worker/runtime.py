@@ -23,6 +23,7 @@ from worker.settings import DEFAULT_SOURCE, Settings, Source
 
 if TYPE_CHECKING:
     from worker.store import Store
+    from worker.store.refused import RefusedDeliveries
     from worker.store.spool import Spool
     from worker.sync.drain import ConcurrencyLimits
     from worker.sync.jobs.step import Kind, Kinds
@@ -63,6 +64,13 @@ class Runtime:
         from worker.store.spool import Spool
 
         return None if self.store.engine.dialect.name == "sqlite" else Spool(self.settings.spool)
+
+    @cached_property
+    def refused(self) -> RefusedDeliveries:
+        """The notifications that the database refuses, in the file of the spool. It is created when the first one is refused."""
+        from worker.store.refused import RefusedDeliveries
+
+        return RefusedDeliveries(self.settings.spool)
 
     @cached_property
     def sources(self) -> dict[str, Source]:

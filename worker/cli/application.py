@@ -15,6 +15,7 @@ from worker import __version__
 from worker.cli.output import Exit, print_error
 from worker.core.errors import (
     ConfigurationError,
+    RowRefusedError,
     StaleSchemaError,
     StoreUnavailableError,
     VodCredentialsError,
@@ -122,6 +123,8 @@ def run() -> None:
         app()
     except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
         sys.exit(print_error(error, Exit.CONFIGURATION))
+    except RowRefusedError as error:
+        sys.exit(print_error(error, Exit.FAILED))
     except StoreUnavailableError as error:
         sys.exit(print_error(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
     except (VodUnavailableError, VodThrottledError) as error:

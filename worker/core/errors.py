@@ -24,7 +24,18 @@ class MessageRejectedError(VodsyncError):
 
 
 class StoreUnavailableError(VodsyncError):
-    """The database did not take the write. Retrying later is expected to succeed."""
+    """The database did not take the write. Retrying later is expected to succeed.
+
+    `may_be_refused`: the rows may be the cause. The connection was lost while they were sent, or the error is unknown.
+    """
+
+    def __init__(self, message: str, *, may_be_refused: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_refused = may_be_refused
+
+
+class RowRefusedError(StoreUnavailableError):
+    """The database works, and refuses a row of this write. A retry succeeds only after a change of the database or its settings."""
 
 
 class BrokerMismatchError(VodsyncError):

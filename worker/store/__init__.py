@@ -13,10 +13,11 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.backoff import Backoff
-from worker.core.errors import StoreUnavailableError
+from worker.core.errors import RowRefusedError, StoreUnavailableError
 from worker.core.wait import Wait
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
+from worker.store.write_faults import WriteFault, write_fault
 
 T = TypeVar("T")
 
@@ -43,7 +44,8 @@ class Store:
         If `work` returns a `Wait`, the transaction is rolled back: a Wait means that nothing was done. To roll back for another
         reason, `work` calls `connection.rollback()` and returns; it must not use the connection after that.
 
-        Raises StoreUnavailableError if the database did not accept the transaction.
+        Raises RowRefusedError if the database refuses a row, and StoreUnavailableError if it did not accept the transaction for
+        another reason.
         """
         started = time.monotonic()
         for attempt in range(1, MAX_ATTEMPTS + 1):
@@ -55,10 +57,13 @@ class Store:
                     return result
             except DBAPIError as error:
                 if attempt == MAX_ATTEMPTS or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
-                    raise StoreUnavailableError(describe(error)) from error
+                    raise _write_error(error) from error
                 time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
                 raise StoreUnavailableError(describe(error)) from error
+            except (UnicodeError, OverflowError) as error:
+                # The driver cannot encode a value for this connection. SQLAlchemy does not wrap these errors.
+                raise RowRefusedError(f"the database driver cannot send a value: {type(error).__name__}: {error}") from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -76,6 +81,13 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _write_error(error: DBAPIError) -> StoreUnavailableError:
+    fault = write_fault(error)
+    if fault is WriteFault.REFUSED:
+        return RowRefusedError(f"the database refuses a row: {error_text(error)}")
+    return StoreUnavailableError(describe(error), may_be_refused=fault is WriteFault.UNCLEAR)
 
 
 def describe(error: SQLAlchemyError) -> str:

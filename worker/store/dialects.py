@@ -135,6 +135,13 @@ def force_index(statement: Select[Any], table: Table, index: str) -> Select[Any]
     return statement
 
 
+def max_packet_size(connection: Connection) -> int | None:
+    """Return the largest statement that the server accepts, in bytes; None if it has no such limit."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return None
+    return int(connection.execute(select(literal_column("@@max_allowed_packet"))).scalar_one())
+
+
 def is_retryable(error: DBAPIError) -> bool:
     """Return whether the same transaction is expected to succeed if repeated: after a deadlock, a lost race, a dead connection."""
     original: Any = error.orig

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,12 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from worker import logs, runtime
 from worker.queue.wakeups import wakeup_sender
 from worker.store.inbox.notifications import Delivery
-from worker.sync import receive as receiving
+from worker.store.write_check import check_write
+from worker.sync.receive import NotificationWriter
 from worker.web import responses
 from worker.web.group_commit import GroupCommit
 from worker.web.health import Health
 from worker.web.receiver import Receiver
 from worker.web.spool_drainer import SpoolDrainer
+from worker.web.write_state import WriteState
 
 log = logs.get(__name__)
 
@@ -55,17 +57,18 @@ def create() -> Starlette:
     database_is_down = not current.require_schema(waiting=False)
     wakeups = wakeup_sender()
 
-    def commit(deliveries: Sequence[Delivery]) -> None:
-        receiving.receive(current.store, deliveries, now=runtime.now())
-
-    drainer = SpoolDrainer(current.store, current.spool, commit, after_commit=wakeups.send) if current.spool else None
+    writer = NotificationWriter(current.store, current.refused, now=runtime.now)
+    drainer = SpoolDrainer(current.store, current.spool, writer.write, after_commit=wakeups.send) if current.spool else None
+    write_state = WriteState(lambda: check_write(current.store, now=runtime.now()))
     group_commit: GroupCommit[Delivery] = GroupCommit(
-        commit, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer
+        writer.write, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer, state=write_state
     )
     receiver = Receiver(current.sources, group_commit, now=runtime.now)
     health = Health(
         current.store,
         current.spool,
+        current.refused,
+        write_state,
         sources=current.sources,
         database_error=lambda: drainer.error if drainer else None,
         broker_error=lambda: wakeups.error,
@@ -93,6 +96,7 @@ def create() -> Starlette:
         wakeups.close()
         wakeup_sender.cache_clear()
         health.close()
+        current.refused.close()
         current.store.close()
         log.info("receiver stopped")
 

@@ -146,7 +146,7 @@ def _error_response(source: str, error: Exception) -> Response:
         case BufferFullError():
             return responses.error(503, f"{error}; send it again", "buffer", _RETRY_AFTER)
         case StoreUnavailableError():
-            log.error("notification not stored", source=source, error=str(error))
+            # The group commit logs the reason, once for all callbacks that it concerns.
             return responses.error(503, "the notification could not be stored; send it again", "store", _RETRY_AFTER)
         case _:
             # The type alone: the message of an unforeseen exception may contain the body.

@@ -6,8 +6,6 @@ import shutil
 import uuid
 from pathlib import Path
 
-import sqlalchemy as sa
-
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
@@ -15,7 +13,7 @@ from worker.core.errors import StoreUnavailableError, VodsyncError
 from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, installation_health
-from worker.store.tables import sync_request
+from worker.store.write_check import check_write
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
 
@@ -27,21 +25,10 @@ def check_database(installation: Runtime) -> str:
     try:
         if schema.current(installation.store) is None:
             return "reachable"
-        installation.store.transact(_write_and_roll_back)
+        check_write(installation.store, now=runtime.now())
     except StoreUnavailableError as error:
         raise StoreUnavailableError(f"{error}; check VODSYNC_DATABASE_URL and the privileges of its user") from error
     return f"{installation.store.engine.dialect.name}, reachable and writable"
-
-
-def _write_and_roll_back(connection: sa.Connection) -> None:
-    key = {"source": "doctor", "media_id": uuid.uuid4().hex}
-    values = {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
-    times = {"requested_at": runtime.now(), "available_at": runtime.now()}
-    connection.execute(sa.insert(sync_request), {**key, **times, **values})
-    same = (sync_request.c.source == key["source"]) & (sync_request.c.media_id == key["media_id"])
-    connection.execute(sa.update(sync_request).where(same).values(attempts=1))
-    connection.execute(sa.delete(sync_request).where(same))
-    connection.rollback()
 
 
 def check_schema(installation: Runtime) -> str:
@@ -96,6 +83,12 @@ def check_spool(installation: Runtime) -> Finding | str:
         waiting = f"{spooled.count} notifications wait in {installation.spool.path} since {spooled.since}"
         return Finding(Verdict.UNSURE, f"{waiting}; a running receiver moves them to the database")
     return f"{installation.spool.path} is writable and empty"
+
+
+def check_refused(installation: Runtime) -> Finding | str:
+    """Report the notifications that the database refused and that this machine keeps."""
+    problem = installation.refused.summary().problem
+    return Finding(Verdict.BAD, problem) if problem else "the database refused no notification of this machine"
 
 
 def check_disk() -> Finding | str:

@@ -27,7 +27,7 @@ from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
 from worker.settings import DEFAULT_SOURCE
-from worker.sync.reprocess import reprocess
+from worker.sync.reprocess import reprocess_in_parts
 
 log = logs.get(__name__)
 
@@ -136,14 +136,16 @@ class MessageConsumer:
         while self._accepted and not self._stopped.is_set():
             group = _first_group(self._accepted)
             try:
-                reprocess(self._runtime.store, [request for _, request in group], now=runtime.now())
+                result = reprocess_in_parts(self._runtime.store, group, now=runtime.now())
             except StoreUnavailableError as error:
                 self._database.failed(str(error))
                 return
             self._database.recovered()
-            self._wake_workers()
-            for message, _ in group:
+            if result.stored:
+                self._wake_workers()
+            for message, _ in result.stored:
                 message.ack()
+            self._rejected += [(message, reason) for (message, _), reason in result.refused]
             del self._accepted[: len(group)]
 
     def _move_rejected(self, connection: Connection) -> None:

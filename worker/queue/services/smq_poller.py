@@ -18,6 +18,7 @@ from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
 from worker.sync.poll_smq import RedeliveryCounter, poll_queue
+from worker.sync.receive import NotificationWriter
 
 if TYPE_CHECKING:
     from worker.vod.smq import Queue
@@ -70,6 +71,7 @@ class QueuePoller:
         self._runtime = current
         self._source = source
         self._queue = queue
+        self._writer = NotificationWriter(current.store, current.refused, now=runtime.now)
         self._redeliveries = RedeliveryCounter()
         self._retries = FailureCounter(RETRY_PAUSE)
         self._refusals = FailureCounter(REFUSED_PAUSE)
@@ -86,6 +88,7 @@ class QueuePoller:
                 self._require_database()
             result = poll_queue(
                 self._runtime.store,
+                self._writer,
                 self._queue,
                 self._source,
                 wait=LONG_POLL,
