@@ -43,7 +43,7 @@ def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
         def __exit__(self, *_: object) -> None:
             pass
 
-    current: Any = SimpleNamespace(store=SimpleNamespace(reading=Reading), settings=SimpleNamespace(max_attempts=3))
+    current: Any = SimpleNamespace(store=SimpleNamespace(reading=Reading), refused=None, settings=SimpleNamespace(max_attempts=3))
     poller = module.QueuePoller(current, "default", SimpleNamespace(name="vod-events"))
 
     def make_step(outcome: PollResult | Exception, *, away: bool = False) -> float:

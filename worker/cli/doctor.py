@@ -33,9 +33,9 @@ Check = Callable[[], Finding | str]
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation and print one line for each part.
 
-    Checks the installed code, database, schema, workers, broker, spool, refused notifications and disk, and for each source callbacks, VOD, the queue and
-    the callback settings. Makes one or two calls to VOD for each source, looks into its queue without receiving anything, and sends
-    one message to itself through the broker. Exit 1 if a part is bad.
+    Checks the installed code, database, schema, workers, broker, spool, refused notifications and disk, and for each source
+    callbacks, VOD, the queue and the callback settings. Makes one or two calls to VOD for each source, looks into its queue without
+    receiving anything, and sends one message to itself through the broker. Exit 1 if a part is bad.
     """
     lines = []
     for part, finding in _findings(runtime.current()):

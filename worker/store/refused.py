@@ -117,6 +117,13 @@ class RefusedDeliveries:
         with self._file.reading() as connection:
             return connection.execute(select(func.count()).select_from(refused).where(selection.condition())).scalar_one()
 
+    def ids(self, selection: RefusedFilter) -> list[int]:
+        """Return the ids of those that match, the earliest first."""
+        if self._file.is_missing:
+            return []
+        with self._file.reading() as connection:
+            return list(connection.execute(select(refused.c.id).where(selection.condition()).order_by(refused.c.id)).scalars())
+
     def find(self, selection: RefusedFilter, *, limit: int) -> list[RefusedDelivery]:
         """Return up to `limit` that match, the latest first."""
         if self._file.is_missing:
@@ -128,12 +135,12 @@ class RefusedDeliveries:
                 for row in connection.execute(select(refused).where(selection.condition()).order_by(*latest).limit(limit))
             ]
 
-    def drop(self, ids: Collection[int]) -> int:
-        """Delete these notifications. Return how many there were."""
+    def drop(self, selection: RefusedFilter) -> int:
+        """Delete those that match. Return how many there were."""
         if self._file.is_missing:
             return 0
         with self._file.writing() as connection:
-            return connection.execute(delete(refused).where(refused.c.id.in_(list(ids)))).rowcount
+            return connection.execute(delete(refused).where(selection.condition())).rowcount
 
     def close(self) -> None:
         self._file.close()

@@ -13,9 +13,8 @@ from worker import logs
 from worker.core import events
 from worker.core.errors import NotificationRejectedError, VodError
 from worker.core.urls import storable, strip_signature
-from worker.store import Store
 from worker.store.inbox.notifications import Delivery
-from worker.sync.receive import NotificationWriter, delivery, receive_in_parts
+from worker.sync.receive import NotificationWriter, delivery
 from worker.vod.smq_xml import Message
 
 log = logs.get(__name__)
@@ -77,7 +76,6 @@ class _Received:
 
 
 def poll_queue(
-    store: Store,
     writer: NotificationWriter,
     queue: MessageQueue,
     source: str,
@@ -103,7 +101,7 @@ def poll_queue(
     received = [
         parsed for message in messages if (parsed := _parse(message, source, max_attempts, redeliveries, received_at)) is not None
     ]
-    stored, new = _store(store, writer, received, received_at)
+    stored, new = _store(writer, received)
     if new:
         wake_workers()
     receipts = [item.message.receipt for item in stored if item.message.receipt]
@@ -160,15 +158,13 @@ def _unreadable(message: Message, source: str, received_at: datetime) -> Deliver
     )
 
 
-def _store(
-    store: Store, writer: NotificationWriter, received: Sequence[_Received], received_at: datetime
-) -> tuple[list[_Received], int]:
+def _store(writer: NotificationWriter, received: Sequence[_Received]) -> tuple[list[_Received], int]:
     """Return the messages that are durable, and how many notifications were new.
 
     A notification that the database refuses is set aside. If the message was damaged on the way, that waits for its last attempt.
     Raises StoreUnavailableError if the database is not available.
     """
-    result = receive_in_parts(store, [item.delivery for item in received], now=received_at)
+    result = writer.write_accepted([item.delivery for item in received])
     refused = {id(delivery): reason for delivery, reason in result.refused}
     durable, refusals = [], []
     for item in received:

@@ -15,11 +15,13 @@ from worker.store import Store
 from worker.store.dialects import max_packet_size
 from worker.store.inbox.notifications import Delivery, Notifications
 from worker.store.inbox.sync_requests import LIVE, Request, SyncRequests
-from worker.store.refused import RefusedDeliveries
+from worker.store.refused import RefusedDeliveries, RefusedFilter
 from worker.store.write_check import check_write
 from worker.sync.isolate import Isolated, commit_in_parts
 
 log = logs.get(__name__)
+
+RETRY_GROUP_SIZE = 50  # refused notifications that are stored in one transaction; each has up to 1 MiB
 
 ROW_OVERHEAD = 1024  # bytes that a notification takes in a statement beside its body, at most
 
@@ -86,6 +88,24 @@ def too_large(store: Store, size: int) -> str | None:
     return f"with about {size:,} bytes it is larger than the database server's max_allowed_packet of {limit:,}; raise that limit"
 
 
+def retry_refused(store: Store, refused: RefusedDeliveries, ids: Sequence[int], *, now: datetime) -> tuple[int, list[str]]:
+    """Store refused notifications again. Return how many the database took, and the reasons for the others, which stay refused.
+
+    Raises StoreUnavailableError if the database is not available; what was taken is no longer refused.
+    """
+    taken, reasons = 0, []
+    for start in range(0, len(ids), RETRY_GROUP_SIZE):
+        group = refused.find(RefusedFilter(ids=ids[start : start + RETRY_GROUP_SIZE]), limit=RETRY_GROUP_SIZE)
+        result = receive_in_parts(store, [item.delivery for item in group], now=now)
+        if result.refused:
+            refused.put(result.refused, now=now)
+            reasons += [reason for _, reason in result.refused]
+        still_refused = {id(delivery) for delivery, _ in result.refused}
+        refused.drop(RefusedFilter(ids=[item.id for item in group if id(item.delivery) not in still_refused]))
+        taken += len(result.stored)
+    return taken, reasons
+
+
 class NotificationWriter:
     """Stores deliveries in the database, and keeps those that it refuses in a file of this machine, with the reason."""
 
@@ -97,9 +117,13 @@ class NotificationWriter:
 
     def write(self, deliveries: Sequence[Delivery]) -> int:
         """Return how many notifications were new once each delivery is durable. Raises StoreUnavailableError: retry all of them."""
-        result = receive_in_parts(self._store, deliveries, now=self._now())
+        result = self.write_accepted(deliveries)
         self.set_aside(result.refused)
         return result.new
+
+    def write_accepted(self, deliveries: Sequence[Delivery]) -> Isolated[Delivery]:
+        """Store what the database does not refuse. Raises StoreUnavailableError: retry all of them."""
+        return receive_in_parts(self._store, deliveries, now=self._now())
 
     def set_aside(self, refusals: Sequence[tuple[Delivery, str]]) -> None:
         """Keep refused deliveries and their reasons, and request the assets that they name. Raises StoreUnavailableError."""

@@ -87,7 +87,6 @@ class QueuePoller:
                 # A message that is received while it cannot be stored comes back only after its visibility timeout.
                 self._require_database()
             result = poll_queue(
-                self._runtime.store,
                 self._writer,
                 self._queue,
                 self._source,
