@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from worker.core.media import BATCH_LIMIT
+from worker.outage import Outage
 from worker.sync.retry_policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from worker.vod import Vod
 
@@ -41,6 +42,8 @@ class SourceContext:
     settings: SyncSettings = field(default_factory=SyncSettings)
     #: Set when a batch has added GetVideoInfo calls to make.
     video_info_due: threading.Event = field(default_factory=threading.Event)
+    #: When calls without an answer are logged. The end is not logged: single calls can fail and succeed in turn.
+    unanswered: Outage = field(default_factory=Outage)
 
     @property
     def rate_limit_name(self) -> str:

@@ -14,6 +14,7 @@ from starlette.types import Message, Receive, Scope, Send
 from worker import logs
 from worker.core import events, signature
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError
+from worker.outage import Outage
 from worker.settings import DEFAULT_SOURCE, Source
 from worker.store.inbox.notifications import Delivery
 from worker.sync.receive import delivery
@@ -42,6 +43,10 @@ _ACCEPTED: tuple[Message, ...] = (
 _HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature", b"content-length"))
 _RETRY_AFTER = {"Retry-After": "1"}
 _NO_PARAMETERS: dict[str, str] = {}
+
+#: When these are logged. Each request can be the cause, and the end of neither is known.
+_unhandled = Outage()
+_too_many_ids = Outage()
 
 
 class UnknownSourceError(Exception):
@@ -113,12 +118,13 @@ class Receiver:
         self._refused.pop(source, None)
         body = await self._body_reader.read(receive, headers.get(b"content-length"))
         notification = events.parse(body)
-        if notification.dropped_ids:
+        if notification.dropped_ids and _too_many_ids.failed(source, kind=source):
             log.warning(
                 "notification names too many media",
                 source=source,
                 kept=len(notification.media_ids),
                 dropped=notification.dropped_ids,
+                unlogged=_too_many_ids.unlogged,
             )
         await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
 
@@ -150,7 +156,9 @@ def _error_response(source: str, error: Exception) -> Response:
             return responses.error(503, "the notification could not be stored; send it again", "store", _RETRY_AFTER)
         case _:
             # The type alone: the message of an unforeseen exception may contain the body.
-            log.error("notification not handled", source=source, error=type(error).__name__)
+            name = type(error).__name__
+            if _unhandled.failed(name, kind=name):
+                log.error("notification not handled", source=source, error=name, unlogged=_unhandled.unlogged)
             return responses.error(503, "vodsync failed to handle the notification; its log has the reason", "fault", _RETRY_AFTER)
 
 

@@ -1,0 +1,167 @@
+"""A row that the database refuses stops no other one: a server with a small max_allowed_packet, and a column without emoji."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.system.installation import Installation, analysed
+from tests.system.own_mariadb import own_mariadb
+from tests.system.processes import eventually
+
+FAILED = 1
+
+#: Larger than the packets that the server accepts.
+LARGE = "x" * 300_000
+
+
+@pytest.fixture(scope="module")
+def receiver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installation]:
+    """A receiver with a MariaDB that accepts packets of 256 KiB. Nothing listens where VOD should be."""
+    with own_mariadb("--max-allowed-packet=256K") as url:
+        installation = Installation(
+            tmp_path_factory.mktemp("refused"), database_url=url, broker_url=None, VODSYNC_ENDPOINT="http://127.0.0.1:1"
+        )
+        assert installation.run("migrate").returncode == 0
+        installation.start("receiver", "serve")
+        installation.wait_until_ready()
+        yield installation
+        installation.close()
+
+
+@pytest.fixture(autouse=True)
+def _small_packets(receiver: Installation) -> Iterator[None]:
+    """Begin without rows and without refused notifications, and restore the limit afterwards."""
+    for table in ("vod_notification", "vod_sync_request"):
+        receiver.database.do(f"DELETE FROM {table}")
+    receiver.run("failures", "drop", "--all")
+    yield
+    receiver.database.do("SET GLOBAL max_allowed_packet = 262144")
+
+
+def send(receiver: Installation, *media_ids: str, **more: Any) -> None:
+    for media_id in media_ids:
+        response = receiver.notify(analysed(media_id, **more))
+        assert response.status_code == 200, response.text
+
+
+def stored(receiver: Installation) -> set[str]:
+    return {row["media_id"] for row in receiver.database.table("vod_notification")}
+
+
+def requested(receiver: Installation) -> set[str]:
+    return {row["media_id"] for row in receiver.database.table("vod_sync_request")}
+
+
+def statusz(receiver: Installation) -> dict[str, Any]:
+    status: dict[str, Any] = receiver.http.get("/statusz").json()
+    return status
+
+
+def wait_for_refused(receiver: Installation, *media_ids: str) -> list[dict[str, Any]]:
+    """Wait until the others are stored and the spool is empty. Return the refused notifications as `failures list` shows them."""
+    eventually(
+        lambda: stored(receiver) == set(media_ids) and not statusz(receiver)["spool"]["count"],
+        within=20,
+        missing=lambda: f"{stored(receiver)}, {statusz(receiver)}; logs:\n{receiver.logs()[-3000:]}",
+    )
+    listed: list[dict[str, Any]] = json.loads(receiver.run("failures", "list", "--json").stdout)
+    return listed
+
+
+def test_one_callback_larger_than_a_packet_stops_no_other_one(receiver: Installation) -> None:
+    send(receiver, "large", Note=LARGE)
+    send(receiver, *"abcde")
+
+    (refused,) = wait_for_refused(receiver, *"abcde")
+    status = json.loads(receiver.run("status", "--json").stdout)
+    doctor = receiver.run("doctor", "--json")
+    shown = json.loads(receiver.run("failures", "show", refused["id"], "--json").stdout)
+
+    assert (refused["kind"], refused["media_id"]) == ("refused_notification", "large")
+    assert "larger than the database server's max_allowed_packet of 262,144; raise that limit" in refused["error"]
+    # The body is only a hint: its asset is fetched all the same.
+    assert requested(receiver) == {"large", *"abcde"}
+    assert receiver.http.get("/readyz").status_code == 200
+    for report in (status, statusz(receiver)):
+        assert report["refused"]["count"] == 1
+        assert any("1 notification was refused by the database" in problem for problem in report["problems"])
+    (line,) = [line for line in json.loads(doctor.stdout) if line["part"] == "refused notifications"]
+    assert (doctor.returncode, line["verdict"]) == (FAILED, "bad")
+    assert LARGE in shown[0]["body"]
+
+
+def test_a_refused_notification_is_stored_by_a_retry_once_the_cause_is_removed(receiver: Installation) -> None:
+    send(receiver, "large", Note=LARGE)
+    (refused,) = wait_for_refused(receiver)
+
+    too_early = receiver.run("failures", "retry", refused["id"])
+    receiver.database.do("SET GLOBAL max_allowed_packet = 16777216")
+    retried = receiver.run("failures", "retry", refused["id"])
+
+    assert too_early.returncode == FAILED
+    assert "1 notification refused again" in too_early.stderr
+    assert (retried.returncode, stored(receiver)) == (0, {"large"}), retried.stderr
+    assert json.loads(receiver.run("failures", "list", "--json").stdout) == []
+    assert statusz(receiver)["refused"] == {"count": 0, "since": None}
+
+
+def test_a_refused_notification_can_be_dropped(receiver: Installation) -> None:
+    send(receiver, "large", Note=LARGE)
+    (refused,) = wait_for_refused(receiver)
+
+    dropped = receiver.run("failures", "drop", refused["id"])
+    again = receiver.run("failures", "drop", refused["id"])
+
+    assert (dropped.returncode, again.returncode) == (0, FAILED)
+    assert "1 refused notification dropped" in dropped.stderr
+    assert statusz(receiver)["refused"]["count"] == 0
+
+
+def test_a_refused_notification_in_the_middle_of_the_spool_stops_no_other_one(receiver: Installation) -> None:
+    with receiver.database.connection() as connection:
+        connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+        send(receiver, "a")
+        send(receiver, "large", Note=LARGE)
+        send(receiver, "b", "c")
+        spooled = statusz_of_spool(receiver)
+
+    (refused,) = wait_for_refused(receiver, *"abc")
+    eventually(lambda: receiver.http.get("/readyz").json()["parts"]["database"]["state"] == "ok", within=20, missing="a database")
+    send(receiver, "d")
+
+    assert spooled == 4
+    assert refused["media_id"] == "large"
+    assert stored(receiver) == set("abcd")
+
+
+def test_one_emoji_that_a_column_cannot_represent_stops_no_other_one(receiver: Installation) -> None:
+    receiver.database.do("ALTER TABLE vod_notification MODIFY body MEDIUMTEXT CHARACTER SET latin1 NOT NULL")
+    try:
+        send(receiver, "emoji", Note="\N{CLAPPER BOARD}")
+        send(receiver, *"abc")
+        (refused,) = wait_for_refused(receiver, *"abc")
+    finally:
+        receiver.database.do("ALTER TABLE vod_notification MODIFY body MEDIUMTEXT CHARACTER SET utf8mb4 NOT NULL")
+    retried = receiver.run("failures", "retry", "--all")
+
+    assert "Incorrect string value" in refused["error"]
+    assert retried.returncode == 0, retried.stderr
+    assert stored(receiver) == {"emoji", *"abc"}
+
+
+def test_large_callbacks_that_arrive_together_are_only_refused_if_they_are_too_large_alone(receiver: Installation) -> None:
+    # Four of them do not fit into one packet.
+    with receiver.database.connection() as connection:
+        connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+        send(receiver, *"abcd", Note="x" * 100_000)
+
+    assert wait_for_refused(receiver, *"abcd") == []
+
+
+def statusz_of_spool(receiver: Installation) -> int:
+    """Return how many notifications are spooled. The lock does not delay reads."""
+    return int(statusz(receiver)["spool"]["count"])
