@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -59,6 +60,17 @@ def requested(receiver: Installation) -> set[str]:
 def statusz(receiver: Installation) -> dict[str, Any]:
     status: dict[str, Any] = receiver.http.get("/statusz").json()
     return status
+
+
+@contextmanager
+def writes_blocked(receiver: Installation) -> Iterator[None]:
+    """Let the database accept no writes meanwhile, so that notifications are spooled."""
+    with receiver.database.connection() as connection:
+        connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+        try:
+            yield
+        finally:
+            connection.exec_driver_sql("UNLOCK TABLES")
 
 
 def wait_for_refused(receiver: Installation, *media_ids: str) -> list[dict[str, Any]]:
@@ -122,12 +134,11 @@ def test_a_refused_notification_can_be_dropped(receiver: Installation) -> None:
 
 
 def test_a_refused_notification_in_the_middle_of_the_spool_stops_no_other_one(receiver: Installation) -> None:
-    with receiver.database.connection() as connection:
-        connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+    with writes_blocked(receiver):
         send(receiver, "a")
         send(receiver, "large", Note=LARGE)
         send(receiver, "b", "c")
-        spooled = statusz_of_spool(receiver)
+        spooled = statusz(receiver)["spool"]["count"]
 
     (refused,) = wait_for_refused(receiver, *"abc")
     eventually(lambda: receiver.http.get("/readyz").json()["parts"]["database"]["state"] == "ok", within=20, missing="a database")
@@ -155,13 +166,7 @@ def test_one_emoji_that_a_column_cannot_represent_stops_no_other_one(receiver: I
 
 def test_large_callbacks_that_arrive_together_are_only_refused_if_they_are_too_large_alone(receiver: Installation) -> None:
     # Four of them do not fit into one packet.
-    with receiver.database.connection() as connection:
-        connection.exec_driver_sql("FLUSH TABLES WITH READ LOCK")
+    with writes_blocked(receiver):
         send(receiver, *"abcd", Note="x" * 100_000)
 
     assert wait_for_refused(receiver, *"abcd") == []
-
-
-def statusz_of_spool(receiver: Installation) -> int:
-    """Return how many notifications are spooled. The lock does not delay reads."""
-    return int(statusz(receiver)["spool"]["count"])

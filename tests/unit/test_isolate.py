@@ -87,6 +87,20 @@ def test_a_group_that_is_only_too_large_together_is_stored_in_parts() -> None:
     assert database.stored == list(range(500))
 
 
+def test_a_bug_that_one_item_triggers_stops_no_other_one() -> None:
+    database = Database()
+
+    def commit(items: Sequence[int]) -> int:
+        if 2 in items:
+            raise ValueError("the body")
+        return database.commit(items)
+
+    result = commit_in_parts(range(4), commit, accepts_others=database.accepts_others)
+
+    assert result.refused == [(2, "vodsync failed: ValueError")]
+    assert database.stored == [0, 1, 3]
+
+
 def test_a_known_cause_replaces_the_error_and_saves_the_tries() -> None:
     database = Database(poison=[1])
 

@@ -67,14 +67,17 @@ def _commit(
         except RowRefusedError as error:
             # A wrong setting of the session or the schema can make the database refuse every row.
             if is_alone and not accepts_others():
-                raise StoreUnavailableError(
-                    f"{error}; it refuses every other row too: check its settings and its schema"
-                ) from error
+                sentence = f"{error}; it refuses every other row too: check its settings and its schema"
+                raise StoreUnavailableError(sentence) from error
             raise
         except StoreUnavailableError as error:
-            if not error.may_be_refused or not accepts_others():
-                raise
-            reason = explain(items)
-            if reason or not is_alone or attempt == MAX_LONE_TRIES:
-                raise RowRefusedError(reason or str(error)) from error
+            failure = error
+        except Exception as error:
+            # A bug in vodsync that one item triggers. The type alone: the message may contain the body.
+            failure = StoreUnavailableError(f"vodsync failed: {type(error).__name__}", may_be_refused=True)
+        if not failure.may_be_refused or not accepts_others():
+            raise failure
+        reason = explain(items)
+        if reason or not is_alone or attempt == MAX_LONE_TRIES:
+            raise RowRefusedError(reason or str(failure)) from failure
     raise AssertionError("unreachable")
