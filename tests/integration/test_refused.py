@@ -161,6 +161,24 @@ def test_a_retry_stores_what_the_database_takes_now(
     assert refused.summary().count == 0
 
 
+def test_a_database_that_refuses_every_row_is_an_outage(
+    store: Store, refused: RefusedDeliveries, writer: NotificationWriter
+) -> None:
+    def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if statement.startswith("INSERT"):
+            raise DataError(statement, {}, ValueError("date out of range"))
+
+    event.listen(store.engine, "before_cursor_execute", refuse)
+    try:
+        with pytest.raises(StoreUnavailableError, match="date out of range; it refuses every row") as raised:
+            writer.write([arrived("a"), arrived("b")])
+    finally:
+        event.remove(store.engine, "before_cursor_execute", refuse)
+
+    assert not isinstance(raised.value, RowRefusedError)
+    assert refused.summary().count == 0
+
+
 def test_filters_match_the_source_the_event_type_and_the_text_of_the_reason(refused: RefusedDeliveries) -> None:
     other = delivery("other", events.parse(body("a")), received_at=NOON)
     refused.put([(arrived("a"), "100% too long"), (arrived("b"), "no such character"), (other, "too long")], now=NOON)

@@ -30,14 +30,15 @@ class Database:
         self.stored += items
         return len(items)
 
-    def accepts_others(self) -> bool:
-        return not self.is_down
+    def check_others(self) -> None:
+        if self.is_down:
+            raise StoreUnavailableError("down")
 
 
 def test_a_refused_item_is_found_in_a_logarithmic_number_of_commits() -> None:
     database = Database(refused=[137])
 
-    result = commit_in_parts(range(500), database.commit, accepts_others=database.accepts_others)
+    result = commit_in_parts(range(500), database.commit, check_others=database.check_others)
 
     assert result.refused == [(137, "too long")]
     assert sorted(result.stored) == [number for number in range(500) if number != 137]
@@ -48,7 +49,7 @@ def test_a_refused_item_is_found_in_a_logarithmic_number_of_commits() -> None:
 def test_items_are_committed_in_their_order() -> None:
     database = Database(refused=[2, 5])
 
-    result = commit_in_parts(range(8), database.commit, accepts_others=database.accepts_others)
+    result = commit_in_parts(range(8), database.commit, check_others=database.check_others)
 
     assert database.stored == result.stored == [0, 1, 3, 4, 6, 7]
     assert [item for item, _ in result.refused] == [2, 5]
@@ -57,7 +58,7 @@ def test_items_are_committed_in_their_order() -> None:
 def test_an_item_that_fails_alone_again_and_again_is_refused() -> None:
     database = Database(poison=[3])
 
-    result = commit_in_parts(range(4), database.commit, accepts_others=database.accepts_others)
+    result = commit_in_parts(range(4), database.commit, check_others=database.check_others)
 
     assert result.refused == [(3, "gone away")]
     assert database.stored == [0, 1, 2]
@@ -73,7 +74,7 @@ def test_an_item_that_fails_once_is_stored() -> None:
         finally:
             database.poison.clear()
 
-    result = commit_in_parts([3], commit, accepts_others=database.accepts_others)
+    result = commit_in_parts([3], commit, check_others=database.check_others)
 
     assert (result.stored, result.refused) == ([3], [])
 
@@ -81,7 +82,7 @@ def test_an_item_that_fails_once_is_stored() -> None:
 def test_a_group_that_is_only_too_large_together_is_stored_in_parts() -> None:
     database = Database(max_group=100)
 
-    result = commit_in_parts(range(500), database.commit, accepts_others=database.accepts_others)
+    result = commit_in_parts(range(500), database.commit, check_others=database.check_others)
 
     assert result.refused == []
     assert database.stored == list(range(500))
@@ -95,7 +96,7 @@ def test_a_bug_that_one_item_triggers_stops_no_other_one() -> None:
             raise ValueError("the body")
         return database.commit(items)
 
-    result = commit_in_parts(range(4), commit, accepts_others=database.accepts_others)
+    result = commit_in_parts(range(4), commit, check_others=database.check_others)
 
     assert result.refused == [(2, "vodsync failed: ValueError")]
     assert database.stored == [0, 1, 3]
@@ -104,7 +105,7 @@ def test_a_bug_that_one_item_triggers_stops_no_other_one() -> None:
 def test_a_known_cause_replaces_the_error_and_saves_the_tries() -> None:
     database = Database(poison=[1])
 
-    result = commit_in_parts([1], database.commit, accepts_others=database.accepts_others, explain=lambda _: "packet too large")
+    result = commit_in_parts([1], database.commit, check_others=database.check_others, explain=lambda _: "packet too large")
 
     assert result.refused == [(1, "packet too large")]
     assert database.commits == 1
@@ -115,7 +116,7 @@ def test_an_outage_refuses_nothing(database: Database) -> None:
     database.is_down = True
 
     with pytest.raises(StoreUnavailableError) as raised:
-        commit_in_parts([1, 2], database.commit, accepts_others=database.accepts_others)
+        commit_in_parts([1, 2], database.commit, check_others=database.check_others)
 
     assert not isinstance(raised.value, RowRefusedError)
     assert database.commits == 1
@@ -125,8 +126,11 @@ def test_a_database_that_refuses_every_row_refuses_none_of_them() -> None:
     # A wrong date style or a missing column is not the fault of a notification.
     database = Database(refused=range(500))
 
-    with pytest.raises(StoreUnavailableError, match="it refuses every other row too") as raised:
-        commit_in_parts(range(500), database.commit, accepts_others=lambda: False)
+    def refuse_others() -> None:
+        raise StoreUnavailableError("it refuses every row")
+
+    with pytest.raises(StoreUnavailableError, match="it refuses every row") as raised:
+        commit_in_parts(range(500), database.commit, check_others=refuse_others)
 
     assert not isinstance(raised.value, RowRefusedError)
     assert database.commits <= 10
@@ -135,5 +139,5 @@ def test_a_database_that_refuses_every_row_refuses_none_of_them() -> None:
 def test_no_items_need_no_commit() -> None:
     database = Database()
 
-    assert commit_in_parts([], database.commit, accepts_others=database.accepts_others).stored == []
+    assert commit_in_parts([], database.commit, check_others=database.check_others).stored == []
     assert database.commits == 0

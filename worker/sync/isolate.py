@@ -26,13 +26,13 @@ def commit_in_parts(
     items: Sequence[T],
     commit: Callable[[Sequence[T]], int],
     *,
-    accepts_others: Callable[[], bool],
+    check_others: Callable[[], object],
     explain: Callable[[Sequence[T]], str | None] = lambda _items: None,
 ) -> Isolated[T]:
     """Commit `items`. A group that the database refuses is halved until the refused item is alone.
 
-    `accepts_others` returns whether the database accepts an ordinary row now. `explain` returns why the database cannot take these
-    items, if that is known.
+    `check_others` raises StoreUnavailableError unless the database accepts an ordinary row now. `explain` returns why the database
+    cannot take these items, if that is known.
 
     Raises StoreUnavailableError if the database accepts no other rows either. A part of the items may have been committed.
     """
@@ -41,7 +41,7 @@ def commit_in_parts(
     while parts:
         part = parts.pop()
         try:
-            result.new += _commit(part, commit, accepts_others, explain)
+            result.new += _commit(part, commit, check_others, explain)
         except RowRefusedError as error:
             if len(part) > 1:
                 middle = len(part) // 2
@@ -56,7 +56,7 @@ def commit_in_parts(
 def _commit(
     items: Sequence[T],
     commit: Callable[[Sequence[T]], int],
-    accepts_others: Callable[[], bool],
+    check_others: Callable[[], object],
     explain: Callable[[Sequence[T]], str | None],
 ) -> int:
     """Raises RowRefusedError if one of the items is the cause, StoreUnavailableError if the database is."""
@@ -64,19 +64,19 @@ def _commit(
     for attempt in range(1, MAX_LONE_TRIES + 1):
         try:
             return commit(items)
-        except RowRefusedError as error:
+        except RowRefusedError:
             # A wrong setting of the session or the schema can make the database refuse every row.
-            if is_alone and not accepts_others():
-                sentence = f"{error}; it refuses every other row too: check its settings and its schema"
-                raise StoreUnavailableError(sentence) from error
+            if is_alone:
+                check_others()
             raise
         except StoreUnavailableError as error:
             failure = error
         except Exception as error:
             # A bug in vodsync that one item triggers. The type alone: the message may contain the body.
             failure = StoreUnavailableError(f"vodsync failed: {type(error).__name__}", may_be_refused=True)
-        if not failure.may_be_refused or not accepts_others():
+        if not failure.may_be_refused:
             raise failure
+        check_others()
         reason = explain(items)
         if reason or not is_alone or attempt == MAX_LONE_TRIES:
             raise RowRefusedError(reason or str(failure)) from failure

@@ -62,18 +62,17 @@ def receive_in_parts(store: Store, deliveries: Sequence[Delivery], *, now: datet
     return commit_in_parts(
         deliveries,
         lambda part: receive(store, part, now=now),
-        accepts_others=lambda: accepts_others(store, now),
+        check_others=lambda: check_others(store, now),
         explain=explain,
     )
 
 
-def accepts_others(store: Store, now: datetime) -> bool:
-    """Return whether the database accepts an ordinary notification now."""
+def check_others(store: Store, now: datetime) -> None:
+    """Raises StoreUnavailableError unless the database accepts an ordinary notification now."""
     try:
         check_write(store, now=now)
-    except StoreUnavailableError:
-        return False
-    return True
+    except RowRefusedError as error:
+        raise StoreUnavailableError(f"{error}; it refuses every row: check its settings and its schema") from error
 
 
 def too_large(store: Store, size: int) -> str | None:

@@ -10,7 +10,7 @@ from worker.core.reprocess import ReprocessRequest
 from worker.store import Store
 from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Request, SyncRequests
 from worker.sync.isolate import Isolated, commit_in_parts
-from worker.sync.receive import accepts_others
+from worker.sync.receive import check_others
 
 #: The message of the broker that contained a request.
 M = TypeVar("M")
@@ -40,4 +40,4 @@ def reprocess_in_parts(
         reprocess(store, [request for _, request in part], now=now)
         return len(part)
 
-    return commit_in_parts(messages, commit, accepts_others=lambda: accepts_others(store, now))
+    return commit_in_parts(messages, commit, check_others=lambda: check_others(store, now))
