@@ -63,7 +63,7 @@ class Store:
                 raise StoreUnavailableError(describe(error)) from error
             except (UnicodeError, OverflowError) as error:
                 # The driver cannot encode a value for this connection. SQLAlchemy does not wrap these errors.
-                raise RowRefusedError(f"the database driver cannot send a value: {type(error).__name__}: {error}") from error
+                raise RowRefusedError(f"the database driver cannot send a value: {_encoding_error(error)}") from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -88,6 +88,13 @@ def _write_error(error: DBAPIError) -> StoreUnavailableError:
     if fault is WriteFault.REFUSED:
         return RowRefusedError(f"the database refuses a row: {error_text(error)}")
     return StoreUnavailableError(describe(error), may_be_refused=fault is WriteFault.UNCLEAR)
+
+
+def _encoding_error(error: UnicodeError | OverflowError) -> str:
+    """Return a text without the value."""
+    if isinstance(error, UnicodeEncodeError):
+        return f"{error.encoding} has no such character"
+    return type(error).__name__
 
 
 def describe(error: SQLAlchemyError) -> str:
