@@ -174,7 +174,7 @@ def test_the_first_follow_up_comes_after_a_minute_however_often_the_asset_was_no
     notify(installation.store, "a")
     for _ in range(not_found):
         installation.run()
-        installation.now = installation.requests()[0].available_at
+        installation.now = installation.requests()[0].available_at + SECOND
     installation.vod.put(element("a", Status="Transcoding"))
 
     pauses = installation.run_until_settled()

@@ -163,7 +163,8 @@ def open_http_client(**options: Any) -> httpx.Client:
     """Return a client for one kind of call; `options` are those of httpx.Client. Any: they have many types.
 
     It uses HTTP_PROXY, HTTPS_PROXY, ALL_PROXY and NO_PROXY, and never a proxy for this machine itself. Certificates are verified
-    against the authorities of the system, of `certifi`, and in SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. Raises ConfigurationError if one of these is not usable.
+    against the authorities of the system, of `certifi`, and in SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.
+    Raises ConfigurationError if one of these is not usable.
     """
     try:
         return httpx.Client(verify=_ssl_context(), follow_redirects=False, mounts=dict.fromkeys(_LOOPBACK), **options)
