@@ -165,9 +165,7 @@ def test_a_step_that_the_database_refuses_is_reported_and_repeated(worker: JobWo
     monkeypatch.undo()
 
     assert error_between is not None
-    assert re.match(
-        r"ZeroDivisionError: division by zero \(in test_\w+\.py:\d+\); this is a bug in vodsync", error_between
-    )
+    assert re.match(r"ZeroDivisionError: division by zero \(in test_\w+\.py:\d+\); this is a bug in vodsync", error_between)
     assert worker.finish(job).counters["fetched"] == 30
 
 
