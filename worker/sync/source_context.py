@@ -8,6 +8,7 @@ from datetime import timedelta
 
 from worker.core.media import BATCH_LIMIT
 from worker.outage import Outage
+from worker.sync.field_warnings import FieldWarnings
 from worker.sync.retry_policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from worker.vod import Vod
 
@@ -44,6 +45,10 @@ class SourceContext:
     video_info_due: threading.Event = field(default_factory=threading.Event)
     #: When calls without an answer are logged. The end is not logged: single calls can fail and succeed in turn.
     unanswered: Outage = field(default_factory=Outage)
+    field_warnings: FieldWarnings = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field_warnings", FieldWarnings(self.source))
 
     @property
     def rate_limit_name(self) -> str:
