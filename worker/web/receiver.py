@@ -95,6 +95,9 @@ class Receiver:
         except Exception as error:
             await _error_response(source, error)(scope, receive, send)
             return
+        if "state" in scope:
+            # `LimitedHttpProtocol` prefers to keep this connection. Other servers may have no state.
+            scope["state"]["is_accepted"] = True
         for message in _ACCEPTED:
             await send(message)
 
