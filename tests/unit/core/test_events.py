@@ -55,7 +55,7 @@ def test_video_id_is_preferred_to_media_id() -> None:
     assert parsed(MediaId="second", VideoId="").media_ids == ("second",)
 
 
-ABSENT_IDS = ["", " ", None, [], {}, False]
+ABSENT_IDS: list[object] = ["", " ", None, [], {}, False]
 
 #: With the keys of their sync requests.
 INVALID_IDS = [
