@@ -90,3 +90,23 @@ def test_the_limit_leaves_descriptors_for_everything_else(monkeypatch: pytest.Mo
     monkeypatch.setattr(resource, "getrlimit", lambda _: (descriptors, descriptors))
 
     assert connection_limit() == limit
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 4096, [4096]),
+        (1024, 1_000_000, [65_536]),
+        (1024, resource.RLIM_INFINITY, [65_536]),
+        (4096, 4096, []),
+        (resource.RLIM_INFINITY, resource.RLIM_INFINITY, []),
+    ],
+)
+def test_the_soft_limit_of_descriptors_is_raised(monkeypatch: pytest.MonkeyPatch, soft: int, hard: int, raised: list[int]) -> None:
+    limits: list[int] = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, wanted: limits.append(wanted[0]))
+
+    connections.raise_descriptor_limit()
+
+    assert limits == raised
