@@ -15,8 +15,11 @@ from worker.cli.listening import require_port
 from worker.cli.options import Host, Port, Supervised
 from worker.cli.output import Exit, print_info
 from worker.cli.supervisor import STOP_TIMEOUT, end_with_parent
+from worker.web.connections import IDLE, raise_descriptor_limit
+from worker.web.http_protocol import LimitedHttpProtocol
 
-KEEP_ALIVE_TIMEOUT = 30  # seconds that an idle connection stays open
+#: Until a process of `--workers` that does not answer is replaced. uvicorn's 5 s are too short for a start on a busy machine.
+WORKER_TIMEOUT = 120  # seconds
 
 
 def serve(
@@ -36,6 +39,7 @@ def serve(
     require_port(*address)
     if supervised:
         end_with_parent()
+    raise_descriptor_limit()
     print_info(f"vodsync: receiver on http://{address[0]}:{address[1]}/callbacks; Ctrl-C stops")
     # uvicorn stops in order and then raises the signal again. A requested stop must not end the process with an error.
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -49,8 +53,11 @@ def serve(
         "server_header": False,
         "date_header": False,
         "proxy_headers": False,
-        "timeout_keep_alive": KEEP_ALIVE_TIMEOUT,
+        "http": LimitedHttpProtocol,
+        "ws": "none",
+        "timeout_keep_alive": IDLE.timeout,
         "timeout_graceful_shutdown": STOP_TIMEOUT,
+        "timeout_worker_healthcheck": WORKER_TIMEOUT,
     }
     if workers > 1:
         uvicorn.run(**options, workers=workers)

@@ -17,7 +17,7 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.core.ids import split_keys
+from worker.core.ids import is_invalid_key, split_keys
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
 from worker.outage import Outage
@@ -36,6 +36,11 @@ _MAX_DELAY = timedelta(milliseconds=10)
 
 #: A slot that was missed by more than this is not used any more.
 _MAX_SLOT_AGE = timedelta(seconds=0.5)
+
+_INVALID_ID = (
+    "a notification names an id that VOD's API does not accept, which has 1 to 64 characters of A-Z, a-z, 0-9, _ and -; "
+    "find the asset at VOD and fetch it with: vodsync sync ID"
+)
 
 
 @dataclass(slots=True)
@@ -76,7 +81,10 @@ class Fetcher:
 
         Raises StoreUnavailableError if the rate limit cannot be read.
         """
-        error = self._call(keys, slot)
+        invalid = [key for key in keys if is_invalid_key(key)]
+        self._result.refused |= {key: VodRefusedError(_INVALID_ID) for key in invalid}
+        keys = [key for key in keys if not is_invalid_key(key)]
+        error = self._call(keys, slot) if keys else None
         if error is not None:
             self._isolate(keys, error)
         return self._result

@@ -109,7 +109,7 @@ def create() -> Starlette:
             Route("/readyz", health.readyz),
             Route("/statusz", health.statusz),
         ],
-        exception_handlers={HTTPException: responses.routing_error, Exception: responses.unexpected_error},
+        exception_handlers={HTTPException: receiver.routing_error, Exception: responses.unexpected_error},
         lifespan=lifespan,
     )
     # VOD counts a redirect as a failed delivery (vod-protocol 1.1), and its body is not our JSON error.
