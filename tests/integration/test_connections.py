@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass
 
 import pytest
@@ -44,8 +44,12 @@ class Server:
         )
         return [int(row[0]) for row in self.admin.exec_driver_sql(query)]
 
-    def end(self, session: int) -> None:
-        self.admin.exec_driver_sql(self.choose(f"SELECT pg_terminate_backend({session})", f"KILL {session}"))
+    def end_sessions(self) -> None:
+        for session in self.sessions():
+            # It may have ended by itself since.
+            with suppress(sa.exc.DBAPIError):
+                self.admin.exec_driver_sql(self.choose(f"SELECT pg_terminate_backend({session})", f"KILL {session}"))
+        self.wait_until_ended()
 
     def wait_until_ended(self) -> None:
         eventually(lambda: not self.sessions(), within=20, missing="an end of all sessions")
@@ -76,7 +80,7 @@ def store(server: Server) -> Iterator[Store]:
     opened = Store.open(server.url)
     yield opened
     opened.close()
-    server.wait_until_ended()
+    server.end_sessions()
 
 
 def fill_pool(store: Store, *statements: str) -> None:
@@ -119,8 +123,7 @@ def test_connections_that_the_server_closed_while_idle_are_replaced_before_they_
         fill_pool(store, server.choose("SET SESSION idle_session_timeout = '50ms'", "SET SESSION wait_timeout = 1"))
     else:
         fill_pool(store)
-        for session in server.sessions():
-            server.end(session)
+        server.end_sessions()
     server.wait_until_ended()
     write = Write()
 
@@ -136,9 +139,7 @@ def test_one_failed_attempt_replaces_a_whole_pool_of_dead_connections(
     # As if the server closed them between the check and the first statement.
     monkeypatch.setattr(connections, "_has_unread_data", lambda _connection: False)
     fill_pool(store)
-    for session in server.sessions():
-        server.end(session)
-    server.wait_until_ended()
+    server.end_sessions()
     write = Write()
 
     store.transact(write)
@@ -153,17 +154,15 @@ def test_an_idle_connection_that_was_dropped_without_a_word_is_replaced_before_i
     monkeypatch.setattr(connections, "PING_AFTER", 0)
     monkeypatch.setattr(connections, "PING_TIMEOUT", 0.3)
     proxy, url = proxied(server.url)
-    store = Store.open(url)
-    fill_pool(store)
     write = Write()
+    with closing(proxy), closing(Store.open(url)) as store:
+        fill_pool(store)
 
-    proxy.forget()
-    read_on_each(store)
-    store.transact(write)
+        proxy.forget()
+        read_on_each(store)
+        store.transact(write)
 
     assert write.attempts == 1
-    store.close()
-    proxy.close()
 
 
 #: The connection is of no use any more, or another transaction was in the way.
@@ -236,21 +235,18 @@ def test_a_lasting_read_only_server_is_an_outage_with_a_sentence_of_its_own(serv
 def test_the_server_ends_the_transaction_of_a_client_that_has_vanished(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     """Until then its locks stop others. For the server, a client that sends nothing is the same as one without power."""
     monkeypatch.setattr(session_limits, "IDLE_TIMEOUT", 1)
-    vanished, other = Store.open(server.url), Store.open(server.url)
-    other.transact(lambda connection: connection.execute(sa.insert(_NUMBERS).values(number=2)))
     increment = sa.update(_NUMBERS).values(number=_NUMBERS.c.number + 1)
+    with closing(Store.open(server.url)) as vanished, closing(Store.open(server.url)) as other:
+        other.transact(lambda connection: connection.execute(sa.insert(_NUMBERS).values(number=2)))
 
-    with suppress(sa.exc.DBAPIError), vanished.engine.connect() as connection:
-        connection.execute(increment)
-        other.transact(lambda connection: connection.execute(increment))
-        with pytest.raises(sa.exc.DBAPIError) as caught:
+        with suppress(sa.exc.DBAPIError), vanished.engine.connect() as connection:
             connection.execute(increment)
-    vanished.transact(lambda connection: connection.execute(increment))
+            other.transact(lambda connection: connection.execute(increment))
+            with pytest.raises(sa.exc.DBAPIError) as caught:
+                connection.execute(increment)
+        vanished.transact(lambda connection: connection.execute(increment))
 
     assert caught.value.connection_invalidated
-    for store in (vanished, other):
-        store.close()
-    server.admin.execute(sa.delete(_NUMBERS))
 
 
 def test_a_server_without_another_connection_is_an_outage_with_a_sentence_of_its_own(server: Server) -> None:
@@ -264,15 +260,13 @@ def test_a_server_without_another_connection_is_an_outage_with_a_sentence_of_its
     if not server.is_postgresql:
         server.admin.exec_driver_sql(f"GRANT ALL ON {database}.* TO {database}")
     url = sa.make_url(server.url).set(username=database, password="secret")
-    limited = Store.open(url.render_as_string(hide_password=False))
-    with limited.reading() as first:
+    with closing(Store.open(url.render_as_string(hide_password=False))) as limited, limited.reading() as first:
         first.exec_driver_sql("SELECT 1")
 
         with pytest.raises(StoreUnavailableError, match=r"^the database server has no connection left: .*; raise its limit"):
             limited.transact(Write())
 
-    limited.close()
-    server.wait_until_ended()
+    server.end_sessions()
     server.admin.exec_driver_sql(f"DROP {server.choose('ROLE', 'USER')} {database}")
 
 
