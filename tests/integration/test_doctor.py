@@ -10,6 +10,7 @@ from typing import Any
 import kombu
 import pytest
 from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from tests.builders import body, request
 from tests.doctor_harness import QUEUE, SECRET, Harness
@@ -17,7 +18,7 @@ from tests.worker_fakes import AwayStore
 from worker import logs, runtime
 from worker.cli.output import Exit
 from worker.core import events
-from worker.core.errors import StoreUnavailableError, VodUnavailableError
+from worker.core.errors import VodUnavailableError
 from worker.store import Store
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.installation_health import NO_WORKER
@@ -107,7 +108,7 @@ def test_the_doctor_writes_no_row_that_stays(harness: Harness, store: Store) -> 
 def test_a_database_that_refuses_writes_is_bad_although_it_can_be_read(harness: Harness, store: Store) -> None:
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("DELETE"):
-            raise StoreUnavailableError("permission denied")
+            raise OperationalError(statement, {}, Exception("permission denied"))
 
     event.listen(store.engine, "before_cursor_execute", refuse)
 

@@ -125,9 +125,7 @@ def run() -> None:
         sys.exit(print_error(error, Exit.CONFIGURATION))
     except RowRefusedError as error:
         sys.exit(print_error(error, Exit.FAILED))
-    except StoreUnavailableError as error:
-        sys.exit(print_error(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
-    except (VodUnavailableError, VodThrottledError) as error:
+    except (StoreUnavailableError, VodUnavailableError, VodThrottledError) as error:
         sys.exit(print_error(error, Exit.UNREACHABLE))
     except VodsyncError as error:
         sys.exit(print_error(error, Exit.FAILED))

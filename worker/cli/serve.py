@@ -60,6 +60,8 @@ def serve(
         "timeout_worker_healthcheck": WORKER_TIMEOUT,
     }
     if workers > 1:
+        # This process only supervises from now on, and needs no connection.
+        installation.store.close()
         uvicorn.run(**options, workers=workers)
         return
     server = _Server(uvicorn.Config(**options))

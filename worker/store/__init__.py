@@ -17,11 +17,13 @@ from worker.core.errors import RowRefusedError, StoreUnavailableError
 from worker.core.wait import Wait
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
+from worker.store.server_errors import is_out_of_connections, is_read_only
 from worker.store.write_faults import WriteFault, write_fault
 
 T = TypeVar("T")
 
 MAX_ATTEMPTS = 4  # runs of one transaction
+MAX_READ_ONLY_ATTEMPTS = 2  # the same, if the server only reads: the second one runs on a new connection
 MAX_RETRY_TIME = 5.0  # seconds from the first attempt, after which a transaction is not repeated
 
 _BACKOFF = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseconds=80))
@@ -56,7 +58,8 @@ class Store:
                         connection.rollback()
                     return result
             except DBAPIError as error:
-                if attempt == MAX_ATTEMPTS or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
+                max_attempts = MAX_READ_ONLY_ATTEMPTS if is_read_only(error.orig) else MAX_ATTEMPTS
+                if attempt >= max_attempts or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
                     raise _write_error(error) from error
                 time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
@@ -99,9 +102,20 @@ def _encoding_error(error: UnicodeError | OverflowError) -> str:
 
 def describe(error: SQLAlchemyError) -> str:
     """Return a sentence for the operator about a failed transaction, without values of rows."""
+    original = getattr(error, "orig", None)
+    if is_read_only(original):
+        return (
+            f"the database server only reads: {error_text(error)}; check that VODSYNC_DATABASE_URL leads to the primary, and that "
+            "neither the server nor the database user is set to read-only"
+        )
+    if is_out_of_connections(original):
+        return (
+            f"the database server has no connection left: {error_text(error)}; raise its limit of connections, or run fewer "
+            "processes or a lower --concurrency: the README states how many connections each process opens"
+        )
     return (
-        f"the database did not accept the transaction: {error_text(error)}; check that the database is reachable, writable and "
-        "has free space"
+        f"the database did not accept the transaction: {error_text(error)}; check VODSYNC_DATABASE_URL and the privileges of its "
+        "user, and that the database is reachable, writable and has free space"
     )
 
 

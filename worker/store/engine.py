@@ -11,7 +11,17 @@ from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 from sqlalchemy.util import immutabledict
 
 from worker.core.errors import ConfigurationError
+from worker.store.connections import replace_useless
 from worker.store.driver_timeouts import connect_function
+from worker.store.session_limits import (
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE,
+    KEEPALIVE_INTERVAL,
+    LOCK_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    mysql_limits,
+    postgresql_limits,
+)
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -22,9 +32,6 @@ _DRIVERS = {
 }
 
 CONNECT_TIMEOUT = 3  # seconds
-STATEMENT_TIMEOUT = 10  # seconds
-LOCK_TIMEOUT = 5  # seconds
-IDLE_TIMEOUT = 60  # seconds between two statements of a transaction
 
 #: The execution options of a connection that only reads; on SQLite it takes no write lock.
 READ_ONLY = {"vodsync_read_only": True}
@@ -50,17 +57,19 @@ def database_url(text: str) -> URL:
     return url if plus else url.set(drivername=_DRIVERS[backend])
 
 
-def open_engine(text: str, *, schema: str | None = None, migrating: bool = False, pool_size: int = 8) -> Engine:
-    """Return an engine for the URL `text`. With `migrating`, statements have no timeout. Raises ConfigurationError."""
+def open_engine(text: str, *, schema: str | None = None, migrating: bool = False) -> Engine:
+    """Return an engine for the URL `text`. With `migrating`, statements have no timeout. Raises ConfigurationError.
+
+    Its pool has no limit: a thread uses one connection at a time, so a process has at most as many connections as threads.
+    """
     url = database_url(text)
     backend = url.get_backend_name()
     arguments: dict[str, Any] = {}
     # hide_parameters: errors are logged, and must not contain the bodies of notifications.
     options: dict[str, Any] = {
         "hide_parameters": True,
-        "pool_size": pool_size,
-        "max_overflow": 8,
-        "pool_timeout": CONNECT_TIMEOUT,
+        # 0 is no limit. With one, threads would wait for each other and fail when the database is slow.
+        "pool_size": 0,
         "pool_recycle": 600,
         "json_serializer": lambda value: msgspec.json.encode(value).decode(),
         "json_deserializer": msgspec.json.decode,
@@ -85,6 +94,8 @@ def open_engine(text: str, *, schema: str | None = None, migrating: bool = False
     if backend == "sqlite":
         event.listen(engine, "connect", _open_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+    else:
+        replace_useless(engine)
     return engine
 
 
@@ -93,18 +104,16 @@ def _postgresql(schema: str | None, migrating: bool) -> dict[str, Any]:
         "timezone": "UTC",
         # A generic plan that was made while the tables were empty would be used for ever.
         "plan_cache_mode": "force_custom_plan",
-        "lock_timeout": f"{LOCK_TIMEOUT}s",
-        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
-        "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT}s",
+        **postgresql_limits(migrating=migrating),
     }
     if schema:
         settings["search_path"] = schema
     return {
         "connect_timeout": CONNECT_TIMEOUT,
         "options": " ".join(f"-c {name}={value}" for name, value in settings.items()),
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        "keepalives_idle": KEEPALIVE_IDLE,
+        "keepalives_interval": KEEPALIVE_INTERVAL,
+        "keepalives_count": KEEPALIVE_COUNT,
         "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
         "application_name": "vodsync",
     }
@@ -116,9 +125,7 @@ def _mysql(migrating: bool) -> dict[str, Any]:
         "read_timeout": None if migrating else STATEMENT_TIMEOUT,
         "write_timeout": None if migrating else STATEMENT_TIMEOUT,
         "init_command": (
-            f"SET time_zone='+00:00', innodb_lock_wait_timeout={LOCK_TIMEOUT}, sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES')"
-            # A process that hangs in a transaction must not lock its rows for ever. Only MariaDB has this setting, MySQL has none.
-            f" /*M!100300 , idle_transaction_timeout={IDLE_TIMEOUT} */"
+            f"SET time_zone='+00:00', sql_mode=CONCAT(@@sql_mode, ',STRICT_TRANS_TABLES'), {mysql_limits(migrating=migrating)}"
         ),
     }
 
