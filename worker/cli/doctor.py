@@ -10,7 +10,15 @@ import typer
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.checks.installation import check_imports
-from worker.cli.checks.services import check_broker, check_database, check_disk, check_schema, check_spool, check_workers
+from worker.cli.checks.services import (
+    check_broker,
+    check_clock,
+    check_database,
+    check_disk,
+    check_schema,
+    check_spool,
+    check_workers,
+)
 from worker.cli.checks.sources import check_callback_settings, check_callbacks, check_queue, check_vod
 from worker.cli.options import AsJson
 from worker.cli.output import Exit, print_json
@@ -25,8 +33,8 @@ Check = Callable[[], Finding | str]
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation and print one line for each part.
 
-    Checks the installed code, database, schema, workers, broker, spool and disk, and for each source callbacks, VOD, the queue and
-    the callback settings. Makes one or two calls to VOD for each source, looks into its queue without receiving anything, and sends
+    Checks the installed code, database, schema, clock, workers, broker, spool and disk, and for each source callbacks, VOD, queue
+    and callback settings. Makes one or two calls to VOD for each source, looks into its queue without receiving anything, and sends
     one message to itself through the broker. Exit 1 if a part is bad.
     """
     lines = []
@@ -57,6 +65,7 @@ def _checks(installation: Runtime) -> Iterator[tuple[str, Check]]:
     yield "installation", check_imports
     yield "database", partial(check_database, installation)
     yield "schema", partial(check_schema, installation)
+    yield "clock", partial(check_clock, installation)
     yield "work", partial(check_workers, installation)
     yield "broker", check_broker
     yield "spool", partial(check_spool, installation)

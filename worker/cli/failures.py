@@ -88,7 +88,9 @@ def retry(
     if dry_run:
         count = _count(installation, matching)
     else:
-        count = installation.store.transact(lambda connection: DeadLetters(connection).retry(matching, now=runtime.now()))
+        count = installation.store.transact(
+            lambda connection: DeadLetters(connection).retry(matching, now=installation.store.now())
+        )
         wake_workers()
     _report(count, "made due again", ids, dry_run=dry_run)
 

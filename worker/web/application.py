@@ -56,13 +56,15 @@ def create() -> Starlette:
     wakeups = wakeup_sender()
 
     def commit(deliveries: Sequence[Delivery]) -> None:
-        receiving.receive(current.store, deliveries, now=runtime.now())
+        receiving.receive(current.store, deliveries, now=current.store.now())
 
     drainer = SpoolDrainer(current.store, current.spool, commit, after_commit=wakeups.send) if current.spool else None
     group_commit: GroupCommit[Delivery] = GroupCommit(
         commit, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer
     )
-    receiver = Receiver(current.sources, group_commit, now=runtime.now)
+    receiver = Receiver(
+        current.sources, group_commit, now=runtime.machine_time, clock_ahead=lambda: current.store.clock.machine_ahead
+    )
     health = Health(
         current.store,
         current.spool,
@@ -70,7 +72,7 @@ def create() -> Starlette:
         database_error=lambda: drainer.error if drainer else None,
         broker_error=lambda: wakeups.error,
         callback_problems=lambda: receiver.problems,
-        now=runtime.now,
+        now=current.store.now,
         change_feed=current.settings.changes == "on",
     )
 

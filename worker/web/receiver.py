@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +16,9 @@ from worker import logs
 from worker.core import events, signature
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Source
+from worker.store.database_clock import MAX_CLOCK_SKEW
 from worker.store.inbox.notifications import Delivery
+from worker.store.installation_health import clock_problem
 from worker.sync.receive import delivery
 from worker.web import responses
 from worker.web.group_commit import BufferFullError, GroupCommit
@@ -66,13 +69,25 @@ class RefusedCallbacks:
 
 
 class Receiver:
-    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`."""
+    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`.
 
-    def __init__(self, sources: Mapping[str, Source], group_commit: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
+    `now` is this machine's clock, and `clock_ahead` returns how far it is ahead of the database's clock, by which deliveries are
+    recorded.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        group_commit: GroupCommit[Delivery],
+        *,
+        now: Callable[[], datetime],
+        clock_ahead: Callable[[], timedelta] = timedelta,
+    ) -> None:
         self._signature_checks = {name: _SignatureCheck(source) for name, source in sources.items()}
         self._group_commit = group_commit
         self._body_reader = _BodyReader()
         self._now = now
+        self._clock_ahead = clock_ahead
         self._refused: dict[str, RefusedCallbacks] = {}
 
     @property
@@ -80,11 +95,16 @@ class Receiver:
         """Return a sentence for each source whose callbacks are all refused, with what to compare."""
         return [
             f"{refused.count} callback{'s' if refused.count > 1 else ''} to source {source} refused since "
-            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was accepted; "
-            "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
-            "callback settings: vodsync doctor"
+            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was accepted; {self._next_step(source, refused)}"
             for source, refused in self._refused.items()
         ]
+
+    def _next_step(self, source: str, refused: RefusedCallbacks) -> str:
+        tolerance = min(MAX_CLOCK_SKEW, self._signature_checks[source].tolerance)
+        clock = clock_problem(socket.gethostname(), self._clock_ahead(), tolerance=tolerance)
+        if refused.reason == "stale" and clock:
+            return clock
+        return "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's callback settings: vodsync doctor"
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
@@ -120,7 +140,7 @@ class Receiver:
                 kept=len(notification.media_ids),
                 dropped=notification.dropped_ids,
             )
-        await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
+        await self._group_commit.submit(delivery(source, notification, received_at=now - self._clock_ahead()), len(body))
 
     def _count_refused(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
         refused = self._refused.setdefault(source, RefusedCallbacks(now, error.reason))
@@ -160,7 +180,7 @@ class _SignatureCheck:
     def __init__(self, source: Source) -> None:
         self._url = source.callback_url or ""
         self._keys = [key.get_secret_value() for key in source.callback_keys]
-        self._tolerance = timedelta(seconds=source.callback_tolerance)
+        self.tolerance = timedelta(seconds=source.callback_tolerance)
         self._accepts_unsigned = source.callback_unsigned == "accept"
 
     def __call__(self, headers: Mapping[bytes, bytes], now: datetime) -> None:
@@ -174,7 +194,7 @@ class _SignatureCheck:
             timestamp=None if timestamp is None else timestamp.decode("latin-1"),
             signature=None if digest is None else digest.decode("latin-1"),
             now=now,
-            tolerance=self._tolerance,
+            tolerance=self.tolerance,
         )
 
 

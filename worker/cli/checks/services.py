@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import uuid
+from datetime import datetime
 from pathlib import Path
 
 import sqlalchemy as sa
 
-from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
 from worker.core.errors import StoreUnavailableError, VodsyncError
 from worker.runtime import Runtime
 from worker.store import schema
-from worker.store.installation_health import NO_WORKER, installation_health
+from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
 from worker.store.tables import sync_request
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
@@ -27,16 +28,16 @@ def check_database(installation: Runtime) -> str:
     try:
         if schema.current(installation.store) is None:
             return "reachable"
-        installation.store.transact(_write_and_roll_back)
+        installation.store.transact(lambda connection: _write_and_roll_back(connection, installation.store.now()))
     except StoreUnavailableError as error:
         raise StoreUnavailableError(f"{error}; check VODSYNC_DATABASE_URL and the privileges of its user") from error
     return f"{installation.store.engine.dialect.name}, reachable and writable"
 
 
-def _write_and_roll_back(connection: sa.Connection) -> None:
+def _write_and_roll_back(connection: sa.Connection, now: datetime) -> None:
     key = {"source": "doctor", "media_id": uuid.uuid4().hex}
     values = {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
-    times = {"requested_at": runtime.now(), "available_at": runtime.now()}
+    times = {"requested_at": now, "available_at": now}
     connection.execute(sa.insert(sync_request), {**key, **times, **values})
     same = (sync_request.c.source == key["source"]) & (sync_request.c.media_id == key["media_id"])
     connection.execute(sa.update(sync_request).where(same).values(attempts=1))
@@ -52,7 +53,7 @@ def check_schema(installation: Runtime) -> str:
 def check_workers(installation: Runtime) -> Finding | str:
     """Return the known problems of the installation, or the number of workers."""
     with installation.store.reading() as connection:
-        health = installation_health(connection, now=runtime.now(), sources=installation.sources)
+        health = installation_health(connection, now=installation.store.now(), sources=installation.sources)
     alive, problems = sum(map(health.is_alive, health.workers)), health.problems
     verdict = Verdict.BAD if problems else Verdict.UNSURE
     if not alive and not any(NO_WORKER in problem for problem in problems):
@@ -60,6 +61,16 @@ def check_workers(installation: Runtime) -> Finding | str:
     if problems:
         return Finding(verdict, "; ".join(problems))
     return f"{count_of(alive, 'worker')} alive, {count_of(health.backlog.due, 'sync request')} due"
+
+
+def check_clock(installation: Runtime) -> Finding | str:
+    """Compare this machine's clock with the database's."""
+    with installation.store.reading():
+        ahead = installation.store.clock.machine_ahead
+    problem = clock_problem(socket.gethostname(), ahead)
+    if problem:
+        return Finding(Verdict.BAD, problem)
+    return f"within {max(1, round(abs(ahead.total_seconds())))} s of the database's clock"
 
 
 def check_broker() -> str:

@@ -136,7 +136,7 @@ class MessageConsumer:
         while self._accepted and not self._stopped.is_set():
             group = _first_group(self._accepted)
             try:
-                reprocess(self._runtime.store, [request for _, request in group], now=runtime.now())
+                reprocess(self._runtime.store, [request for _, request in group], now=self._runtime.store.now())
             except StoreUnavailableError as error:
                 self._database.failed(str(error))
                 return

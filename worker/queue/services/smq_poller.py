@@ -91,7 +91,7 @@ class QueuePoller:
                 wait=LONG_POLL,
                 max_attempts=self._runtime.settings.max_attempts,
                 redeliveries=self._redeliveries,
-                now=runtime.now,
+                now=self._runtime.store.now,
                 wake_workers=wakeup_sender().send,
             )
         except Exception as error:
