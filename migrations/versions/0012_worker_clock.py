@@ -9,8 +9,8 @@ NULL means that the worker did not measure it. The previous release, which may r
 import sqlalchemy as sa
 from alembic import op
 
-revision = "0011"
-down_revision = "0010"
+revision = "0012"
+down_revision = "0011"
 branch_labels = None
 depends_on = None
 
