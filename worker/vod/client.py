@@ -97,6 +97,8 @@ class Client:
         config.protocol = self._protocol
         self._sdk = Sdk(config)
         self._connections = threading.local()
+        # Here, so that a proxy or certificate file that cannot be used is found at the start.
+        self._connections.of_thread = HttpClient()
 
     @property
     def sent_at(self) -> float:
