@@ -41,8 +41,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.started_at = now()
-        #: When this process last claimed sync requests.
+        #: When this process last claimed sync requests, by the database's clock.
         self.claimed_at: datetime | None = None
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         #: Set when the process is asked to stop. Loops end at their next step.
@@ -203,8 +202,9 @@ class Runtime:
                 raise ConfigurationError(f"{error}; the source `default` exists because {variables} is set") from None
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+def machine_time() -> datetime:
+    """Return the time by this machine's clock, for what is compared with VOD's clock. All else uses `Store.now`."""
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 _current: Runtime | None = None

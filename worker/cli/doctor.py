@@ -12,6 +12,7 @@ from worker.cli.checks import Finding, Verdict
 from worker.cli.checks.installation import check_imports
 from worker.cli.checks.services import (
     check_broker,
+    check_clock,
     check_database,
     check_disk,
     check_refused,
@@ -33,7 +34,7 @@ Check = Callable[[], Finding | str]
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation and print one line for each part.
 
-    Checks the installed code, database, schema, workers, broker, spool, refused notifications and disk, and for each source
+    Checks the installed code, database, schema, clock, workers, broker, spool, refused notifications and disk, and for each source
     callbacks, VOD, the queue and the callback settings. Makes one or two calls to VOD for each source, looks into its queue without
     receiving anything, and sends one message to itself through the broker. Exit 1 if a part is bad.
     """
@@ -65,6 +66,7 @@ def _checks(installation: Runtime) -> Iterator[tuple[str, Check]]:
     yield "installation", check_imports
     yield "database", partial(check_database, installation)
     yield "schema", partial(check_schema, installation)
+    yield "clock", partial(check_clock, installation)
     yield "work", partial(check_workers, installation)
     yield "broker", check_broker
     yield "spool", partial(check_spool, installation)

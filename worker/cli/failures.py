@@ -8,7 +8,6 @@ from typing import Annotated, Any
 
 import typer
 
-from worker import runtime
 from worker.cli.context import open_installation
 from worker.cli.options import AnySourceName, AsJson, DryRun
 from worker.cli.output import Exit, count_of, print_error, print_info, print_json, printable
@@ -120,14 +119,13 @@ def retry(
     dead_letters, refused = chosen.count(installation)
     still_refused: list[str] = []
     if not dry_run:
+        now = installation.store.now()
         if chosen.dead_letters is not None:
             matching = chosen.dead_letters
-            dead_letters = installation.store.transact(
-                lambda connection: DeadLetters(connection).retry(matching, now=runtime.now())
-            )
+            dead_letters = installation.store.transact(lambda connection: DeadLetters(connection).retry(matching, now=now))
         if chosen.refused is not None:
             refused_ids = installation.refused.ids(chosen.refused)
-            refused, still_refused = retry_refused(installation.store, installation.refused, refused_ids, now=runtime.now())
+            refused, still_refused = retry_refused(installation.store, installation.refused, refused_ids, now=now)
         wake_workers()
     _report(chosen, (dead_letters, "made due again"), (refused, "stored"), ids, dry_run=dry_run, known=len(still_refused))
     if still_refused:

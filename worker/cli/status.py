@@ -38,7 +38,14 @@ def status(
         open_installation()
         with installation.store.reading() as connection:
             feed = installation.settings.changes == "on"
-            health = installation_health(connection, now=runtime.now(), sources=installation.sources, feed=feed)
+            store = installation.store
+            health = installation_health(
+                connection,
+                now=store.now(),
+                sources=installation.sources,
+                feed=feed,
+                clock_ahead=store.clock.machine_ahead,
+            )
     except StoreUnavailableError as error:
         if as_json:
             database = {"state": "down", "error": str(error)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from worker.core.backoff import Backoff
 from worker.core.errors import RowRefusedError, StoreUnavailableError
 from worker.core.wait import Wait
+from worker.store.database_clock import DatabaseClock
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
 from worker.store.server_errors import is_out_of_connections, is_read_only
@@ -30,15 +31,20 @@ _BACKOFF = Backoff(first=timedelta(milliseconds=20), longest=timedelta(milliseco
 
 
 class Store:
-    """The database, with one connection pool per process."""
+    """The database, with one connection pool per process. Its transactions keep `clock` right."""
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
+        self.clock = DatabaseClock()
 
     @classmethod
     def open(cls, url: str, *, schema: str | None = None) -> Store:
         """Return the store at `url`. Connects when it is first used. Raises ConfigurationError if the URL is not supported."""
         return cls(open_engine(url, schema=schema))
+
+    def now(self) -> datetime:
+        """Return the time by the database's clock, without a query. Due times, leases and heartbeats use it."""
+        return self.clock.now()
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, commit, and return its result. A deadlock, a lost race or a dead connection runs it again.
@@ -53,6 +59,7 @@ class Store:
         for attempt in range(1, MAX_ATTEMPTS + 1):
             try:
                 with self.engine.begin() as connection:
+                    self.clock.measure_if_due(connection)
                     result = work(connection)
                     if isinstance(result, Wait):
                         connection.rollback()
@@ -74,6 +81,7 @@ class Store:
         """Open a connection that only reads and takes no lock. Raises StoreUnavailableError."""
         try:
             with self.engine.connect().execution_options(**READ_ONLY) as connection:
+                self.clock.measure_if_due(connection)
                 yield connection
         except SQLAlchemyError as error:
             raise StoreUnavailableError(describe(error)) from error

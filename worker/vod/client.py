@@ -9,8 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -154,7 +153,7 @@ class Client:
         if response is None:
             raise VodUnavailableError(f"{action} was not sent by the vendor's SDK; install the versions that vodsync requires")
         self.is_warm = True
-        self.server_time = _date(response.headers)
+        self.server_time = answers.date(response)
         return answers.interpret(action, response)
 
     def _connection(self) -> HttpClient:
@@ -192,13 +191,3 @@ def _cause(error: BaseException) -> str:
 
 def _context(error: BaseException) -> BaseException | None:
     return None if error.__suppress_context__ else error.__context__
-
-
-def _date(headers: Mapping[str, str]) -> datetime | None:
-    written = headers.get("date")
-    try:
-        date = None if written is None else parsedate_to_datetime(written)
-    except ValueError:
-        return None
-    # The zone "-0000" makes a time without a zone.
-    return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date

@@ -57,13 +57,15 @@ def create() -> Starlette:
     database_is_down = not current.require_schema(waiting=False)
     wakeups = wakeup_sender()
 
-    writer = NotificationWriter(current.store, current.refused, now=runtime.now)
+    writer = NotificationWriter(current.store, current.refused, now=current.store.now)
     drainer = SpoolDrainer(current.store, current.spool, writer.write, after_commit=wakeups.send) if current.spool else None
-    write_state = WriteState(lambda: check_write(current.store, now=runtime.now()))
+    write_state = WriteState(lambda: check_write(current.store, now=current.store.now()))
     group_commit: GroupCommit[Delivery] = GroupCommit(
         writer.write, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer, state=write_state
     )
-    receiver = Receiver(current.sources, group_commit, now=runtime.now)
+    receiver = Receiver(
+        current.sources, group_commit, now=runtime.machine_time, clock_ahead=lambda: current.store.clock.machine_ahead
+    )
     health = Health(
         current.store,
         current.spool,
@@ -73,7 +75,7 @@ def create() -> Starlette:
         database_error=lambda: drainer.error if drainer else None,
         broker_error=lambda: wakeups.error,
         callback_problems=lambda: receiver.problems,
-        now=runtime.now,
+        now=current.store.now,
         change_feed=current.settings.changes == "on",
     )
 

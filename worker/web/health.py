@@ -126,7 +126,13 @@ class Health:
         if revision is None:
             raise StoreUnavailableError("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
-            return revision, installation_health(connection, now=self._now(), sources=self._sources, feed=self._change_feed)
+            return revision, installation_health(
+                connection,
+                now=self._now(),
+                sources=self._sources,
+                feed=self._change_feed,
+                clock_ahead=self._store.clock.machine_ahead,
+            )
 
     async def _write_error(self) -> str | None:
         """Return why the database does not take notifications; None if it does, or while they are spooled, which is known."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -17,7 +18,9 @@ from worker.core import events, signature
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError
 from worker.outage import Outage
 from worker.settings import DEFAULT_SOURCE, Source
+from worker.store.database_clock import MAX_CLOCK_SKEW
 from worker.store.inbox.notifications import Delivery
+from worker.store.installation_health import clock_problem
 from worker.sync.receive import delivery
 from worker.web import responses
 from worker.web.group_commit import BufferFullError, GroupCommit
@@ -66,19 +69,36 @@ class ClientDisconnectedError(Exception):
 
 
 class Receiver:
-    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`."""
+    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`.
 
-    def __init__(self, sources: Mapping[str, Source], group_commit: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
+    `now` is this machine's clock, and `clock_ahead` returns how far it is ahead of the database's clock, by which deliveries are
+    recorded.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        group_commit: GroupCommit[Delivery],
+        *,
+        now: Callable[[], datetime],
+        clock_ahead: Callable[[], timedelta] = timedelta,
+    ) -> None:
         self._signature_checks = {name: _SignatureCheck(source) for name, source in sources.items()}
         self._group_commit = group_commit
         self._body_reader = _BodyReader()
         self._now = now
-        self._refusals = Refusals(sources)
+        self._clock_ahead = clock_ahead
+        self._refusals = Refusals(sources, clock_problem=self._clock_problem)
 
     @property
     def problems(self) -> list[str]:
         """Return sentences about refused and misrouted callbacks, with what to compare or change."""
         return self._refusals.problems(self._now())
+
+    def _clock_problem(self, source: str) -> str | None:
+        """Return a sentence if this machine's clock is the reason why signatures of a source are stale."""
+        tolerance = min(MAX_CLOCK_SKEW, self._signature_checks[source].tolerance)
+        return clock_problem(socket.gethostname(), self._clock_ahead(), tolerance=tolerance)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
@@ -129,7 +149,7 @@ class Receiver:
                 dropped=notification.dropped_ids,
                 unlogged=_too_many_ids.unlogged,
             )
-        await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
+        await self._group_commit.submit(delivery(source, notification, received_at=now - self._clock_ahead()), len(body))
 
     def _count_misrouted(self, scope: Scope, reason: str) -> None:
         if any(name == b"x-vod-signature" for name, _ in scope["headers"]):
@@ -167,7 +187,7 @@ class _SignatureCheck:
     def __init__(self, source: Source) -> None:
         self._url = source.callback_url or ""
         self._keys = [key.get_secret_value() for key in source.callback_keys]
-        self._tolerance = timedelta(seconds=source.callback_tolerance)
+        self.tolerance = timedelta(seconds=source.callback_tolerance)
         self._accepts_unsigned = source.callback_unsigned == "accept"
 
     def __call__(self, headers: Mapping[bytes, bytes], now: datetime) -> None:
@@ -181,7 +201,7 @@ class _SignatureCheck:
             timestamp=None if timestamp is None else timestamp.decode("latin-1"),
             signature=None if digest is None else digest.decode("latin-1"),
             now=now,
-            tolerance=self._tolerance,
+            tolerance=self.tolerance,
         )
 
 

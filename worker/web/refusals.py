@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -49,9 +49,13 @@ class _Misrouted:
 
 
 class Refusals:
-    """The refused callbacks of one process. `sources` are the names of its sources."""
+    """The refused callbacks of one process. `sources` are the names of its sources.
 
-    def __init__(self, sources: Collection[str]) -> None:
+    `clock_problem` returns a sentence if this machine's clock can be the reason why signatures of a source are stale.
+    """
+
+    def __init__(self, sources: Collection[str], *, clock_problem: Callable[[str], str | None] = lambda _source: None) -> None:
+        self._clock_problem = clock_problem
         self._paths = ["/callbacks" if name == DEFAULT_SOURCE else f"/callbacks/{name}" for name in sources]
         self._accepted_at: dict[str, datetime] = {}
         self._refused: dict[str, _Refused] = {}
@@ -118,10 +122,11 @@ class Refusals:
         accepted_at = self._accepted_at.get(source)
         last = f"the last one was accepted at {_text(accepted_at)}" if accepted_at else "none was accepted since the start"
         unsigned = f", {refused.unsigned} of them without a signature" if 0 < refused.unsigned < refused.count else ""
+        clock = self._clock_problem(source) if refused.reason == "stale" else None
+        compare = "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's callback settings: vodsync doctor"
         return (
             f"{refused.count} callback{'s' if refused.count > 1 else ''} to source {source} refused since {_text(refused.since)} "
-            f"({refused.reason}){unsigned}; {last}; compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
-            "callback settings: vodsync doctor"
+            f"({refused.reason}){unsigned}; {last}; {clock or compare}"
         )
 
     def _misrouted_sentence(self, misrouted: _Misrouted) -> str:

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import uuid
 from pathlib import Path
 
-from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
 from worker.core.errors import VodsyncError
 from worker.runtime import Runtime
 from worker.store import schema
-from worker.store.installation_health import NO_WORKER, installation_health
+from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
 from worker.store.write_check import check_write
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
@@ -24,7 +24,7 @@ def check_database(installation: Runtime) -> str:
     """Check that rows can be read, inserted, updated and deleted. The written row is rolled back."""
     if schema.current(installation.store) is None:
         return "reachable"
-    check_write(installation.store, now=runtime.now())
+    check_write(installation.store, now=installation.store.now())
     return f"{installation.store.engine.dialect.name}, reachable and writable"
 
 
@@ -36,7 +36,7 @@ def check_schema(installation: Runtime) -> str:
 def check_workers(installation: Runtime) -> Finding | str:
     """Return the known problems of the installation, or the number of workers."""
     with installation.store.reading() as connection:
-        health = installation_health(connection, now=runtime.now(), sources=installation.sources)
+        health = installation_health(connection, now=installation.store.now(), sources=installation.sources)
     alive, problems = sum(map(health.is_alive, health.workers)), health.problems
     verdict = Verdict.BAD if problems else Verdict.UNSURE
     if not alive and not any(NO_WORKER in problem for problem in problems):
@@ -44,6 +44,16 @@ def check_workers(installation: Runtime) -> Finding | str:
     if problems:
         return Finding(verdict, "; ".join(problems))
     return f"{count_of(alive, 'worker')} alive, {count_of(health.backlog.due, 'sync request')} due"
+
+
+def check_clock(installation: Runtime) -> Finding | str:
+    """Compare this machine's clock with the database's."""
+    with installation.store.reading():
+        ahead = installation.store.clock.machine_ahead
+    problem = clock_problem(socket.gethostname(), ahead)
+    if problem:
+        return Finding(Verdict.BAD, problem)
+    return f"within {max(1, round(abs(ahead.total_seconds())))} s of the database's clock"
 
 
 def check_broker() -> str:

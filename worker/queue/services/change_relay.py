@@ -93,7 +93,7 @@ class ChangeRelay(Service):
         current = runtime.current()
         keep = timedelta(hours=current.settings.changes_keep_hours)
         try:
-            drop_old_changes(current.store, now=runtime.now(), keep=keep, stopping=current.stopping)
+            drop_old_changes(current.store, now=current.store.now(), keep=keep, stopping=current.stopping)
         except Exception as error:
             # Must not prevent the publishing of new changes. Tried again after `CLEANUP_INTERVAL`.
             level = log.warning if isinstance(error, StoreUnavailableError) else log.error

@@ -136,7 +136,7 @@ class MessageConsumer:
         while self._accepted and not self._stopped.is_set():
             group = _first_group(self._accepted)
             try:
-                result = reprocess_in_parts(self._runtime.store, group, now=runtime.now())
+                result = reprocess_in_parts(self._runtime.store, group, now=self._runtime.store.now())
             except StoreUnavailableError as error:
                 self._database.failed(str(error))
                 return

@@ -71,7 +71,7 @@ class QueuePoller:
         self._runtime = current
         self._source = source
         self._queue = queue
-        self._writer = NotificationWriter(current.store, current.refused, now=runtime.now)
+        self._writer = NotificationWriter(current.store, current.refused, now=current.store.now)
         self._redeliveries = RedeliveryCounter()
         self._retries = FailureCounter(RETRY_PAUSE)
         self._refusals = FailureCounter(REFUSED_PAUSE)
@@ -93,7 +93,7 @@ class QueuePoller:
                 wait=LONG_POLL,
                 max_attempts=self._runtime.settings.max_attempts,
                 redeliveries=self._redeliveries,
-                now=runtime.now,
+                now=self._runtime.store.now,
                 wake_workers=wakeup_sender().send,
             )
         except Exception as error:
