@@ -13,6 +13,7 @@ from collections.abc import Iterable, MutableMapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from worker import standard_streams
 from worker.core.urls import strip_signature
 
 if TYPE_CHECKING:
@@ -107,6 +108,8 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
     _is_configured = True
     if "structlog" in sys.modules:
         _configure_structlog()
+    standard_streams.prepare()
+    standard_streams.report_dropped_with(_log_dropped)
     logging.captureWarnings(True)
     threading.excepthook = _log_dead_thread
     handler = logging.StreamHandler(sys.stderr)
@@ -193,6 +196,10 @@ def _processors() -> list[Any]:
         structlog.processors.format_exc_info,
         redactor,
     ]
+
+
+def _log_dropped(count: int) -> None:
+    get(__name__).error("log lines dropped, because stderr was not read", count=count)
 
 
 def _log_dead_thread(died: threading.ExceptHookArgs) -> None:

@@ -37,7 +37,9 @@ def print_json_line(value: object) -> None:
 
 def print_info(text: str) -> None:
     """Print a message for people on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    # One write, so that other threads and processes cannot write between the text and the line feed.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def print_error(error: object, code: Exit) -> Exit:

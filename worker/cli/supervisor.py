@@ -15,6 +15,7 @@ from worker import logs
 from worker.cli.output import Exit
 from worker.cli.processes import child_environment, vodsync_command
 from worker.core.backoff import Backoff, FailureCounter
+from worker.process_signals import on_stop
 
 log = logs.get(__name__)
 
@@ -63,8 +64,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal stops all roles. Return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        on_stop(self._stop)
         self._running = {name: self._start(name) for name in self._commands if name not in self._deferred}
         first_starts = set(self._running)
         code = 0

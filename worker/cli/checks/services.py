@@ -64,6 +64,7 @@ def check_workers(installation: Runtime) -> Finding | str:
 
 def check_broker() -> str:
     """Send a message and receive it, through a queue that is deleted afterwards."""
+    runtime.current().require_broker()
     from kombu import Queue
 
     from worker.queue.celery_app import app
