@@ -229,7 +229,7 @@ def current() -> Runtime:
 
 def refusal(error: object) -> SystemExit:
     """Print why this process cannot start. Return the exception that ends it with the exit code for configuration."""
-    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr)
+    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr, flush=True)
     return SystemExit(3)
 
 

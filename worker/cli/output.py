@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from worker.core.errors import describe_error
 from worker.logs import redactor
 
 
@@ -44,7 +45,8 @@ def print_info(text: str) -> None:
 
 def print_error(error: object, code: Exit) -> Exit:
     """Print an error on stderr, without secrets. Return `code`, for `raise typer.Exit(print_error(...))`."""
-    print_info(f"vodsync: {redactor.text(str(error))}")
+    sentence = describe_error(error) if isinstance(error, BaseException) else str(error)
+    print_info(f"vodsync: {redactor.text(sentence)}")
     return code
 
 

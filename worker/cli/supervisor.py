@@ -42,6 +42,16 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def _reason(exit_code: int) -> str:
+    """Return in words why a role ended."""
+    if exit_code >= 0:
+        return "its own log lines have the reason"
+    name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
+    if exit_code == -signal.SIGKILL:
+        return f"killed by {name}; the system may have had too little memory: give vodsync more, or set a smaller --concurrency"
+    return f"killed by {name}; read the log of the system for the reason"
+
+
 class Supervisor:
     """Starts each role as a process, restarts it when it dies, and stops all roles together.
 
@@ -93,7 +103,7 @@ class Supervisor:
         if exit_code != Exit.CONFIGURATION:
             refusals.reset()
         pause = (refusals.failed() if exit_code == Exit.CONFIGURATION else RESTART_BACKOFF.first).total_seconds()
-        log.error("role died and is started again", role=name, code=exit_code, seconds=pause)
+        log.error("role died and is started again", role=name, code=exit_code, reason=_reason(exit_code), seconds=pause)
         return pause
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:

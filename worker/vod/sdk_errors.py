@@ -7,7 +7,14 @@ from typing import Any
 
 from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
+from worker.core.errors import (
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    describe_error,
+)
 from worker.core.urls import storable
 
 _MAX_MESSAGE_LENGTH = 200  # characters of an error code or message, which a gateway before VOD may have written
@@ -58,7 +65,7 @@ def cause(error: BaseException) -> str:
     while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
-    return storable(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE_LENGTH]
+    return storable(describe_error(error))[:_MAX_MESSAGE_LENGTH]
 
 
 def _context(error: BaseException) -> BaseException | None:

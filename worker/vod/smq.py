@@ -17,7 +17,14 @@ from xml.sax.saxutils import escape
 
 import httpx
 
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
+from worker.core.errors import (
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodUnavailableError,
+    VodUnreadableError,
+    describe_error,
+)
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.credentials import access_key_provider
@@ -194,7 +201,7 @@ class Queue:
             with self._http.stream(method, url, content=body, headers=headers, **options) as response:
                 return response.status_code, _read(response)
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise VodUnavailableError(f"the queue {self.name} gave no answer: {type(error).__name__}: {error}") from error
+            raise VodUnavailableError(f"the queue {self.name} gave no answer: {describe_error(error)}") from error
 
     def _trace(self, event: str, info: Mapping[str, Any]) -> None:
         """Keep the connection that the HTTP library opened, because shutting it down ends a long poll at once."""

@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
-from worker.core.errors import StoreUnavailableError, VodsyncError
+from worker.core.errors import StoreUnavailableError, VodsyncError, describe_error
 from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, installation_health
@@ -81,7 +81,7 @@ def check_broker() -> str:
             queue.delete()
     except Exception as error:
         raise VodsyncError(
-            f"{type(error).__name__}: {error}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
+            f"{describe_error(error)}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
         ) from error
     if message is None:
         raise VodsyncError("the broker accepted a test message, which did not come back; see the log of the broker")

@@ -12,7 +12,7 @@ from sqlalchemy import Connection
 
 from worker import logs
 from worker.core.backoff import HALF_JITTER, Backoff
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
+from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, describe_error, is_shortage
 from worker.store import Store
 from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.sync.jobs.step import JobFormatError, JobRefusedError, Kinds, Step, to_json
@@ -27,6 +27,9 @@ _PAUSE_SHARE = 0.5
 
 #: Pause after a throttled call if VOD does not say when to try again.
 _THROTTLE_PAUSE = timedelta(seconds=1)
+
+#: Time without a step that worked after which a job fails for lack of memory. A smaller limit would end jobs at a short peak.
+_LONGEST_SHORTAGE = timedelta(minutes=10)
 
 #: Counters of media for which a sync request was stored.
 _REQUEST_COUNTERS = ("requested", "missed", "changed")
@@ -69,7 +72,7 @@ class _ClaimedJob:
     def postpone(self, error: Exception, *, now: datetime) -> None:
         """Release the job after a failed step. The step is repeated after a pause."""
         pause = self._pause_after(error, now)
-        message = str(error) if isinstance(error, VodError | JobFormatError) else f"{type(error).__name__}: {error}"
+        message = describe_error(error)
         self.release(at=now + pause, error=message)
         fields = self._log_fields() | {"seconds": pause.total_seconds()}
         if isinstance(error, VodError | JobFormatError):
@@ -121,7 +124,10 @@ def run_jobs(
             claimed.finish(JobState.FAILED, now=now(), error=str(error))
             return True
         except Exception as error:
-            claimed.postpone(error, now=now())
+            if is_shortage(error) and now() - claimed.job.updated_at > _LONGEST_SHORTAGE:
+                claimed.finish(JobState.FAILED, now=now(), error=describe_error(error))
+            else:
+                claimed.postpone(error, now=now())
             return True
         if _requested(claimed.job) != requested_before:
             wake_workers()
