@@ -85,6 +85,8 @@ def test_lines_wait_again_for_their_reader_once_it_has_read_everything(pipe: Pip
     pipe.stream.flush()
     pipe.stream.write("last")
     pipe.read_until("last")
+    with pipe.stream._changed:
+        assert pipe.stream._changed.wait_for(lambda: not pipe.stream._is_stalled, 60.0)
     monkeypatch.setattr(standard_streams, "PATIENCE", 60.0)
 
     pipe.stream.write("after\n")
@@ -208,7 +210,7 @@ sys.stdin.read()
     assert process.stderr
     assert process.stdout.read(4) == b"done"
 
-    lines = []
+    lines: list[bytes] = []
     while not lines or b"dropped" not in lines[-1]:
         lines.append(process.stderr.readline())
     process.stdin.close()

@@ -208,7 +208,10 @@ def test_a_broker_that_is_away_is_logged_with_the_task(monkeypatch: pytest.Monke
     scheduler.tick()
 
     assert log.entries == [
-        ("beat cannot reach the broker; the workers' sweep finds the work", {"task": "vodsync.sweep", "error": "closed port"})
+        (
+            "beat cannot reach the broker; the workers' sweep finds the work",
+            {"task": "vodsync.sweep", "error": "ConnectionRefusedError: closed port"},
+        )
     ]
 
 
