@@ -14,7 +14,7 @@ from worker.store import Store, describe
 from worker.store.engine import open_engine
 
 #: The revision that this release needs. A test proves that it is the newest migration.
-REVISION = "0010"
+REVISION = "0011"
 
 VERSION_TABLE = "vod_schema_version"
 

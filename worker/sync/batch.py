@@ -10,7 +10,8 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import StoreUnavailableError, VodUnavailableError, describe_error
+from worker.core.errors import StoreUnavailableError, VodUnavailableError, describe_error, is_shortage
+from worker.core.normalise import other_ids
 from worker.core.urls import storable
 from worker.core.wait import Wait
 from worker.store import Store
@@ -91,7 +92,7 @@ def sync_batch(
         fetched = _failed(claim, error)
     # In whole seconds: only a call that timed out makes a difference.
     now += timedelta(seconds=int(time.monotonic() - started))
-    _log_unreadable(claim, fetched)
+    _count_odd_fields(context, claim, fetched)
     result = _store_or_split(store, context, claim, fetched, now=now)
     result.calls = fetched.calls
     log.info(
@@ -125,21 +126,22 @@ def claim_batch(connection: Connection, context: SourceContext, now: datetime) -
 def _failed(claim: Claim, error: Exception) -> FetchResult:
     """Return a result in which every request failed: a bug in vodsync costs an attempt, so that it cannot repeat for ever."""
     # The texts of other errors may have values of a statement.
-    text = (
-        describe_error(error)
-        if isinstance(error, StoreUnavailableError | MemoryError)
-        else f"vodsync failed: {type(error).__name__}"
-    )
+    is_safe = isinstance(error, StoreUnavailableError) or is_shortage(error)
+    text = describe_error(error) if is_safe else f"vodsync failed: {type(error).__name__}"
     log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=text)
     failure = VodUnavailableError(storable(text)[:MAX_ERROR_LENGTH])
     return FetchResult(failed=dict.fromkeys(claim.media_ids, failure))
 
 
-def _log_unreadable(claim: Claim, fetched: FetchResult) -> None:
-    for answer in relevant_answers(fetched.answers, set(claim.media_ids)):
-        for media in answer.media.values():
-            if media.unreadable:
-                log.warning("asset partly unreadable", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
+def _count_odd_fields(context: SourceContext, claim: Claim, fetched: FetchResult) -> None:
+    """Log what could not be read, or was read although it is odd."""
+    warnings = context.field_warnings
+    for answer, _ in fetched.answers:
+        warnings.count("answer partly unreadable", answer.unreadable)
+    for relevant in relevant_answers(fetched.answers, set(claim.media_ids)):
+        for media in relevant.media.values():
+            warnings.count("asset partly unreadable", media.unreadable, media_id=media.media_id)
+            warnings.count("asset has several ids; the outer one is used", other_ids(media), media_id=media.media_id)
 
 
 def _store_or_split(store: Store, context: SourceContext, claim: Claim, fetched: FetchResult, *, now: datetime) -> BatchResult:
