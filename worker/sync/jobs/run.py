@@ -102,7 +102,8 @@ class _ClaimedJob:
 def _unexpected(error: Exception) -> str:
     """Return what failed and where, for an error that vodsync does not foresee."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    return f"{describe_error(error)} (in {Path(frame.filename).name}:{frame.lineno}); this is a bug in vodsync, please report it with the log"
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{describe_error(error)} (in {place}); this is a bug in vodsync, please report it with the log"
 
 
 def run_jobs(
