@@ -17,7 +17,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from worker import logs, settings
+from worker import folders, logs, settings
 from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 
@@ -189,6 +189,16 @@ class Runtime:
             )
         return sources
 
+    def require_broker(self) -> None:
+        """Create the folder of the embedded broker, if that is used. Raises ConfigurationError if it cannot be written."""
+        if self.settings.broker_url is None:
+            folders.prepare_broker_folder(self.settings.queue_folder)
+
+    def require_spool(self) -> None:
+        """Raises ConfigurationError if the spool, if one is used, cannot be written."""
+        if self.spool is not None:
+            folders.require_spool(self.spool.path)
+
     def require_callbacks(self) -> None:
         """Raises ConfigurationError if the receiver could not verify the callbacks of a source."""
         for name, source in self.sources.items():
@@ -227,7 +237,7 @@ def current() -> Runtime:
 
 def refusal(error: object) -> SystemExit:
     """Print why this process cannot start. Return the exception that ends it with the exit code for configuration."""
-    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr)
+    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr, flush=True)
     return SystemExit(3)
 
 

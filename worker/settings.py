@@ -156,6 +156,7 @@ class Settings(Source):
     database_url: SecretStr = SecretStr("sqlite:///vodsync.db")
     database_schema: str | None = None
     broker_url: SecretStr | None = None
+    broker_folder: Path | None = None
     spool: Path = Path("vodsync-spool.db")
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
@@ -219,7 +220,9 @@ class Settings(Source):
 
     @property
     def queue_folder(self) -> Path:
-        """The folder of the embedded broker: beside the SQLite file, or in the working directory."""
+        """The folder of the embedded broker; by default beside the SQLite file, or in the working directory."""
+        if self.broker_folder:
+            return self.broker_folder
         url = self.database_url.get_secret_value()
         folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"

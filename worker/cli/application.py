@@ -22,6 +22,7 @@ from worker.core.errors import (
     VodsyncError,
     VodThrottledError,
     VodUnavailableError,
+    is_shortage,
 )
 
 #: Every verb and its line in `vodsync --help`. The module `worker.cli.VERB` has a function of that name, or a Typer application
@@ -127,5 +128,9 @@ def run() -> None:
         sys.exit(print_error(error, Exit.FAILED))
     except (StoreUnavailableError, VodUnavailableError, VodThrottledError) as error:
         sys.exit(print_error(error, Exit.UNREACHABLE))
-    except VodsyncError as error:
+    except (VodsyncError, MemoryError, OSError) as error:
+        sys.exit(print_error(error, Exit.FAILED))
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
         sys.exit(print_error(error, Exit.FAILED))

@@ -23,7 +23,7 @@ from worker.cli.checks.services import (
 from worker.cli.checks.sources import check_callback_settings, check_callbacks, check_queue, check_vod
 from worker.cli.options import AsJson
 from worker.cli.output import Exit, print_json
-from worker.core.errors import VodsyncError
+from worker.core.errors import VodsyncError, describe_error
 from worker.logs import redactor
 from worker.runtime import Runtime
 
@@ -58,7 +58,7 @@ def _findings(installation: Runtime) -> Iterator[tuple[str, Finding]]:
             result = Finding(Verdict.BAD, str(error))
         except Exception as error:
             # One check that fails unexpectedly must not hide the others.
-            result = Finding(Verdict.BAD, f"{type(error).__name__}: {error}")
+            result = Finding(Verdict.BAD, describe_error(error))
         yield part, Finding(Verdict.OK, result) if isinstance(result, str) else result
 
 

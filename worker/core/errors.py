@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 
+def is_shortage(error: BaseException | None) -> bool:
+    """Return True if a limit of the system is the reason. Where it was met is of no use to a reader."""
+    # Python has no type for a thread that cannot be started, neither for lack of memory nor of processes.
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what to show of an error: never an empty text, and for an error of vodsync its sentence alone."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; give vodsync more memory, or start its workers with a smaller --concurrency"
+    if is_shortage(error):
+        return "no thread can be started; give vodsync more memory or processes, or start its workers with a smaller --concurrency"
+    text = str(error).strip()
+    if isinstance(error, VodsyncError) and text:
+        return text
+    return f"{type(error).__name__}: {text or 'no error message'}"
+
+
 class VodsyncError(Exception):
     """An expected failure. The message is written for people and names the next step."""
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from worker import logs
 from worker.background import BackgroundLoop
+from worker.core.errors import describe_error
 from worker.outage import Outage
 from worker.queue.brokers import MAX_WAKEUPS
 from worker.queue.celery_app import app
@@ -69,7 +70,7 @@ class WakeupSender:
                         "vodsync.sync_batch", connection=connection, expiration=EXPIRATION, ignore_result=True, retry=False
                     )
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            message = describe_error(error)
             if self._outage.failed(message):
                 log.warning("broker does not take wake-ups; the sweep finds the work", error=message)
         else:

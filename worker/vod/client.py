@@ -20,7 +20,7 @@ from alibabacloud_tea_openapi.utils import Utils
 from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
-from worker.core.errors import ConfigurationError, VodError, VodUnavailableError
+from worker.core.errors import ConfigurationError, VodError, VodUnavailableError, describe_error
 from worker.core.listing import PAGE_ROWS, keep_application
 from worker.core.urls import storable
 from worker.settings import Source
@@ -186,7 +186,7 @@ def _cause(error: BaseException) -> str:
     while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
-    return storable(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE_LENGTH]
+    return storable(describe_error(error))[:_MAX_MESSAGE_LENGTH]
 
 
 def _context(error: BaseException) -> BaseException | None:

@@ -7,9 +7,10 @@ import socket
 import uuid
 from pathlib import Path
 
+from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
-from worker.core.errors import VodsyncError
+from worker.core.errors import VodsyncError, describe_error
 from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
@@ -58,6 +59,7 @@ def check_clock(installation: Runtime) -> Finding | str:
 
 def check_broker() -> str:
     """Send a message and receive it, through a queue that is deleted afterwards."""
+    runtime.current().require_broker()
     from kombu import Queue
 
     from worker.queue.celery_app import app
@@ -74,7 +76,7 @@ def check_broker() -> str:
             queue.delete()
     except Exception as error:
         raise VodsyncError(
-            f"{type(error).__name__}: {error}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
+            f"{describe_error(error)}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
         ) from error
     if message is None:
         raise VodsyncError("the broker accepted a test message, which did not come back; see the log of the broker")

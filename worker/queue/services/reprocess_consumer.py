@@ -19,7 +19,7 @@ from kombu.utils.json import loads
 from worker import logs, runtime
 from worker.background import BackgroundLoop
 from worker.core.backoff import Backoff, FailureCounter
-from worker.core.errors import MessageRejectedError, StoreUnavailableError
+from worker.core.errors import MessageRejectedError, StoreUnavailableError, describe_error
 from worker.core.reprocess import MAX_KEYS, ReprocessRequest, is_json, read_message
 from worker.outage import Outage
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, reliable_connection
@@ -84,7 +84,7 @@ class MessageConsumer:
             self._consume(connection)
         except Exception as error:
             # Whatever the broker does, it is tried again: it may be restarted, reconfigured or repaired.
-            self._broker.failed(f"{type(error).__name__}: {error}")
+            self._broker.failed(describe_error(error))
         finally:
             # The broker delivers all of these again.
             self._accepted.clear()
@@ -166,7 +166,7 @@ class MessageConsumer:
         except Exception as error:
             # Begin with the next message next time: this one may be the cause.
             self._rejected.append(self._rejected.pop(0))
-            self._rejected_queue.failed(f"{type(error).__name__}: {error}")
+            self._rejected_queue.failed(describe_error(error))
         else:
             self._rejected_queue.recovered()
 

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from worker import logs, runtime
 from worker.background import BackgroundLoop
 from worker.core.backoff import HALF_JITTER, Backoff, FailureCounter
-from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError
+from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError, describe_error
 from worker.outage import Outage
 from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
@@ -133,7 +133,7 @@ class QueuePoller:
                 if self._outage.failed(str(error), kind="unavailable"):
                     log.warning("queue did not answer", source=self._source, error=str(error), request_id=error.request_id)
             case _:
-                if self._outage.failed(str(error), kind=type(error).__name__):
+                if self._outage.failed(describe_error(error), kind=type(error).__name__):
                     log.error("queue poller failed", source=self._source, exc_info=error)
         return self._retries.failed().total_seconds()
 
