@@ -38,7 +38,7 @@ VERBS = {
     "sync": "Request a fetch of media: the given ids, or the stored media that pass all filters.",
     "renormalise": "Derive all typed columns again from VOD's stored answers, without calling VOD.",
     "replay": "Process recorded notifications again.",
-    "failures": "List, retry or drop dead letters: media that vodsync gave up fetching.",
+    "failures": "List, show, retry or drop dead letters and refused notifications: what vodsync gave up on.",
     "backfill": "List the VOD library and fetch what is not stored or has changed.",
     "reconcile": "Compare the VOD library with the database and repair the differences.",
     "jobs": "List, pause, resume or cancel long runs such as backfill and reconcile.",
