@@ -11,10 +11,11 @@ import sqlalchemy as sa
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
-from worker.core.errors import StoreUnavailableError, VodsyncError
+from worker.core.errors import StoreUnavailableError, UnsuitableDatabaseError, VodsyncError
 from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, installation_health
+from worker.store.sessions import is_pooled
 from worker.store.tables import sync_request
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
@@ -27,13 +28,17 @@ def check_database(installation: Runtime) -> str:
     try:
         if schema.current(installation.store) is None:
             return "reachable"
-        installation.store.transact(_write_and_roll_back)
+        pooled = installation.store.transact(_write_and_roll_back)
+    except UnsuitableDatabaseError:
+        raise
     except StoreUnavailableError as error:
         raise StoreUnavailableError(f"{error}; check VODSYNC_DATABASE_URL and the privileges of its user") from error
-    return f"{installation.store.engine.dialect.name}, reachable and writable"
+    pooler = ", through a connection pooler" if pooled else ""
+    return f"{installation.store.engine.dialect.name}, reachable and writable{pooler}"
 
 
-def _write_and_roll_back(connection: sa.Connection) -> None:
+def _write_and_roll_back(connection: sa.Connection) -> bool:
+    """Return whether the connection leads through a pooler."""
     key = {"source": "doctor", "media_id": uuid.uuid4().hex}
     values = {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
     times = {"requested_at": runtime.now(), "available_at": runtime.now()}
@@ -41,11 +46,13 @@ def _write_and_roll_back(connection: sa.Connection) -> None:
     same = (sync_request.c.source == key["source"]) & (sync_request.c.media_id == key["media_id"])
     connection.execute(sa.update(sync_request).where(same).values(attempts=1))
     connection.execute(sa.delete(sync_request).where(same))
+    pooled = is_pooled(connection)
     connection.rollback()
+    return pooled
 
 
 def check_schema(installation: Runtime) -> str:
-    schema.check(installation.store)
+    schema.check_start(installation.store)
     return f"revision {schema.REVISION}"
 
 
