@@ -206,7 +206,7 @@ class Settings(Source):
     def queue_folder(self) -> Path:
         """The folder of the embedded broker: beside the SQLite file, or in the working directory."""
         url = self.database_url.get_secret_value()
-        folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
+        folder = Path(url.partition("///")[2].partition("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"
 
 

@@ -17,6 +17,7 @@ from worker.core.errors import StoreUnavailableError
 from worker.core.wait import Wait
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
+from worker.store.url import check_sqlite_path
 
 T = TypeVar("T")
 
@@ -35,7 +36,10 @@ class Store:
     @classmethod
     def open(cls, url: str, *, schema: str | None = None) -> Store:
         """Return the store at `url`. Connects when it is first used. Raises ConfigurationError if the URL is not supported."""
-        return cls(open_engine(url, schema=schema))
+        store = cls(open_engine(url, schema=schema))
+        if store.engine.dialect.name == "sqlite":
+            check_sqlite_path(store.engine.url)
+        return store
 
     def transact(self, work: Callable[[Connection], T]) -> T:
         """Run `work` in a transaction, commit, and return its result. A deadlock, a lost race or a dead connection runs it again.
