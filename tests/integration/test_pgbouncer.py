@@ -126,15 +126,3 @@ def test_an_encoding_that_cannot_store_every_title_is_refused(pooled_url: str, d
             schema.upgrade(sa.make_url(pooled_url).set(database=name).render_as_string(hide_password=False))
     finally:
         administer(direct_url, f"DROP DATABASE {name} WITH (FORCE)")
-
-
-def test_no_table_is_created_if_another_schema_is_in_effect(direct_url: str) -> None:
-    administer(direct_url, "CREATE SCHEMA unusable", "CREATE ROLE vodsync_no_usage LOGIN")
-    database = sa.make_url(direct_url).database
-    administer(direct_url, f"GRANT CREATE ON DATABASE {database} TO vodsync_no_usage")
-    url = sa.make_url(direct_url).set(username="vodsync_no_usage").render_as_string(hide_password=False)
-    try:
-        with pytest.raises(UnsuitableDatabaseError, match="GRANT USAGE|no schema of search_path exists"):
-            schema.upgrade(url, schema="unusable")
-    finally:
-        administer(direct_url, "DROP OWNED BY vodsync_no_usage", "DROP ROLE vodsync_no_usage", "DROP SCHEMA unusable")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -173,6 +174,19 @@ def test_the_search_path_of_the_user_decides_where_tables_are_created(postgresql
 def test_tables_are_not_created_if_no_schema_of_the_search_path_exists(postgresql_url: str) -> None:
     with pytest.raises(UnsuitableDatabaseError, match="no schema of search_path exists"):
         schema.upgrade(f"{postgresql_url}?options=-c%20search_path%3Dmissing")
+
+
+def test_tables_are_not_created_in_another_schema_than_the_configured_one(postgresql_url: str) -> None:
+    url, role = sa.make_url(postgresql_url), f"vodsync_test_{secrets.token_hex(6)}"
+    administer(postgresql_url, "CREATE SCHEMA unusable", f"CREATE ROLE {role} LOGIN")
+    administer(postgresql_url, f"GRANT CREATE ON DATABASE {url.database} TO {role}", f"GRANT ALL ON SCHEMA public TO {role}")
+    try:
+        with pytest.raises(
+            UnsuitableDatabaseError, match=r"schema unusable .* cannot be used.*GRANT USAGE, CREATE ON SCHEMA unusable"
+        ):
+            schema.upgrade(url.set(username=role).render_as_string(hide_password=False), schema="unusable")
+    finally:
+        administer(postgresql_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}", "DROP SCHEMA unusable")
 
 
 @pytest.mark.parametrize("encoding", ["LATIN1", "SQL_ASCII"])

@@ -16,7 +16,7 @@ from tests.system.installation import Database, Installation, created_database
 from tests.system.processes import eventually
 
 #: Assets of the library, which are loaded with `backfill`, and assets that are uploaded at the same time.
-LIBRARY, UPLOADS = 400, 150
+LIBRARY, UPLOADS = 200, 80
 
 SETTINGS = ("search_path", "DateStyle", "statement_timeout", "plan_cache_mode")
 

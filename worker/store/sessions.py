@@ -198,18 +198,18 @@ def _refused_values(error: Exception) -> str:
 
 
 def require_schema(connection: Connection, schema: str | None) -> None:
-    """Raises UnsuitableDatabaseError if new tables would not be created in `schema`, or nowhere."""
+    """Raises UnsuitableDatabaseError if new tables would not be created in `schema`, or in none."""
     if connection.dialect.name != "postgresql":
         return
     effective = connection.execute(sa.text("SELECT current_schema()")).scalar()
+    if schema and effective != schema:
+        raise UnsuitableDatabaseError(
+            f"the schema {schema} of VODSYNC_DATABASE_SCHEMA cannot be used, new tables would be in {effective or 'none'}; run: "
+            f"GRANT USAGE, CREATE ON SCHEMA {schema} TO the database user of vodsync"
+        )
     if effective is None:
         raise UnsuitableDatabaseError(
             "no schema of search_path exists in the PostgreSQL database; create it, or set VODSYNC_DATABASE_SCHEMA"
-        )
-    if schema and effective != schema:
-        raise UnsuitableDatabaseError(
-            f"tables would be created in the schema {effective}, but VODSYNC_DATABASE_SCHEMA is {schema}; GRANT USAGE ON SCHEMA "
-            f"{schema} to the database user, and check that nothing between vodsync and PostgreSQL changes search_path"
         )
 
 
