@@ -15,7 +15,7 @@ import sqlalchemy as sa
 
 from tests.builders import NOON, claimed, clip, notify
 from tests.conftest import own_database
-from worker.core.errors import UnsuitableDatabaseError
+from worker.core.errors import StoreUnavailableError, UnsuitableDatabaseError
 from worker.store import Store, schema, tables
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import Catalogue
@@ -128,6 +128,14 @@ def test_the_isolation_level_of_postgresql_is_pinned(postgresql_url: str) -> Non
 def test_which_standbys_a_commit_waits_for_is_not_changed(postgresql_url: str, value: str) -> None:
     with altered(postgresql_url, f"synchronous_commit = {value}") as store:
         assert current(store, "synchronous_commit") == value
+
+
+def test_a_read_only_database_stays_read_only_and_is_named(postgresql_url: str) -> None:
+    with altered(postgresql_url, "default_transaction_read_only = on") as store:
+        attempts: list[Callable[[], object]] = [lambda: schema.upgrade(postgresql_url, schema="fresh"), lambda: notify(store, "a")]
+        for attempt in attempts:
+            with pytest.raises(StoreUnavailableError, match="in a read-only transaction"):
+                attempt()
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, describe, sessions
@@ -106,7 +106,7 @@ def _run(url: str, schema: str | None, command: str, revision: str) -> None:
             getattr(alembic.command, command)(configuration, revision)
             if engine.dialect.name in ("mysql", "mariadb"):
                 connection.execute(sa.text("SELECT RELEASE_LOCK('vodsync-migrate')"))
-    except (OperationalError, InterfaceError) as error:
+    except SQLAlchemyError as error:
         raise StoreUnavailableError(describe(error)) from error
     finally:
         engine.dispose()

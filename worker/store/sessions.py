@@ -137,8 +137,8 @@ class PostgresqlSessions:
 
 
 def is_pooled(connection: Connection) -> bool:
-    """Return whether the connection to PostgreSQL leads through a pooler."""
-    return connection.dialect.name == "postgresql" and not connection.info.get(_PINNED)
+    """Return whether the connection leads to PostgreSQL through a pooler. Only known with psycopg."""
+    return connection.info.get(_PINNED) is False
 
 
 def user_options(url: URL) -> str:
