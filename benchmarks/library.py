@@ -130,9 +130,9 @@ def run(installation: Installation, kind: str, **parameters: object) -> tuple[fl
 
 
 def start(installation: Installation, kind: str, **parameters: object) -> Job:
-    from worker.runtime import now
-
-    job, _ = installation.store.transact(lambda connection: Jobs(connection).start("default", kind, parameters, now=now()))
+    job, _ = installation.store.transact(
+        lambda connection: Jobs(connection).start("default", kind, parameters, now=installation.store.now())
+    )
     return job
 
 

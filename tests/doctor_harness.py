@@ -38,7 +38,7 @@ class AnsweringVod:
 
     @property
     def server_time(self) -> Any:
-        return None if self.ahead is None else runtime.now() + self.ahead
+        return None if self.ahead is None else runtime.machine_time() + self.ahead
 
     def batch_get_media_infos(self, media_ids: list[str]) -> dict[str, Any]:
         if self.fault:
@@ -93,7 +93,7 @@ class Harness:
         from worker.queue import celery_app
 
         monkeypatch.setattr(celery_app, "app", self.broker)
-        now = runtime.now()
+        now = store.now()
         store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("w:1", now, now, now)))
 
     def configure(self, **environ: str) -> runtime.Runtime:

@@ -48,7 +48,7 @@ class Harness:
         return CliRunner().invoke(app, list(arguments))
 
     def start(self, kind: str = "backfill", *, source: str = "default", **parameters: Any) -> int:
-        started, _ = self.store.transact(lambda connection: Jobs(connection).start(source, kind, parameters, now=runtime.now()))
+        started, _ = self.store.transact(lambda connection: Jobs(connection).start(source, kind, parameters, now=self.store.now()))
         return started.id
 
     def find(self, job_id: int) -> Job:
@@ -63,7 +63,7 @@ class Harness:
 
     def beat(self) -> None:
         """Write the heartbeat of a worker."""
-        now = runtime.now()
+        now = self.store.now()
         self.store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("w:1", now, now, now)))
 
     # The worker, which works on the newest job
@@ -71,17 +71,17 @@ class Harness:
     def count(self, **counters: int) -> None:
         job = self.jobs()[0]
         token = self._claim(job)
-        until = runtime.now() + timedelta(hours=1)
+        until = self.store.now() + timedelta(hours=1)
         assert self.store.transact(
             lambda connection: Jobs(connection).advance(
-                job.id, token, job.checkpoint or {}, job.counters | counters, now=runtime.now(), until=until
+                job.id, token, job.checkpoint or {}, job.counters | counters, now=self.store.now(), until=until
             )
         )
 
     def fail_step(self, error: str) -> None:
         job = self.jobs()[0]
         token = self._claim(job)
-        assert self.store.transact(lambda connection: Jobs(connection).release(job.id, token, at=runtime.now(), error=error))
+        assert self.store.transact(lambda connection: Jobs(connection).release(job.id, token, at=self.store.now(), error=error))
         del self._tokens[job.id]
 
     def finish(self, state: JobState = JobState.DONE, error: str | None = None, **counters: int) -> None:
@@ -90,13 +90,13 @@ class Harness:
         job = self.jobs()[0]
         token = self._claim(job)
         assert self.store.transact(
-            lambda connection: Jobs(connection).finish(job.id, token, state=state, now=runtime.now(), error=error)
+            lambda connection: Jobs(connection).finish(job.id, token, state=state, now=self.store.now(), error=error)
         )
 
     def _claim(self, job: Job) -> str:
         if job.id not in self._tokens:
             claimed = self.store.transact(
-                lambda connection: Jobs(connection).claim([job.source], [job.kind], now=runtime.now(), lease=timedelta(hours=1))
+                lambda connection: Jobs(connection).claim([job.source], [job.kind], now=self.store.now(), lease=timedelta(hours=1))
             )
             assert claimed is not None
             self._tokens[job.id] = claimed[1]

@@ -12,6 +12,7 @@ from sqlalchemy import Connection
 from worker import runtime, settings
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
+from worker.store.database_clock import DatabaseClock
 from worker.sync.jobs.step import Kinds
 from worker.sync.source_context import SourceContext
 
@@ -49,6 +50,7 @@ class AwayStore(Store):
 
     def __init__(self) -> None:
         """It has no engine."""
+        self.clock = DatabaseClock()
 
     def transact(self, work: Callable[[Connection], T]) -> NoReturn:
         raise StoreUnavailableError("away")

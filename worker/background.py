@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 
 from worker import logs
+from worker.core.errors import describe_error
 from worker.outage import Outage
 
 log = logs.get(__name__)
@@ -87,7 +88,7 @@ class BackgroundLoop:
                 delay = self._step()
             except Exception as error:
                 delay = self._retry_delay
-                if self._outage.failed(str(error), kind=type(error).__name__):
+                if self._outage.failed(describe_error(error), kind=type(error).__name__):
                     log.error(self._failure, thread=self.name, exc_info=True)
             else:
                 self._outage.recovered()

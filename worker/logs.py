@@ -13,6 +13,8 @@ from collections.abc import Iterable, MutableMapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from worker import standard_streams
+from worker.core.errors import describe_error, is_shortage
 from worker.core.urls import strip_signature
 
 if TYPE_CHECKING:
@@ -86,14 +88,15 @@ class _Redactor:
 redactor = _Redactor()
 
 
-def _shorten_connection_error(_logger: object, _method: str, event: _Event) -> _Event:
-    """Replace the traceback of a lost connection by the error. Its place inside Celery or a connection pool is of no use."""
+def _shorten_foreseen_error(_logger: object, _method: str, event: _Event) -> _Event:
+    """Replace the traceback of a lost connection or of missing memory by the error. The place where it happened is of no use."""
     exc_info = event.get("exc_info")
     error = exc_info[1] if isinstance(exc_info, tuple) else sys.exception() if exc_info is True else exc_info
     is_from_pool = error is not None and str(event.get("logger", "")).startswith("sqlalchemy.pool")
-    if is_from_pool or isinstance(error, OSError) or type(error).__module__.partition(".")[0] in _BROKER_LIBRARIES:
+    is_from_broker = type(error).__module__.partition(".")[0] in _BROKER_LIBRARIES
+    if error is not None and (is_from_pool or is_from_broker or isinstance(error, OSError) or is_shortage(error)):
         del event["exc_info"]
-        event["error"] = f"{type(error).__name__}: {error}"
+        event["error"] = describe_error(error)
     return event
 
 
@@ -107,6 +110,8 @@ def configure(level: str = "info", *, secrets: Iterable[str] = ()) -> None:
     _is_configured = True
     if "structlog" in sys.modules:
         _configure_structlog()
+    standard_streams.prepare()
+    standard_streams.report_dropped_with(_log_dropped)
     logging.captureWarnings(True)
     threading.excepthook = _log_dead_thread
     handler = logging.StreamHandler(sys.stderr)
@@ -189,10 +194,14 @@ def _processors() -> list[Any]:
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        _shorten_connection_error,
+        _shorten_foreseen_error,
         structlog.processors.format_exc_info,
         redactor,
     ]
+
+
+def _log_dropped(count: int) -> None:
+    get(__name__).error("log lines dropped, because stderr was not read", count=count)
 
 
 def _log_dead_thread(died: threading.ExceptHookArgs) -> None:

@@ -27,6 +27,10 @@ class Outage:
         self._error: str | None = None
         #: When each kind of failure was logged last, by `clock`.
         self._logged_at: dict[str, float] = {}
+        #: How many failures of each kind were not logged since then.
+        self._unlogged: dict[str, int] = {}
+        #: How many failures were not logged between the last two that were, for the line of the last one.
+        self.unlogged = 0
 
     @property
     def error(self) -> str | None:
@@ -49,8 +53,10 @@ class Outage:
             now = self._clock()
             logged_at = self._logged_at.get(kind)
             if logged_at is not None and now - logged_at < self._reminder:
+                self._unlogged[kind] = self._unlogged.get(kind, 0) + 1
                 return False
             self._logged_at[kind] = now
+            self.unlogged = self._unlogged.pop(kind, 0)
             return True
 
     def recovered(self) -> bool:
@@ -59,4 +65,6 @@ class Outage:
             ended = self._error is not None
             self._error = None
             self._logged_at.clear()
+            self.unlogged = sum(self._unlogged.values())
+            self._unlogged.clear()
             return ended

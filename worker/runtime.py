@@ -17,12 +17,13 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
-from worker import logs, settings
+from worker import folders, logs, settings
 from worker.core.errors import ConfigurationError, StoreUnavailableError, UnsuitableDatabaseError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 
 if TYPE_CHECKING:
     from worker.store import Store
+    from worker.store.refused import RefusedDeliveries
     from worker.store.spool import Spool
     from worker.sync.drain import ConcurrencyLimits
     from worker.sync.jobs.step import Kind, Kinds
@@ -40,8 +41,7 @@ class Runtime:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.started_at = now()
-        #: When this process last claimed sync requests.
+        #: When this process last claimed sync requests, by the database's clock.
         self.claimed_at: datetime | None = None
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         #: Set when the process is asked to stop. Loops end at their next step.
@@ -63,6 +63,13 @@ class Runtime:
         from worker.store.spool import Spool
 
         return None if self.store.engine.dialect.name == "sqlite" else Spool(self.settings.spool)
+
+    @cached_property
+    def refused(self) -> RefusedDeliveries:
+        """The notifications that the database refuses, in the file of the spool. It is created when the first one is refused."""
+        from worker.store.refused import RefusedDeliveries
+
+        return RefusedDeliveries(self.settings.spool)
 
     @cached_property
     def sources(self) -> dict[str, Source]:
@@ -184,6 +191,16 @@ class Runtime:
             )
         return sources
 
+    def require_broker(self) -> None:
+        """Create the folder of the embedded broker, if that is used. Raises ConfigurationError if it cannot be written."""
+        if self.settings.broker_url is None:
+            folders.prepare_broker_folder(self.settings.queue_folder)
+
+    def require_spool(self) -> None:
+        """Raises ConfigurationError if the spool, if one is used, cannot be written."""
+        if self.spool is not None:
+            folders.require_spool(self.spool.path)
+
     def require_callbacks(self) -> None:
         """Raises ConfigurationError if the receiver could not verify the callbacks of a source."""
         for name, source in self.sources.items():
@@ -197,8 +214,9 @@ class Runtime:
                 raise ConfigurationError(f"{error}; the source `default` exists because {variables} is set") from None
 
 
-def now() -> datetime:
-    return datetime.now(UTC)
+def machine_time() -> datetime:
+    """Return the time by this machine's clock, for what is compared with VOD's clock. All else uses `Store.now`."""
+    return datetime.fromtimestamp(time.time(), UTC)
 
 
 _current: Runtime | None = None
@@ -221,7 +239,7 @@ def current() -> Runtime:
 
 def refusal(error: object) -> SystemExit:
     """Print why this process cannot start. Return the exception that ends it with the exit code for configuration."""
-    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr)
+    print(f"vodsync: {logs.redactor.text(str(error))}", file=sys.stderr, flush=True)
     return SystemExit(3)
 
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+import unicodedata
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
+
+from dotenv import dotenv_values
 
 from worker.core.errors import ConfigurationError
 
@@ -23,22 +26,63 @@ _TEST_PREFIX = "VODSYNC_TEST_"
 DEFAULT_SOURCE = "default"
 
 
+#: Quotes that a shell or an editor may leave around a value.
+_QUOTES = frozenset("\"'`\u2018\u2019\u201c\u201d\u201e\u00ab\u00bb")
+
+
+def clean(value: str, *, allowed: str = "") -> str:
+    """Return `value` without the blanks, line breaks and byte order marks around it.
+
+    Nobody sees these, and a signature or a login with them fails. Raises ValueError if there are quotes around the value, or
+    invisible characters other than `allowed` inside it: which text is meant then is not certain.
+    """
+    value = strip_blanks(value)
+    if len(value) > 1 and value[0] in _QUOTES and value[-1] in _QUOTES:
+        raise ValueError("has quotes around its value; remove them")
+    for character in value:
+        if _is_invisible(character) and character not in allowed:
+            raise ValueError(f"contains the invisible character U+{ord(character):04X}; write the value again without it")
+    return value
+
+
+def strip_blanks(value: str) -> str:
+    visible = [index for index, character in enumerate(value) if not (character.isspace() or _is_invisible(character))]
+    return value[visible[0] : visible[-1] + 1] if visible else ""
+
+
+def _is_invisible(character: str) -> bool:
+    return not character.isprintable() and unicodedata.category(character) in ("Cc", "Cf", "Zl", "Zp")
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """Return the variables in a file `.env`; none if there is no such file. `$` has no special meaning in it.
+
+    Raises ConfigurationError if the file cannot be read.
+    """
+    try:
+        # With interpolation, a password that contains ${ would change.
+        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(f"cannot read {path}: {_reason(error)}") from None
+    return {name: value for name, value in values.items() if value is not None}
+
+
 def read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: str) -> Values:
     """Return the values of environment variables by field. `known` has the field of each variable, `origin` is for messages.
 
-    Empty values count as not set. Raises ConfigurationError for an unknown VODSYNC_ name, and for a secret that cannot be read.
+    Empty and blank values count as not set. Raises ConfigurationError for an unknown VODSYNC_ name, and for a secret that cannot be
+    read.
     """
     values: Values = {}
+    layer = {name: value for name, value in layer.items() if strip_blanks(value)}
     for name, value in layer.items():
         without_file = name.removesuffix("_FILE")
         if name in known:
-            if value != "":
-                values[known[name]] = value
+            values[known[name]] = value
         elif without_file in known:
-            if value != "" and layer.get(without_file):
+            if without_file in layer:
                 raise ConfigurationError(f"{name} and {without_file} in {origin} set the same setting; remove one of them")
-            if value != "":
-                values[known[without_file]] = _read_secret(name, value)
+            values[known[without_file]] = _read_secret(name, value)
         elif name.startswith(PREFIX) and name != CONFIG_VARIABLE and not name.startswith(_TEST_PREFIX):
             raise ConfigurationError(f"{name} in {origin} is not a setting of vodsync; {_suggestion(name, known)}")
     return values
@@ -51,9 +95,15 @@ def _suggestion(name: str, known: Collection[str]) -> str:
 
 def _read_secret(name: str, path: str) -> str:
     try:
-        return Path(path).read_text(encoding="utf-8").strip()
+        path = clean(path)
+        value = strip_blanks(Path(path).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{name}: cannot read {path}: {_reason(error)}") from None
+    except ValueError as error:
+        raise ConfigurationError(f"{name}: {error}") from None
+    if not value:
+        raise ConfigurationError(f"{name}: {path} is empty; write the value into it, or remove the setting")
+    return value
 
 
 def _reason(error: Exception) -> str:
@@ -67,7 +117,7 @@ def read_file(path: Path, fields: set[str], source_fields: set[str]) -> Values:
     Raises ConfigurationError if the file cannot be read, or has an unknown key.
     """
     try:
-        document = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise ConfigurationError(f"cannot read the settings file {path}: {_reason(error)}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:

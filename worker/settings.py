@@ -9,11 +9,19 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
-from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 
 from worker.core.errors import ConfigurationError
-from worker.setting_values import CONFIG_VARIABLE, DEFAULT_SOURCE, PREFIX, read_file, read_variables
+from worker.setting_values import (
+    CONFIG_VARIABLE,
+    DEFAULT_SOURCE,
+    PREFIX,
+    clean,
+    read_dotenv,
+    read_file,
+    read_variables,
+    strip_blanks,
+)
 
 _CREDENTIALS = ("ALIBABA_CLOUD_ACCESS_KEY_ID", "ALIBABA_CLOUD_ACCESS_KEY_SECRET", "ALIBABA_CLOUD_SECURITY_TOKEN")
 _SOURCE_NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
@@ -54,18 +62,25 @@ class Source(BaseModel):
     def _video_info_as_bool(cls, value: object) -> object:
         return _switch(value)
 
-    @field_validator("callback_keys", mode="before")
+    @field_validator("*", mode="before")
     @classmethod
-    def _split(cls, value: object) -> object:
-        if isinstance(value, str):
-            return tuple(key for part in value.splitlines() for key in map(str.strip, part.split(",")) if key)
-        return value
+    def _clean(cls, value: object, info: ValidationInfo) -> object:
+        """Clean texts, wherever they come from. The keys of callbacks may be several, one per line or separated by commas."""
+        if info.field_name == "callback_keys":
+            if isinstance(value, str):
+                value = [key for line in clean(value, allowed="\r\n").splitlines() for key in line.split(",")]
+            if isinstance(value, list | tuple):
+                keys = [clean(key) if isinstance(key, str) else key for key in value]
+                return tuple(key for key in keys if key != "")
+        return clean(value) if isinstance(value, str) else value
 
     @field_validator("callback_url", "endpoint", "smq_endpoint")
     @classmethod
     def _is_url(cls, value: str | None) -> str | None:
         if value is None:
             return None
+        if any(map(str.isspace, value)):
+            raise ValueError("contains a blank; remove it, or write %20")
         parts = urlsplit(value)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError("is not an http:// or https:// URL; write the whole URL")
@@ -141,6 +156,7 @@ class Settings(Source):
     database_url: SecretStr = SecretStr("sqlite:///vodsync.db")
     database_schema: str | None = None
     broker_url: SecretStr | None = None
+    broker_folder: Path | None = None
     spool: Path = Path("vodsync-spool.db")
     host: str = "127.0.0.1"
     port: int = Field(default=8080, ge=0, le=65_535)
@@ -204,7 +220,9 @@ class Settings(Source):
 
     @property
     def queue_folder(self) -> Path:
-        """The folder of the embedded broker: beside the SQLite file, or in the working directory."""
+        """The folder of the embedded broker; by default beside the SQLite file, or in the working directory."""
+        if self.broker_folder:
+            return self.broker_folder
         url = self.database_url.get_secret_value()
         folder = Path(url.partition("///")[2].partition("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"
@@ -229,7 +247,7 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
     Raises ConfigurationError that names a setting if it is unknown, unreadable or unsafe.
     """
     environment = dict(os.environ if environ is None else environ)
-    dotenv = {name: value for name, value in dotenv_values(".env").items() if value is not None}
+    dotenv = read_dotenv(Path(".env"))
     known = _known_names()
     path = config or _config_path(environment, dotenv)
     values = read_file(path, set(Settings.model_fields), set(Source.model_fields)) if path else {}
@@ -243,9 +261,9 @@ def load(*, config: Path | None = None, environ: Mapping[str, str] | None = None
 
 
 def _config_path(environment: Mapping[str, str], dotenv: Mapping[str, str]) -> Path | None:
-    name = environment.get(CONFIG_VARIABLE) or dotenv.get(CONFIG_VARIABLE)
-    if name:
-        return Path(name)
+    for layer in (environment, dotenv):
+        if name := strip_blanks(layer.get(CONFIG_VARIABLE, "")):
+            return Path(name)
     return Path("vodsync.toml") if Path("vodsync.toml").is_file() else None
 
 

@@ -22,7 +22,8 @@ from tests.fuzz.notification_rules import (
 )
 from worker.core import events
 from worker.core.events import Notification
-from worker.core.ids import is_valid_id
+from worker.core.ids import is_invalid_key, is_valid_id
+from worker.core.media import ID_LENGTH
 
 MAX_PARSING_TIME = 1.0  # seconds of CPU time
 
@@ -53,8 +54,9 @@ def check_columns(notification: Notification) -> None:
     assert len(notification.event_type) <= events.MAX_EVENT_TYPE_LENGTH
     assert len(notification.status or "") <= events.MAX_STATUS_LENGTH
     assert is_storable(notification.event_type + (notification.status or ""))
-    assert all(map(is_valid_id, notification.media_ids))
-    assert max(map(len, notification.media_ids), default=0) <= 64
+    assert all(is_valid_id(key) or is_invalid_key(key) for key in notification.media_ids)
+    assert all(key.isascii() and key.isprintable() and "," not in key for key in notification.media_ids)
+    assert max(map(len, notification.media_ids), default=0) <= 2 * ID_LENGTH
     assert len(notification.media_ids) <= events.MAX_MEDIA_IDS
     # MySQL's first year.
     assert notification.event_time is None or notification.event_time.year >= 1000

@@ -267,7 +267,7 @@ def test_an_internal_error_counts_as_an_attempt_and_shows_no_values(
 
     pending = pending_requests(store)["a"]
     assert report.retried == 1
-    assert (pending.attempts, pending.last_error) == (1, "vodsync failed: UnicodeEncodeError")
+    assert (pending.attempts, pending.last_error) == (1, "the database driver cannot send a value: utf-8 has no such character")
 
 
 def test_after_a_database_outage_the_batch_is_claimed_when_its_lease_ends(

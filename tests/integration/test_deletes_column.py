@@ -16,8 +16,8 @@ from tests.builders import NOON, SECOND, body, notify
 from tests.conftest import own_database
 from worker.core import events
 from worker.store import Store, schema
-from worker.store import spool as spool_module
 from worker.store.inbox.history import Deletion, NotificationHistory
+from worker.store.local_file import spooled
 from worker.store.spool import Spool
 from worker.store.tables import notification
 from worker.sync.receive import receive
@@ -168,9 +168,9 @@ def test_a_spool_file_of_the_previous_release_drains_and_its_deletions_count(sto
     }
     spool = Spool(tmp_path / "spool.db")
     spool.check()
-    with spool._opened().begin() as connection:
+    with spool._file.writing() as connection:
         row = {"received_at": NOON.replace(tzinfo=None), "delivery": msgspec.msgpack.encode(previous)}
-        connection.execute(sa.insert(spool_module._spooled), [row])
+        connection.execute(sa.insert(spooled), [row])
 
     drained = spool.move_oldest(lambda deliveries: receive(store, deliveries, now=NOON))
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import time
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -10,14 +12,15 @@ from typing import Any
 import kombu
 import pytest
 from sqlalchemy import event, select
+from sqlalchemy.exc import OperationalError
 
 from tests.builders import body, request
 from tests.doctor_harness import QUEUE, SECRET, Harness
 from tests.worker_fakes import AwayStore
-from worker import logs, runtime
+from worker import logs
 from worker.cli.output import Exit
 from worker.core import events
-from worker.core.errors import StoreUnavailableError, VodUnavailableError
+from worker.core.errors import VodUnavailableError
 from worker.store import Store
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.installation_health import NO_WORKER
@@ -42,9 +45,11 @@ def test_every_part_of_an_installation_without_faults_is_ok(harness: Harness) ->
         "installation": "ok",
         "database": "ok",
         "schema": "ok",
+        "clock": "ok",
         "work": "ok",
         "broker": "ok",
         "spool": "ok",
+        "refused notifications": "ok",
         "disk": "ok",
         "source default: callbacks": "ok",
         "source default: VOD": "ok",
@@ -99,13 +104,14 @@ def test_the_doctor_writes_no_row_that_stays(harness: Harness, store: Store) -> 
     with store.reading() as connection:
         assert connection.execute(select(sync_request)).all() == []
     assert {"INSERT", "UPDATE", "DELETE"} <= set(statements)
-    assert commits == []
+    # A full disk is noticed at a commit only. This one contains no row.
+    assert len(commits) == 1
 
 
 def test_a_database_that_refuses_writes_is_bad_although_it_can_be_read(harness: Harness, store: Store) -> None:
     def refuse(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
         if statement.startswith("DELETE"):
-            raise StoreUnavailableError("permission denied")
+            raise OperationalError(statement, {}, Exception("permission denied"))
 
     event.listen(store.engine, "before_cursor_execute", refuse)
 
@@ -136,8 +142,26 @@ def test_a_database_that_is_away_hides_no_other_part(harness: Harness) -> None:
 
     verdicts = {part: verdict for part, (verdict, _) in harness.findings().items()}
 
-    assert [part for part, verdict in verdicts.items() if verdict == "bad"] == ["database", "schema", "work"]
+    assert [part for part, verdict in verdicts.items() if verdict == "bad"] == ["database", "schema", "clock", "work"]
     assert verdicts["source default: VOD"] == "ok"
+
+
+@pytest.mark.parametrize(("ahead", "direction"), [(120, "ahead of"), (-120, "behind")])
+def test_a_machine_whose_clock_differs_from_the_database_is_bad(harness: Harness, ahead: int, direction: str) -> None:
+    machine = SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
+    harness.monkeypatch.setattr("worker.store.database_clock.time", machine)
+
+    verdict, text = harness.finding("clock")
+
+    assert verdict == "bad"
+    assert re.fullmatch(rf"the clock of \S+ is 1[12]\d s {direction} the database's; synchronise both machines by NTP", text)
+
+
+def test_a_worker_whose_clock_is_off_is_named(harness: Harness, store: Store) -> None:
+    now = store.now()
+    store.transact(lambda connection: Heartbeats(connection).beat(Heartbeat("far:1", now, now, now, clock_ahead_seconds=-90)))
+
+    assert harness.finding("work") == ("bad", "the clock of far is 90 s behind the database's; synchronise both machines by NTP")
 
 
 @pytest.mark.parametrize("dead_letter", [False, True], ids=["no requests", "a dead letter"])
@@ -145,7 +169,7 @@ def test_a_missing_worker_is_named_with_dead_letters_and_alone_is_unsure(harness
     with store.engine.begin() as connection:
         Heartbeats(connection).remove("w:1")
     if dead_letter:
-        request(store, "a", now=runtime.now())
+        request(store, "a", now=store.now())
         with store.engine.begin() as connection:
             connection.execute(sync_request.update().values(state="dead"))
 
@@ -157,7 +181,7 @@ def test_a_missing_worker_is_named_with_dead_letters_and_alone_is_unsure(harness
 
 
 def test_a_worker_without_recent_heartbeats_is_named_once(harness: Harness, store: Store) -> None:
-    an_hour_ago = runtime.now() - timedelta(hours=1)
+    an_hour_ago = store.now() - timedelta(hours=1)
     with store.engine.begin() as connection:
         Heartbeats(connection).beat(Heartbeat("w:1", an_hour_ago, an_hour_ago, an_hour_ago))
 
@@ -197,7 +221,7 @@ def test_notifications_in_the_spool_are_unsure(harness: Harness, tmp_path: Path)
     vars(harness.runtime)["spool"] = spool
     empty = harness.finding("spool")
 
-    spool.put([delivery("default", events.parse(body("a")), received_at=runtime.now())])
+    spool.put([delivery("default", events.parse(body("a")), received_at=harness.store.now())])
     filled = harness.finding("spool")
     spool.close()
 

@@ -8,7 +8,6 @@ import time
 import pytest
 
 from tests.builders import SECOND, element, request, source_context
-from worker import runtime
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.sync.drain import Budget, concurrency_limits, drain
@@ -31,7 +30,7 @@ def test_all_workers_of_a_source_share_its_rate_limit(store: Store) -> None:
     stopping = threading.Event()
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, budget=Budget(1000, 60 * SECOND))
+        drain(store, source_contexts, now=store.now, stopping=stopping, budget=Budget(1000, 60 * SECOND))
 
     threads = [threading.Thread(target=work) for _ in range(4)]
     for thread in threads:
@@ -46,9 +45,9 @@ def test_all_workers_of_a_source_share_its_rate_limit(store: Store) -> None:
 
 def test_batches_run_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
     vod.put(*(element(f"m{number:02}") for number in range(45)))
-    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+    request(store, *(f"m{number:02}" for number in range(45)), now=store.now())
 
-    result = drain(store, {"default": source_context(vod)}, now=runtime.now, stopping=threading.Event())
+    result = drain(store, {"default": source_context(vod)}, now=store.now, stopping=threading.Event())
 
     assert [len(call) for call in vod.calls] == [20, 20, 5]
     assert (result.batches, result.more_waiting) == (3, False)
@@ -57,12 +56,12 @@ def test_batches_run_until_nothing_is_due(store: Store, vod: FakeVod) -> None:
 def test_a_full_batch_wakes_other_workers(store: Store, vod: FakeVod) -> None:
     events: list[str] = []
     vod.during_call = lambda: events.append("call")
-    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+    request(store, *(f"m{number:02}" for number in range(45)), now=store.now())
 
     drain(
         store,
         {"default": source_context(vod)},
-        now=runtime.now,
+        now=store.now,
         stopping=threading.Event(),
         wake_workers=lambda: events.append("wake-up"),
     )
@@ -71,9 +70,9 @@ def test_a_full_batch_wakes_other_workers(store: Store, vod: FakeVod) -> None:
 
 
 def test_a_budget_limits_the_number_of_batches(store: Store, vod: FakeVod) -> None:
-    request(store, *(f"m{number:02}" for number in range(45)), now=runtime.now())
+    request(store, *(f"m{number:02}" for number in range(45)), now=store.now())
 
-    result = drain(store, {"default": source_context(vod)}, now=runtime.now, stopping=threading.Event(), budget=Budget(batches=2))
+    result = drain(store, {"default": source_context(vod)}, now=store.now, stopping=threading.Event(), budget=Budget(batches=2))
 
     assert (result.batches, result.more_waiting) == (2, True)
 
@@ -94,10 +93,10 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
         "healthy": source_context(healthy, source="healthy"),
     }
     limits, stopping = concurrency_limits(source_contexts, threads=3), threading.Event()
-    request(store, *blocked.media, source="blocked", now=runtime.now() - SECOND)
+    request(store, *blocked.media, source="blocked", now=store.now() - SECOND)
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, limits=limits)
+        drain(store, source_contexts, now=store.now, stopping=stopping, limits=limits)
         ended.release()
 
     threads = [threading.Thread(target=work) for _ in range(3)]
@@ -106,7 +105,7 @@ def test_a_source_that_does_not_answer_leaves_threads_for_the_others(store: Stor
     two_are_calling = called.acquire(timeout=60) and called.acquire(timeout=60)
     one_returned, two_returned = ended.acquire(timeout=60), ended.acquire(blocking=False)
     calls_before_answer = len(blocked.calls)
-    request(store, "w", source="healthy", now=runtime.now() - SECOND)
+    request(store, "w", source="healthy", now=store.now() - SECOND)
     work()
     healthy_calls_before_answer = list(healthy.calls)
     answered.set()
@@ -138,15 +137,15 @@ def test_a_worker_starts_with_the_sources_that_no_other_worker_is_calling(store:
     threads: list[threading.Thread] = []
 
     def work() -> None:
-        drain(store, source_contexts, now=runtime.now, stopping=stopping, limits=limits, wake_workers=wake_workers)
+        drain(store, source_contexts, now=store.now, stopping=stopping, limits=limits, wake_workers=wake_workers)
 
     def wake_workers() -> None:
         if len(threads) < 2:
             threads.append(threading.Thread(target=work))
             threads[-1].start()
 
-    request(store, "s000", source="blocked", now=runtime.now() - SECOND)
-    request(store, "w", source="healthy", now=runtime.now() - SECOND)
+    request(store, "s000", source="blocked", now=store.now() - SECOND)
+    request(store, "w", source="healthy", now=store.now() - SECOND)
     wake_workers()
     was_served = served.wait(20)
     was_still_blocked = not answered.is_set()
@@ -166,12 +165,12 @@ def test_a_concurrency_limit_is_released_after_a_failure(store: Store, vod: Fake
     source_contexts = {name: source_context(vod, source=name) for name in ("a", "b")}
     limits = concurrency_limits(source_contexts, threads=2)
     vod.put(element("m"))
-    request(store, "m", source="a", now=runtime.now() - SECOND)
+    request(store, "m", source="a", now=store.now() - SECOND)
     with monkeypatch.context() as patched:
         patched.setattr(store, "transact", lambda work: (_ for _ in ()).throw(StoreUnavailableError("gone")))
         with pytest.raises(StoreUnavailableError):
-            drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), limits=limits)
+            drain(store, source_contexts, now=store.now, stopping=threading.Event(), limits=limits)
 
-    result = drain(store, source_contexts, now=runtime.now, stopping=threading.Event(), limits=limits)
+    result = drain(store, source_contexts, now=store.now, stopping=threading.Event(), limits=limits)
 
     assert result.batches == 1

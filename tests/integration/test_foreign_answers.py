@@ -166,6 +166,16 @@ def test_a_requested_pause_is_kept_within_bounds(
     assert caught.value.retry_after == seconds
 
 
+def test_a_pause_until_a_date_counts_from_the_time_of_the_sender(server: Server, vod: Client) -> None:
+    server.date = "Mon, 24 Nov 2025 16:00:00 GMT"
+    server.status, server.body, server.headers = 503, b"busy", {"Retry-After": "Mon, 24 Nov 2025 16:00:30 GMT"}
+
+    with pytest.raises(VodThrottledError) as caught:
+        vod.batch_get_media_infos(["a"])
+
+    assert caught.value.retry_after == 30
+
+
 @pytest.mark.parametrize("written", ["-5", "0", "soon", "", "Sat, 01 Jan 2000 00:00:00 GMT"])
 def test_a_pause_that_is_not_valid_is_ignored(server: Server, vod: Client, written: str) -> None:
     server.status, server.body, server.headers = 503, b"busy", {"Retry-After": written}

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import time
 from datetime import timedelta
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 
 from tests.worker_fakes import AwayStore, RecordingLog, make_runtime
-from worker import runtime
 from worker.core.wait import Wait
 from worker.store import Store
+from worker.store.dialects import clock
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, CREDENTIALS, RateLimiter, Slot
 from worker.sync.source_context import SourceContext
@@ -55,7 +57,7 @@ def heartbeats(store: Store) -> list[Heartbeat]:
 
 
 def test_a_worker_is_listed_from_its_start_to_its_stop(stored: Harness, store: Store) -> None:
-    stored.runtime.claimed_at = runtime.now()
+    stored.runtime.claimed_at = store.now()
     listed: list[Heartbeat] = []
     pauses = []
 
@@ -69,8 +71,25 @@ def test_a_worker_is_listed_from_its_start_to_its_stop(stored: Harness, store: S
     seen_at = [heartbeat.seen_at for heartbeat in listed]
     assert seen_at == sorted(set(seen_at))
     assert {heartbeat.claimed_at for heartbeat in listed} == {stored.runtime.claimed_at}
-    assert {heartbeat.started_at for heartbeat in listed} == {stored.runtime.started_at}
+    assert {heartbeat.started_at for heartbeat in listed} == {listed[0].seen_at}
     assert heartbeats(store) == []
+
+
+@pytest.mark.parametrize("ahead", [120, -120])
+def test_a_worker_whose_clock_is_off_is_seen_at_the_time_of_the_database_and_stores_the_difference(
+    stored: Harness, store: Store, monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
+    machine = SimpleNamespace(time=lambda: time.time() + ahead, monotonic=time.monotonic)
+    monkeypatch.setattr("worker.store.database_clock.time", machine)
+
+    stored.service.step()
+
+    (heartbeat,) = heartbeats(store)
+    with store.reading() as connection:
+        database_time = connection.execute(select(clock(connection.dialect.name))).scalar_one() / 1_000_000
+    assert heartbeat.clock_ahead_seconds == pytest.approx(ahead, abs=30)
+    assert heartbeat.seen_at.timestamp() == pytest.approx(database_time, abs=30)
+    assert heartbeat.started_at == heartbeat.seen_at
 
 
 def test_a_worker_continues_while_the_database_is_away(harness: Harness) -> None:

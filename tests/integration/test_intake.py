@@ -165,3 +165,22 @@ def test_kombu_decodes_every_refused_message(reprocess_queue: ReprocessQueue) ->
 
 def _bytes(body: bytes | str) -> bytes:
     return body.encode() if isinstance(body, str) else body
+
+
+def test_a_message_that_the_database_refuses_is_moved_with_the_reason_and_the_others_are_stored(
+    reprocess_queue: ReprocessQueue,
+) -> None:
+    def refuse(_connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        if "refused" in str(parameters):
+            raise sa.exc.DataError(statement, {}, ValueError("too long"))
+
+    sa.event.listen(reprocess_queue.store.engine, "before_cursor_execute", refuse)
+    try:
+        for media_id in ("a", "refused", "b"):
+            reprocess_queue.broker.push(b'{"media_ids": ["%s"]}' % media_id.encode())
+        reprocess_queue.start()
+        eventually(lambda: reprocess_queue.requested() == {"a", "b"} and reprocess_queue.rejected_count() == 1)
+    finally:
+        sa.event.remove(reprocess_queue.store.engine, "before_cursor_execute", refuse)
+
+    assert reprocess_queue.log.phrases.count("message rejected") == 1

@@ -13,7 +13,14 @@ import pytest
 from tests.builders import NOON, SECOND
 from tests.job_worker import LEASE, JobWorker
 from tests.sync_harness import replace_method
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError, VodUnavailableError
+from worker.core.errors import (
+    VodCredentialsError,
+    VodError,
+    VodRefusedError,
+    VodThrottledError,
+    VodUnavailableError,
+    describe_error,
+)
 from worker.store import Store
 from worker.store.jobs.job_rows import Jobs, JobState
 from worker.sync.jobs.paging import Cursor, PageResult
@@ -167,6 +174,25 @@ def test_a_step_that_the_database_refuses_is_reported_and_repeated(worker: JobWo
     assert error_between is not None
     assert re.match(r"ZeroDivisionError: division by zero \(in test_\w+\.py:\d+\); this is a bug in vodsync", error_between)
     assert worker.finish(job).counters["fetched"] == 30
+
+
+def test_a_job_without_memory_is_repeated_for_a_while_and_then_fails_with_the_reason(
+    worker: JobWorker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    worker.library(30)
+    job = worker.start_counted("backfill")
+    monkeypatch.setattr("worker.store.jobs.seen_media.SeenMedia.add", fail)
+    worker.turn()
+    repeated = worker.find(job)
+    worker.now += timedelta(minutes=10)
+    worker.turn()
+    failed = worker.find(job)
+
+    assert (repeated.state, repeated.last_error) == (JobState.RUNNING, describe_error(MemoryError()))
+    assert (failed.state, failed.last_error) == (JobState.FAILED, describe_error(MemoryError()))
 
 
 def test_finished_jobs_are_deleted_except_the_last_success(worker: JobWorker) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fake_time import FakeTime
 from tests.worker_fakes import AwayStore, FakeWakeupSender, RecordingLog, make_runtime
-from worker import background, runtime
+from worker import background
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store.jobs.job_rows import Job, Jobs, JobState
@@ -197,7 +197,7 @@ def test_a_schedule_that_fails_delays_jobs_by_one_step(harness: Harness, monkeyp
 
 
 def start_job(store: Store, source: str) -> None:
-    store.transact(lambda connection: Jobs(connection).start(source, "backfill", {}, now=runtime.now()))
+    store.transact(lambda connection: Jobs(connection).start(source, "backfill", {}, now=store.now()))
 
 
 def states(store: Store) -> dict[str, str]:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import base64
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import Table, event, select
 
 from tests.builders import NOON, body, notify
-from worker.core.errors import StoreUnavailableError, VodRefusedError
+from worker.core.errors import RowRefusedError, StoreUnavailableError, VodRefusedError
 from worker.store import Store
+from worker.store.refused import RefusedDeliveries, RefusedFilter
 from worker.store.tables import notification, sync_request
 from worker.sync.poll_smq import PollResult, RedeliveryCounter, poll_queue
+from worker.sync.receive import NotificationWriter
 from worker.vod.smq_xml import Message
 
 ATTEMPTS = 3
@@ -48,14 +51,16 @@ class MemoryQueue:
 class Installation:
     """A store that polls a queue. `wakeups` counts the wake-ups of workers."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, refused: RefusedDeliveries) -> None:
         self.store = store
+        self.refused = refused
+        self._writer = NotificationWriter(store, refused, now=lambda: NOON)
         self.redeliveries = RedeliveryCounter()
         self.wakeups = 0
 
     def poll(self, queue: MemoryQueue) -> PollResult:
         fixed: dict[str, Any] = {"wait": 0, "max_attempts": ATTEMPTS, "redeliveries": self.redeliveries, "now": lambda: NOON}
-        return poll_queue(self.store, queue, "default", wake_workers=self._count_wakeup, **fixed)
+        return poll_queue(self._writer, queue, "default", wake_workers=self._count_wakeup, **fixed)
 
     def _count_wakeup(self) -> None:
         self.wakeups += 1
@@ -66,8 +71,10 @@ class Installation:
 
 
 @pytest.fixture
-def installation(store: Store) -> Installation:
-    return Installation(store)
+def installation(store: Store, tmp_path: Path) -> Iterator[Installation]:
+    refused = RefusedDeliveries(tmp_path / "spool.db")
+    yield Installation(store, refused)
+    refused.close()
 
 
 def text(media_id: str, **fields: Any) -> str:
@@ -278,7 +285,7 @@ class Refusing:
 
     def _refuse(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if self._word in statement + str(parameters):
-            raise StoreUnavailableError("refused")
+            raise RowRefusedError("refused")
 
 
 def test_without_a_database_no_message_is_deleted_and_all_are_stored_later(installation: Installation) -> None:
@@ -305,36 +312,26 @@ def test_with_a_read_only_database_all_messages_stay_in_the_queue(installation: 
     assert installation.poll(queue).new == 2
 
 
-@pytest.mark.parametrize("counting", [True, False], ids=["the queue counts", "the queue does not"])
-def test_a_notification_that_the_database_refuses_is_stored_in_ascii_and_its_asset_is_fetched(
-    installation: Installation, counting: bool
-) -> None:
-    queue = MemoryQueue(text("a"), text("b", Note="🎬"), text("c"), counting=counting)
+def test_a_notification_that_the_database_refuses_is_set_aside_and_its_asset_is_fetched(installation: Installation) -> None:
+    queue = MemoryQueue(text("a"), text("b", Note="🎬"), text("c"))
 
     with Refusing(installation.store, "🎬"):
-        first = installation.poll(queue)
-        # A single refused message looks like a database that refuses everything.
-        with pytest.raises(StoreUnavailableError):
-            installation.poll(queue)
-        installation.poll(queue)
+        result = installation.poll(queue)
 
-    assert first == PollResult(received=3, new=2, left=1)
+    assert result == PollResult(received=3, new=2, left=0)
     assert queue.waiting == []
-    (row,) = [row for row in installation.rows() if row.status == "unreadable"]
-    assert (row.media_id, row.event_type) == ("b", None)
-    assert "\\U0001f3ac" in row.body
+    assert [row.media_id for row in installation.rows()] == ["a", "c"]
     assert [row.media_id for row in installation.rows(sync_request)] == ["a", "b", "c"]
+    (refused,) = installation.refused.find(RefusedFilter(), limit=10)
+    assert (refused.delivery.media_id, refused.reason, refused.tries) == ("b", "refused", 1)
+    assert "🎬" in refused.delivery.body
 
 
-def test_a_deletion_that_the_database_refuses_is_not_recorded_as_one(installation: Installation) -> None:
-    deletion = text("a", event="DeleteMediaComplete", DeleteType="all", MediaType="video", Note="🎬")
-    queue = MemoryQueue(deletion, counting=True)
+def test_a_message_is_not_deleted_if_it_can_be_neither_stored_nor_set_aside(installation: Installation) -> None:
+    queue = MemoryQueue(text("b", Note="🎬"))
+    installation.refused.path.mkdir()
 
-    with Refusing(installation.store, "🎬"):
-        for _ in range(ATTEMPTS - 1):
-            with pytest.raises(StoreUnavailableError):
-                installation.poll(queue)
+    with Refusing(installation.store, "🎬"), pytest.raises(StoreUnavailableError):
         installation.poll(queue)
 
-    (row,) = installation.rows()
-    assert (row.media_id, row.status, row.deletes) == ("a", "unreadable", False)
+    assert queue.deletes == []

@@ -1,20 +1,22 @@
-"""Count the attempts to store queue messages while the database is away or refuses one, on each of the three databases."""
+"""Queue messages while the database is away or refuses one, on each of the three databases."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
 from sqlalchemy import event, select
 
-from tests.builders import NOON, Log, body
-from worker.core.errors import StoreUnavailableError
+from tests.builders import NOON, body
+from worker.core.errors import RowRefusedError, StoreUnavailableError
 from worker.store import Store
+from worker.store.refused import RefusedDeliveries
 from worker.store.tables import notification
-from worker.sync import poll_smq
 from worker.sync.poll_smq import PollResult, RedeliveryCounter, poll_queue
+from worker.sync.receive import NotificationWriter
 from worker.vod.smq_xml import Message
 
 ATTEMPTS = 3
@@ -42,16 +44,15 @@ class Database:
 
     def __init__(self) -> None:
         self.is_away = False
-        #: Set `is_away` after the next connection check (SELECT 1).
-        self.leaves_after_check = False
+        #: Set `is_away` when a statement is refused.
+        self.leaves_after_refusal = False
 
     def before_cursor_execute(self, _connection: Any, _cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
         if self.is_away:
             raise StoreUnavailableError("away")
         if REFUSED in statement + str(parameters):
-            raise StoreUnavailableError("refused")
-        if statement == "SELECT 1":
-            self.is_away = self.leaves_after_check
+            self.is_away = self.leaves_after_refusal
+            raise RowRefusedError("refused")
 
 
 @contextmanager
@@ -64,21 +65,35 @@ def refusing(store: Store) -> Iterator[Database]:
         event.remove(store.engine, "before_cursor_execute", database.before_cursor_execute)
 
 
+@pytest.fixture
+def refused(tmp_path: Path) -> Iterator[RefusedDeliveries]:
+    opened = RefusedDeliveries(tmp_path / "spool.db")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def poll_once(store: Store, refused: RefusedDeliveries) -> Callable[..., PollResult]:
+    """Return a function that polls a queue once, with a counter of redeliveries."""
+    writer = NotificationWriter(store, refused, now=lambda: NOON)
+
+    def poll(queue: UncountedQueue, redeliveries: RedeliveryCounter) -> PollResult:
+        return poll_queue(
+            writer,
+            queue,
+            "default",
+            wait=0,
+            max_attempts=ATTEMPTS,
+            redeliveries=redeliveries,
+            now=lambda: NOON,
+            wake_workers=lambda: None,
+        )
+
+    return poll
+
+
 def message(media_id: str, *, intact: bool = True, **fields: Any) -> Message:
     return Message(f"M-{media_id}", f"H-{media_id}", body(media_id, **fields).decode(), intact, 1)
-
-
-def poll_once(store: Store, queue: UncountedQueue, redeliveries: RedeliveryCounter) -> PollResult:
-    return poll_queue(
-        store,
-        queue,
-        "default",
-        wait=0,
-        max_attempts=ATTEMPTS,
-        redeliveries=redeliveries,
-        now=lambda: NOON,
-        wake_workers=lambda: None,
-    )
 
 
 def statuses(store: Store) -> dict[str, str]:
@@ -86,55 +101,48 @@ def statuses(store: Store) -> dict[str, str]:
         return {row.media_id: row.status for row in connection.execute(select(notification))}
 
 
-def test_an_outage_of_the_database_counts_as_no_attempt_of_its_messages(store: Store) -> None:
-    refused, redeliveries = message("b", Note=REFUSED), RedeliveryCounter()
-    queue = UncountedQueue(message("a"), refused)
+def test_an_outage_of_the_database_refuses_no_message(
+    store: Store, refused: RefusedDeliveries, poll_once: Callable[..., PollResult]
+) -> None:
+    redeliveries = RedeliveryCounter()
+    queue = UncountedQueue(message("a"), message("b", Note=REFUSED))
 
     with refusing(store) as database:
         database.is_away = True
         for _ in range(ATTEMPTS):
             with pytest.raises(StoreUnavailableError):
-                poll_once(store, queue, redeliveries)
-        counted_while_away = redeliveries.count(refused)
+                poll_once(queue, redeliveries)
+        refused_while_away = refused.summary().count
         database.is_away = False
-        result = poll_once(store, queue, redeliveries)
+        result = poll_once(queue, redeliveries)
 
-    assert counted_while_away == 0
-    # The database refused it for the first time, so that it comes back.
-    assert result == PollResult(received=2, new=1, left=1)
-    assert statuses(store) == {"a": "success"}
+    assert refused_while_away == 0
+    assert result == PollResult(received=2, new=1, left=0)
+    assert (statuses(store), refused.summary().count) == ({"a": "success"}, 1)
 
 
-def test_a_database_that_goes_away_at_the_last_attempt_does_not_count_as_refusing_the_message(
-    store: Store, monkeypatch: pytest.MonkeyPatch
+def test_a_database_that_goes_away_after_a_refusal_is_not_asked_about_the_message(
+    store: Store, refused: RefusedDeliveries, poll_once: Callable[..., PollResult]
 ) -> None:
-    refused, redeliveries, log = message("b", Note=REFUSED), RedeliveryCounter(), Log()
-    queue = UncountedQueue(refused)
-    monkeypatch.setattr(poll_smq, "log", log)
-    for _ in range(ATTEMPTS - 1):
-        redeliveries.add(refused)
+    queue = UncountedQueue(message("b", Note=REFUSED))
 
     with refusing(store) as database:
-        database.leaves_after_check = True
+        database.leaves_after_refusal = True
         with pytest.raises(StoreUnavailableError):
-            poll_once(store, queue, redeliveries)
+            poll_once(queue, RedeliveryCounter())
 
-    assert redeliveries.count(refused) == ATTEMPTS - 1
-    assert "queue message cannot be stored" not in log.phrases
+    assert refused.summary().count == 0
+    assert len(queue.messages) == 1
 
 
-def test_a_damaged_message_that_the_database_refuses_counts_once_per_delivery(store: Store) -> None:
-    damaged, redeliveries = message("b", intact=False, Note=REFUSED), RedeliveryCounter()
-    queue = UncountedQueue(damaged)
-    counts = []
+def test_a_damaged_message_that_the_database_refuses_is_set_aside_at_its_last_attempt(
+    store: Store, refused: RefusedDeliveries, poll_once: Callable[..., PollResult]
+) -> None:
+    redeliveries = RedeliveryCounter()
+    queue = UncountedQueue(message("b", intact=False, Note=REFUSED))
 
     with refusing(store):
-        for _ in range(ATTEMPTS - 1):
-            with pytest.raises(StoreUnavailableError):
-                poll_once(store, queue, redeliveries)
-            counts.append(redeliveries.count(damaged))
-        result = poll_once(store, queue, redeliveries)
+        left = [poll_once(queue, redeliveries).left for _ in range(ATTEMPTS)]
 
-    assert counts == [1, 2]
-    assert result == PollResult(received=1, new=1, left=0)
-    assert statuses(store) == {"b": "unreadable"}
+    assert left == [1, 1, 0]
+    assert (statuses(store), refused.summary().count) == ({}, 1)

@@ -8,7 +8,6 @@ import tracemalloc
 import pytest
 
 from tests.builders import NOON, SECOND, claimed, clip, element, request, source_context
-from worker import runtime
 from worker.cli import progress
 from worker.cli.bar import Bar
 from worker.cli.progress import Awaited, wait
@@ -71,8 +70,8 @@ def test_an_answer_without_the_asset_is_not_a_success_although_it_is_retried(sto
     request(store, "known", "transcoding", priority=MANUAL)
     sync_batch(store, source_context(vod), now=NOON + SECOND)
     del vod.media["known"]
-    request(store, "known", "transcoding", priority=MANUAL, now=runtime.now())
-    sync_batch(store, source_context(vod), now=runtime.now() + SECOND)
+    request(store, "known", "transcoding", priority=MANUAL, now=store.now())
+    sync_batch(store, source_context(vod), now=store.now() + SECOND)
 
     endings = wait(current, "default", awaiting("known", "transcoding"), timeout=0.5)
 

@@ -9,7 +9,6 @@ import pytest
 
 from tests.builders import element, request
 from tests.worker_fakes import AwayStore, FakeWakeupSender, RecordingLog, make_runtime
-from worker import runtime
 from worker.outage import Outage
 from worker.store import Store
 from worker.sync.drain import ConcurrencyLimit, DrainResult
@@ -51,7 +50,7 @@ def harness(monkeypatch: pytest.MonkeyPatch, store: Store) -> Harness:
 
 def request_both(store: Store) -> None:
     for source in "ab":
-        request(store, f"of-{source}", source=source, now=runtime.now() - SECOND)
+        request(store, f"of-{source}", source=source, now=store.now() - SECOND)
 
 
 # A wake-up
@@ -140,7 +139,7 @@ def test_a_sweep_sends_a_wake_up_only_if_something_is_due(
     harness: Harness, store: Store, requested: timedelta | None, sent: int
 ) -> None:
     if requested is not None:
-        request(store, "of-a", source="a", now=runtime.now() + requested)
+        request(store, "of-a", source="a", now=store.now() + requested)
 
     harness.tasks.sweep()
 

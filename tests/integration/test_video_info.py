@@ -13,7 +13,6 @@ from sqlalchemy import select
 
 from tests.builders import NOON, SECOND, SETTINGS, element, notify, request, source_context
 from tests.sync_harness import replace_method
-from worker import runtime
 from worker.core.errors import (
     StoreUnavailableError,
     VodCredentialsError,
@@ -71,13 +70,13 @@ def stored_info(store: Store) -> dict[str, tuple[str | None, str | None]]:
 
 def test_a_batch_requests_get_video_info_for_its_assets(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"), element("b"))
-    notify(store, "a", "b", "unknown", now=runtime.now())
+    notify(store, "a", "b", "unknown", now=store.now())
     context = source_context(vod, WITH_VIDEO_INFO)
 
-    drain(store, {"default": context}, now=runtime.now, stopping=threading.Event())
+    drain(store, {"default": context}, now=store.now, stopping=threading.Event())
     worker_was_notified = context.video_info_due.is_set()
     info_after_batch = stored_info(store)
-    drain_video_infos(store, context, now=runtime.now, stopping=threading.Event())
+    drain_video_infos(store, context, now=store.now, stopping=threading.Event())
 
     assert worker_was_notified
     assert set(info_after_batch.values()) == {(None, None)}

@@ -47,6 +47,10 @@ _COMMON = (
     "worker.vod.client",
 )
 
+#: In place of the path of a file: the stream is closed, or a pipe whose reader has ended.
+CLOSED = "closed"
+BROKEN_PIPE = "broken pipe"
+
 #: Imported by these modules. It reads the environment during the import.
 _READS_ENVIRONMENT = "alibabacloud_credentials.utils.auth_util"
 
@@ -110,7 +114,10 @@ def _configure(request: dict[str, Any]) -> None:
             (request["stderr"], os.O_WRONLY | os.O_APPEND | os.O_CREAT),
         )
     ):
-        opened = os.open(path, flags, 0o644)
+        if path == CLOSED:
+            os.close(number)
+            continue
+        opened = _broken_pipe() if path == BROKEN_PIPE else os.open(path, flags, 0o644)
         os.dup2(opened, number)
         os.close(opened)
     sys.argv = ["vodsync", *request["arguments"]]
@@ -119,6 +126,13 @@ def _configure(request: dict[str, Any]) -> None:
         custom = Path(folder, "sitecustomize.py")
         if custom.exists():
             _import(custom)
+
+
+def _broken_pipe() -> int:
+    """Return the descriptor of a pipe whose reader has ended."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
 
 
 def _import(file: Path) -> None:

@@ -114,6 +114,13 @@ class Process:
         return self.wait(within=within)
 
 
+def start_with(
+    *arguments: str, folder: Path, environment: Mapping[str, str], stdout: Path | str, stderr: Path | str
+) -> ForkedProcess:
+    """Start one `vodsync` command with these streams. Only on Linux."""
+    return _fork_server().spawn(arguments, folder=folder, environment=environment, stdout=stdout, stderr=stderr)
+
+
 def run(
     *arguments: str, folder: Path, environment: Mapping[str, str], stdin: str | None = None, within: float = 30
 ) -> subprocess.CompletedProcess[str]:
@@ -180,15 +187,19 @@ class ForkServer:
         *,
         folder: Path,
         environment: Mapping[str, str],
-        stdout: Path,
+        stdout: Path | str,
         stdin: Path | None = None,
-        stderr: Path | None = None,
+        stderr: Path | str | None = None,
     ) -> ForkedProcess:
-        """Start `vodsync` with these arguments. Output is appended; without `stderr` both go to `stdout`."""
+        """Start `vodsync` with these arguments. Output is appended; without `stderr` both go to `stdout`.
+
+        A text in place of a path names a device, or is one of the constants of fork_server.py.
+        """
         files = {"stdin": str(stdin or os.devnull), "stdout": str(stdout), "stderr": str(stderr or stdout)}
         request = {"arguments": list(arguments), "folder": str(folder), "environment": dict(environment), **files}
-        for file in {files["stdout"], files["stderr"]}:
-            Path(file).touch()
+        for file in (stdout, stderr):
+            if isinstance(file, Path):
+                file.touch()
         with self._lock:
             self._channel.send(json.dumps(request).encode())
             while "started" not in (report := self._receive()):

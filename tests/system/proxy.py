@@ -44,6 +44,12 @@ class Proxy:
         """Forward requests to the server, but not its responses. With `cut` afterwards the client cannot know the outcome."""
         self._responding.clear()
 
+    def forget(self) -> None:
+        """Stop to forward on the connections of now, and close none, as a firewall that lost its state. New ones work."""
+        self._forwarding.clear()
+        self._forwarding = threading.Event()
+        self._forwarding.set()
+
     def restore(self) -> None:
         """Forward again, at the same port as before."""
         self._forwarding.set()

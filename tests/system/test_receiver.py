@@ -285,6 +285,36 @@ def test_refused_callbacks_are_a_problem_until_one_is_accepted(receiver: Install
     assert "VODSYNC_CALLBACK_KEYS" in sentence
 
 
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/vod/callbacks"),
+        ("POST", "/callbacks/"),
+        ("POST", "//callbacks"),
+        ("POST", "/Callbacks"),
+        ("POST", "/callbacks/nobody"),
+        ("GET", "/callbacks"),
+    ],
+)
+def test_a_signed_request_at_a_wrong_path_is_a_problem_and_logged(receiver: Installation, method: str, path: str) -> None:
+    headers = signed(b"{}", url=receiver.callback_url)
+
+    response = receiver.http.request(method, f"{receiver.url}{path}", content=b"{}", headers=headers)
+
+    assert response.status_code in (404, 405)
+    assert any(f"{method} '{path}'" in problem for problem in receiver.http.get("/statusz").json()["problems"])
+    assert "signed requests arrive at a path that takes no callbacks" in receiver.processes["receiver"].log
+
+
+def test_an_unsigned_request_after_good_ones_is_no_problem(receiver: Installation) -> None:
+    receiver.notify(analysed("before"))
+
+    status = receiver.http.post("/callbacks", content=b"{}").status_code
+
+    assert status == 401
+    assert not any("to source default" in problem for problem in receiver.http.get("/statusz").json()["problems"])
+
+
 def test_lost_schema_makes_readyz_503_with_the_command_to_run(receiver: Installation) -> None:
     version = receiver.database.value("SELECT version_num FROM vod_schema_version")
     receiver.database.do("ALTER TABLE vod_schema_version RENAME TO vod_schema_version_away")

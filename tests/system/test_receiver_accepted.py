@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
 import time
 from typing import Any
 
@@ -115,3 +117,28 @@ def test_huge_numbers_are_stored(receiver: Installation, number: str) -> None:
 
     assert (response.status_code, response.text) == (200, "ok")
     assert len(stored(receiver, media_id)) == 1
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "websocket", "TLS/1.0"])
+@pytest.mark.parametrize("chunked", [False, True], ids=["content-length", "chunked"])
+def test_a_request_to_upgrade_the_protocol_is_ignored(receiver: Installation, protocol: str, chunked: bool) -> None:
+    notifications = [new_notification() for _ in range(2)]
+    statuses = []
+    with socket.create_connection(("127.0.0.1", receiver.port), timeout=30) as connection:
+        for notification in notifications:
+            content = json.dumps(notification).encode()
+            upgrade = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": protocol, "HTTP2-Settings": "AAMAAABkAAQCAAAAAAIAAAAA"}
+            framing = {"Transfer-Encoding": "chunked"} if chunked else {"Content-Length": str(len(content))}
+            headers = signed(content, url=receiver.callback_url) | upgrade | framing
+            head = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+            body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(content), content) if chunked else content
+            # The end of the body arrives later.
+            connection.sendall(f"POST /callbacks HTTP/1.1\r\nHost: a\r\n{head}\r\n".encode() + body[:10])
+            connection.sendall(body[10:])
+            response = http.client.HTTPResponse(connection)
+            response.begin()
+            response.read()
+            statuses.append(response.status)
+
+    assert statuses == [200, 200]
+    assert all(stored(receiver, notification["VideoId"]) for notification in notifications)

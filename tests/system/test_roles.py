@@ -108,6 +108,7 @@ def test_up_restarts_a_killed_role(up: tuple[Installation, Process]) -> None:
 
     assert all(map(alive, new_pids))
     assert installation.database.count("vod_media") == 3
+    assert "killed by SIGKILL; the system may have had too little memory" in process.log
 
 
 def test_up_continues_while_a_restarted_role_finds_no_credentials(tmp_path: Path) -> None:

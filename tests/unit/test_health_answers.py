@@ -22,9 +22,11 @@ from worker import __version__
 from worker.core import events
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store, schema, tables
+from worker.store.refused import RefusedDeliveries
 from worker.store.spool import Spool
 from worker.sync.receive import delivery
 from worker.web.health import Health
+from worker.web.write_state import WriteState
 
 #: No server listens on this port, so connections are refused at once.
 UNREACHABLE_URL = "postgresql://vodsync@127.0.0.1:1/vodsync"
@@ -41,6 +43,8 @@ class Installation:
     def __init__(self, store: Store, spool: Spool | None) -> None:
         self.store = store
         self.spool = spool
+        self.refused = RefusedDeliveries(Path("refused.db"))
+        self.write_fault: str | None = None
         self.sources = ["default"]
         self.database_fault: str | None = None
         self.broker_fault: str | None = None
@@ -65,10 +69,16 @@ class Installation:
         status: dict[str, Any] = msgspec.json.decode(response.body)
         return status
 
+    def try_write(self) -> None:
+        if self.write_fault:
+            raise StoreUnavailableError(self.write_fault)
+
     def _get(self, *paths: str) -> list[Response]:
         health = Health(
             self.store,
             self.spool,
+            self.refused,
+            WriteState(self.try_write),
             sources=self.sources,
             database_error=lambda: self.database_fault,
             broker_error=lambda: self.broker_fault,
@@ -191,6 +201,16 @@ def test_a_database_that_refuses_notifications_is_down_if_the_spool_refuses_them
     assert (status, answer["ready"], answer["reason"]) == (503, False, "database")
     assert answer["error"] == "database: read-only transaction"
     assert states(answer) == {"database": "down", "schema": "ok", "spool": "down", "broker": "ok"}
+
+
+def test_a_database_file_that_can_only_be_read_is_down(store: Store) -> None:
+    installation = Installation(store, None)
+    installation.write_fault = "disk full"
+
+    status, answer = installation.readyz()
+
+    assert (status, answer["reason"], answer["error"]) == (503, "database", "database: disk full")
+    assert states(answer) == {"database": "down", "schema": "ok", "spool": "unused", "broker": "ok"}
 
 
 def test_a_database_server_that_is_down_degrades_while_the_spool_accepts_notifications(unreachable: Store, spool: Spool) -> None:
@@ -317,6 +337,28 @@ def test_the_status_contains_the_change_feed_if_it_is_on(installation: Installat
     installation.has_change_feed = True
 
     assert installation.statusz()["changes"] == {"count": 0, "since": None}
+
+
+def test_the_status_names_a_database_that_can_only_be_read(store: Store) -> None:
+    installation = Installation(store, None)
+    installation.write_fault = "disk full"
+
+    status = installation.statusz()
+
+    assert status["database"] == {"state": "down", "error": "disk full"}
+    assert status["problems"] == ["notifications cannot be written to the database: disk full"]
+
+
+def test_the_status_names_refused_notifications(installation: Installation) -> None:
+    refusal = delivery("default", events.parse(body("a")), received_at=NOON), "too long"
+    installation.refused.put([refusal], now=NOON)
+
+    status = installation.statusz()
+
+    assert status["refused"] == {"count": 1, "since": "2026-03-01T12:00:00Z"}
+    (problem,) = status["problems"]
+    assert problem.startswith("1 notification was refused by the database since 2026-03-01 12:00:00 UTC (too long)")
+    assert "vodsync failures retry" in problem
 
 
 def test_the_status_lists_the_problems_of_spool_callbacks_and_database(

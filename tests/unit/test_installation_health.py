@@ -15,6 +15,7 @@ from worker.store.rate_limit import BackOff
 
 NOON = datetime(2026, 3, 1, 12, tzinfo=UTC)
 SECOND = timedelta(seconds=1)
+MINUTE = timedelta(minutes=1)
 
 
 def worker(*, seen: int, claimed: int | None) -> Heartbeat:
@@ -33,11 +34,24 @@ def health(
     jobs: tuple[Job, ...] = (),
     failing: dict[str, tuple[int, str]] | None = None,
     overdue_jobs: int = 0,
+    clocks_ahead: dict[str, timedelta] | None = None,
 ) -> InstallationHealth:
     backlog = Backlog(due=7, waiting=0, dead=dead, oldest_due_age=overdue)
     served = Backlog(due=0, waiting=0, dead=0, oldest_due_age=0) if unserved else backlog
     return InstallationHealth(
-        NOON, backlog, {}, 0, list(workers), list(back_offs), served, unserved or {}, changes, jobs, failing or {}, overdue_jobs
+        seen_at=NOON,
+        backlog=backlog,
+        media={},
+        notifications=0,
+        workers=list(workers),
+        back_offs=list(back_offs),
+        served=served,
+        unserved=unserved or {},
+        changes=changes,
+        jobs=jobs,
+        failing=failing or {},
+        overdue=overdue_jobs,
+        clocks_ahead=clocks_ahead or {},
     )
 
 
@@ -70,6 +84,14 @@ WITHOUT_KEYS = BackOff("beta", "credentials", "none", NOON, NOON)
         (health(worker(seen=1, claimed=1), overdue=0, back_offs=(WITHOUT_KEYS,)), "none (since 12:00:00 UTC)"),
         (health(worker(seen=1, claimed=300), unserved={"beta": 7}), "7 sync requests belong to source beta"),
         (health(worker(seen=1, claimed=1), changes=PendingChanges(3, NOON - 40 * SECOND)), "3 changes are not published since"),
+        (
+            health(worker(seen=1, claimed=1), overdue=0, clocks_ahead={"a": 2 * MINUTE, "b": SECOND, "c": -MINUTE}),
+            "the clock of a is 120 s ahead of the database's; synchronise both machines by NTP",
+        ),
+        (
+            health(worker(seen=1, claimed=1), overdue=0, clocks_ahead={"a": -5 * MINUTE}),
+            "the clock of a is 300 s behind the database's; synchronise both machines by NTP",
+        ),
     ],
 )
 def test_each_problem_is_one_sentence_that_names_its_cause(installation: InstallationHealth, part_of_text: str) -> None:

@@ -14,7 +14,7 @@ ALLOWED = {
     "core": {"core"},
     "store": {"store", "core"},
     "vod": {"vod", "core", "settings"},
-    "sync": {"sync", "store", "vod", "core", "logs"},
+    "sync": {"sync", "store", "vod", "core", "logs", "outage"},
     "emulator": {"emulator", "core"},
 }
 #: The modules of core that the emulator may import: types and constants. Shared code could hide a mistake of the client.

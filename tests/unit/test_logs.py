@@ -13,6 +13,7 @@ import pytest
 from amqp.exceptions import RecoverableConnectionError
 
 from worker import logs
+from worker.core.errors import VodsyncError, describe_error
 
 #: Log a text and an error. Return the fields of the line that was written.
 WriteLine = Callable[..., dict[str, Any]]
@@ -62,6 +63,23 @@ def test_a_lost_broker_is_logged_as_one_sentence_and_an_unknown_error_with_its_t
 
     assert (lost["error"], "exception" in lost) == ("RecoverableConnectionError: connection already closed", False)
     assert "a bug" in unknown["exception"]
+
+
+def test_missing_memory_is_logged_as_one_sentence_that_names_the_next_step(write_line: WriteLine) -> None:
+    line = write_line(error=MemoryError())
+    no_thread = write_line(error=RuntimeError("can't start new thread"))
+
+    assert (line["error"], "exception" in line) == (describe_error(MemoryError()), False)
+    assert ("--concurrency" in no_thread["error"], "exception" in no_thread) == (True, False)
+
+
+def test_an_error_without_a_text_is_never_shown_as_it_is() -> None:
+    described = {type(error).__name__: describe_error(error) for error in (TimeoutError(), ValueError(" "), VodsyncError())}
+
+    assert described == {name: f"{name}: no error message" for name in ("TimeoutError", "ValueError", "VodsyncError")}
+    assert describe_error(VodsyncError("a sentence")) == "a sentence"
+    assert describe_error(KeyError("key")) == "KeyError: 'key'"
+    assert "more memory" in describe_error(MemoryError())
 
 
 def test_a_connection_that_a_pool_lost_is_logged_as_one_sentence(write_line: WriteLine, capsys: pytest.CaptureFixture[str]) -> None:

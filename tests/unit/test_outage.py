@@ -40,6 +40,18 @@ def test_an_outage_that_lasts_is_logged_once_a_minute(clock: Clock) -> None:
     assert logged_at == [0, 60, 120, 180]
 
 
+def test_failures_that_are_not_logged_are_counted_for_the_next_line(clock: Clock) -> None:
+    outage = Outage(clock=clock)
+    counts = []
+    for second in range(0, 130, 5):
+        clock.now = 1000.0 + second
+        if outage.failed("refused"):
+            counts.append(outage.unlogged)
+    outage.recovered()
+
+    assert [*counts, outage.unlogged] == [0, 11, 11, 1]
+
+
 def test_the_end_is_logged_once(clock: Clock) -> None:
     outage = Outage(clock=clock)
     outage.failed("refused")

@@ -197,3 +197,104 @@ def test_applications_of_an_account_share_its_rate_limit() -> None:
 def test_an_invalid_queue_setting_is_refused_and_named(name: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=name):
         settings.load(environ={name: value})
+
+
+#: Characters that nobody sees at the end of a line: blanks, line breaks, a tabulator, a byte order mark, a zero-width space.
+BLANKS = [" ", "\n", "\r\n", "\t", "\u00a0", "\ufeff", "\u200b", " \ufeff "]
+
+TEXTS = {
+    "VODSYNC_DATABASE_URL": "postgresql://vodsync:Pass%20word@db/vodsync",
+    "VODSYNC_BROKER_URL": "amqp://vodsync:Pass${word}@broker",
+    "VODSYNC_CALLBACK_URL": "https://example.org/callbacks?env=${prod}",
+    "VODSYNC_CALLBACK_KEYS": "K${HOME}y$1",
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI5tUnit",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "Se${cret",
+    "ALIBABA_CLOUD_SECURITY_TOKEN": "To$ken==",
+    "VODSYNC_ADMIN_TOKEN": "To${}ken",
+    "VODSYNC_ENDPOINT": "https://vod.example.org",
+    "VODSYNC_APP_ID": "app-1000000",
+    "VODSYNC_HOST": "0.0.0.0",
+    "VODSYNC_SPOOL": "/var/lib/vodsync spool.db",
+    "VODSYNC_LOG_LEVEL": "debug",
+    "VODSYNC_PORT": "1234",
+}
+
+
+def text_of(loaded: settings.Settings, name: str) -> str:
+    value = getattr(loaded, name.removeprefix("VODSYNC_").removeprefix("ALIBABA_CLOUD_").lower())
+    (value,) = value if isinstance(value, tuple) else (value,)
+    return str(value.get_secret_value() if hasattr(value, "get_secret_value") else value)
+
+
+@pytest.mark.parametrize("origin", ["environment", "file", ".env", "vodsync.toml", "file of vodsync.toml"])
+@pytest.mark.parametrize("blank", BLANKS, ids=ascii)
+@pytest.mark.parametrize("name", TEXTS)
+def test_blanks_around_a_setting_are_removed_and_nothing_else_changes(name: str, blank: str, origin: str) -> None:
+    value = f"{blank}{TEXTS[name]}{blank}"
+    key = name.removeprefix("VODSYNC_").removeprefix("ALIBABA_CLOUD_").lower()
+    environ = {}
+    if origin == "environment":
+        environ[name] = value
+    elif origin == ".env":
+        Path(".env").write_text(f"\ufeff{name}='{value}'\n", encoding="utf-8", newline="")
+    elif origin == "vodsync.toml":
+        escaped = "".join(f"\\u{ord(character):04x}" for character in value)
+        Path("vodsync.toml").write_text(f'\ufeff{key} = "{escaped}"\n', encoding="utf-8")
+    else:
+        Path("value").write_text(value, encoding="utf-8", newline="")
+        environ = {f"{name}_FILE": "value"} if origin == "file" else {}
+        if not environ:
+            Path("vodsync.toml").write_text(f'{key}_file = "value"\n')
+
+    assert text_of(settings.load(environ=environ), name) == TEXTS[name]
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "VODSYNC_PORT"])
+@pytest.mark.parametrize("quotes", ['""', "''", "\u201c\u201d"], ids=ascii)
+def test_quotes_around_a_setting_are_refused(name: str, quotes: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"{name}: has quotes around its value; remove them"):
+        settings.load(environ={name: f"{quotes[0]}{TEXTS[name]}{quotes[1]}"})
+
+
+@pytest.mark.parametrize("name", [name for name in TEXTS if name != "VODSYNC_PORT"])
+@pytest.mark.parametrize("character", ["\ufeff", "\u200b", "\x00", "\t", "\n"], ids=ascii)
+def test_invisible_characters_inside_a_setting_are_refused(name: str, character: str) -> None:
+    if (name, character) == ("VODSYNC_CALLBACK_KEYS", "\n"):
+        pytest.skip("a line break separates keys")
+    with pytest.raises(ConfigurationError, match=rf"{name}: contains the invisible character U\+") as error:
+        settings.load(environ={name: TEXTS[name][:3] + character + TEXTS[name][3:]})
+
+    assert TEXTS[name] not in str(error.value)
+
+
+def test_each_of_several_keys_is_cleaned() -> None:
+    Path("keys").write_text("\ufeffFirst , Second\r\n\r\n\u00a0Third,\n")
+
+    loaded = settings.load(environ={"VODSYNC_CALLBACK_KEYS_FILE": "keys"})
+
+    assert [key.get_secret_value() for key in loaded.callback_keys] == ["First", "Second", "Third"]
+    with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_KEYS: has quotes"):
+        settings.load(environ={"VODSYNC_CALLBACK_KEYS": 'First, "Second"'})
+
+
+def test_a_blank_variable_counts_as_not_set() -> None:
+    assert settings.load(environ={"VODSYNC_ENDPOINT": " \ufeff", "VODSYNC_CONFIG": " "}).endpoint is None
+
+
+def test_a_blank_inside_a_url_is_refused() -> None:
+    with pytest.raises(ConfigurationError, match="VODSYNC_CALLBACK_URL: contains a blank"):
+        settings.load(environ={"VODSYNC_CALLBACK_URL": "https://example.org/call backs"})
+
+
+def test_an_empty_secret_file_is_refused() -> None:
+    Path("value").write_text("\ufeff\n")
+
+    with pytest.raises(ConfigurationError, match="VODSYNC_DATABASE_URL_FILE: value is empty"):
+        settings.load(environ={"VODSYNC_DATABASE_URL_FILE": "value"})
+
+
+def test_a_dotenv_file_that_cannot_be_read_is_refused() -> None:
+    Path(".env").write_bytes(b"VODSYNC_HOST=\xff\xfe")
+
+    with pytest.raises(ConfigurationError, match=r"cannot read \.env: it is not UTF-8 text"):
+        settings.load(environ={})

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.builders import NOON
 from worker import runtime, settings
 from worker.core.errors import (
     StoreUnavailableError,
@@ -43,7 +44,8 @@ def step(module: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., float]:
         def __exit__(self, *_: object) -> None:
             pass
 
-    current: Any = SimpleNamespace(store=SimpleNamespace(reading=Reading), settings=SimpleNamespace(max_attempts=3))
+    store = SimpleNamespace(reading=Reading, now=lambda: NOON)
+    current: Any = SimpleNamespace(store=store, refused=None, settings=SimpleNamespace(max_attempts=3))
     poller = module.QueuePoller(current, "default", SimpleNamespace(name="vod-events"))
 
     def make_step(outcome: PollResult | Exception, *, away: bool = False) -> float:

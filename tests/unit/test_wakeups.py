@@ -22,6 +22,7 @@ class FakeApp:
         self.error: Exception | None = None
         self.tries = 0
         self.sent: list[str] = []
+        self.options: dict[str, Any] = {}
         queue = SimpleNamespace(queue_declare=lambda: SimpleNamespace(message_count=self.waiting))
         self.conf = SimpleNamespace(task_queues=[SimpleNamespace(bind=lambda _channel: queue)])
         self.pool = SimpleNamespace(acquire=self._acquire)
@@ -33,8 +34,9 @@ class FakeApp:
             raise self.error
         yield SimpleNamespace(default_channel=None)
 
-    def send_task(self, name: str, **_: Any) -> None:
+    def send_task(self, name: str, **options: Any) -> None:
         self.sent.append(name)
+        self.options = options
 
 
 @pytest.fixture
@@ -73,6 +75,17 @@ def test_a_wake_up_that_is_requested_right_before_the_end_is_sent(app: FakeApp) 
         sender.close()
 
     assert app.sent == ["vodsync.sync_batch"] * 20
+
+
+def test_a_wake_up_has_no_end_that_a_worker_would_compare_with_its_own_clock(app: FakeApp) -> None:
+    from worker.queue.wakeups import WakeupSender
+
+    sender = WakeupSender()
+    sender.send()
+    sender.close()
+
+    assert "expires" not in app.options
+    assert app.options["expiration"] == 60
 
 
 def test_no_wake_up_is_sent_while_enough_are_waiting(app: FakeApp) -> None:

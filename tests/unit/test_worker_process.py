@@ -13,7 +13,7 @@ import pytest
 
 from tests.fake_time import FakeTime
 from tests.worker_fakes import RecordingLog
-from worker import runtime, settings
+from worker import process_signals, runtime, settings
 from worker.outage import Outage
 
 
@@ -114,7 +114,7 @@ def worker(monkeypatch: pytest.MonkeyPatch, state: Any) -> Any:
 
     made = Worker.__new__(Worker)
     made.handlers = {}
-    monkeypatch.setattr("worker.queue.worker_process.signal.signal", made.handlers.__setitem__)
+    monkeypatch.setattr("worker.process_signals.signal.signal", made.handlers.__setitem__)
     monkeypatch.setattr(os, "_exit", exit_at_once)
     made.install_platform_tweaks(made)
     return made
@@ -139,8 +139,24 @@ def test_the_second_signal_ends_the_process_at_once(worker: Any, number: int, co
     assert exited.value.args == (code,)
 
 
-def test_only_the_two_stop_signals_are_handled(worker: Any) -> None:
-    assert worker.handlers.keys() == {signal.SIGTERM, signal.SIGINT}
+def test_hangup_stops_too_and_the_signals_for_other_purposes_do_nothing(worker: Any, state: Any) -> None:
+    ignored = {number for number, handler in worker.handlers.items() if handler == signal.SIG_IGN}
+    worker.handlers[signal.SIGHUP](signal.SIGHUP, None)
+
+    assert ignored == {signal.SIGUSR1, signal.SIGUSR2}
+    assert worker.handlers.keys() - ignored == {signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+    assert state.should_stop == 0
+
+
+def test_a_hangup_that_nohup_ignores_stays_ignored(monkeypatch: pytest.MonkeyPatch) -> None:
+    handlers: dict[int, Any] = {}
+    monkeypatch.setattr("worker.process_signals.signal.getsignal", lambda _number: signal.SIG_IGN)
+    monkeypatch.setattr("worker.process_signals.signal.signal", handlers.__setitem__)
+
+    process_signals.on_stop(lambda *_: None)
+    process_signals.stop_on_hangup()
+
+    assert handlers.keys() == {signal.SIGTERM, signal.SIGINT}
 
 
 # Beat
@@ -192,7 +208,10 @@ def test_a_broker_that_is_away_is_logged_with_the_task(monkeypatch: pytest.Monke
     scheduler.tick()
 
     assert log.entries == [
-        ("beat cannot reach the broker; the workers' sweep finds the work", {"task": "vodsync.sweep", "error": "closed port"})
+        (
+            "beat cannot reach the broker; the workers' sweep finds the work",
+            {"task": "vodsync.sweep", "error": "ConnectionRefusedError: closed port"},
+        )
     ]
 
 

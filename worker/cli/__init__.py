@@ -6,26 +6,35 @@ Importing this package imports no other module, and each verb imports what it ne
 
 from __future__ import annotations
 
-import io
-import os
+import signal
 import sys
 
-from worker import __version__
+from worker import __version__, standard_streams
+from worker.process_signals import ignore_user_signals
+from worker.standard_streams import CheckedStdout, OutputError
 
 
 def main() -> None:
     """Run the verb named on the command line, then exit with one of the codes of contract 4.1."""
-    # A character that the terminal cannot show is escaped. The default is to raise UnicodeEncodeError.
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+    standard_streams.prepare()
+    ignore_user_signals()
+    CheckedStdout.install()
     try:
-        if sys.argv[1:] == ["--version"]:
-            print(__version__, flush=True)
-            return
-        from worker.cli.application import run
+        try:
+            _run()
+        finally:
+            sys.stdout.flush()
+    except OutputError as error:
+        if error.is_closed:
+            sys.exit(128 + signal.SIGPIPE)
+        print(f"vodsync: {error}", file=sys.stderr)
+        sys.exit(1)
 
-        run()
-    except BrokenPipeError:
-        # The program that reads our output, such as `head`, has closed the pipe. Python flushes stdout once more at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+def _run() -> None:
+    if sys.argv[1:] == ["--version"]:
+        print(__version__)
+        return
+    from worker.cli.application import run
+
+    run()

@@ -15,6 +15,7 @@ from worker import __version__
 from worker.cli.output import Exit, print_error
 from worker.core.errors import (
     ConfigurationError,
+    RowRefusedError,
     StaleSchemaError,
     StoreUnavailableError,
     UnsuitableDatabaseError,
@@ -22,6 +23,7 @@ from worker.core.errors import (
     VodsyncError,
     VodThrottledError,
     VodUnavailableError,
+    is_shortage,
 )
 
 #: Every verb and its line in `vodsync --help`. The module `worker.cli.VERB` has a function of that name, or a Typer application
@@ -123,9 +125,13 @@ def run() -> None:
         app()
     except (ConfigurationError, StaleSchemaError, UnsuitableDatabaseError, VodCredentialsError) as error:
         sys.exit(print_error(error, Exit.CONFIGURATION))
-    except StoreUnavailableError as error:
-        sys.exit(print_error(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))
-    except (VodUnavailableError, VodThrottledError) as error:
+    except RowRefusedError as error:
+        sys.exit(print_error(error, Exit.FAILED))
+    except (StoreUnavailableError, VodUnavailableError, VodThrottledError) as error:
         sys.exit(print_error(error, Exit.UNREACHABLE))
-    except VodsyncError as error:
+    except (VodsyncError, MemoryError, OSError) as error:
+        sys.exit(print_error(error, Exit.FAILED))
+    except RuntimeError as error:
+        if not is_shortage(error):
+            raise
         sys.exit(print_error(error, Exit.FAILED))

@@ -42,7 +42,7 @@ def first_problem(installation: runtime.Runtime) -> str | None:
     from worker.store.installation_health import NO_WORKER, installation_health
 
     with installation.store.reading() as connection:
-        health = installation_health(connection, now=runtime.now(), sources=installation.sources)
+        health = installation_health(connection, now=installation.store.now(), sources=installation.sources)
     if not any(map(health.is_alive, health.workers)):
         return NO_WORKER
     return health.problems[0] if health.problems else None

@@ -21,6 +21,7 @@ from worker.cli.bar import Bar
 from worker.cli.demo_report import Library, print_report
 from worker.cli.output import Exit, print_error, print_info
 from worker.cli.processes import isolated_environment, vodsync_command
+from worker.process_signals import on_stop
 from worker.store import Store, schema
 from worker.vod.http_client import open_http_client
 
@@ -39,6 +40,8 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="Number of me
     The emulator uploads media and sends signed notifications over HTTP. The stored rows are then compared with the uploaded media.
     Exit 0 only if every media asset arrived with all its streams.
     """
+    # Without this, SIGTERM and SIGHUP would leave the processes below.
+    on_stop(lambda number, _frame: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="vodsync-demo-"))
     database = f"sqlite:///{folder / 'demo.db'}"
     port, key = _free_port(), secrets.token_urlsafe(12)

@@ -10,11 +10,20 @@ import typer
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.checks.installation import check_imports
-from worker.cli.checks.services import check_broker, check_database, check_disk, check_schema, check_spool, check_workers
+from worker.cli.checks.services import (
+    check_broker,
+    check_clock,
+    check_database,
+    check_disk,
+    check_refused,
+    check_schema,
+    check_spool,
+    check_workers,
+)
 from worker.cli.checks.sources import check_callback_settings, check_callbacks, check_queue, check_vod
 from worker.cli.options import AsJson
 from worker.cli.output import Exit, print_json
-from worker.core.errors import VodsyncError
+from worker.core.errors import VodsyncError, describe_error
 from worker.logs import redactor
 from worker.runtime import Runtime
 
@@ -25,9 +34,9 @@ Check = Callable[[], Finding | str]
 def doctor(as_json: AsJson = False) -> None:
     """Check the installation and print one line for each part.
 
-    Checks the installed code, database, schema, workers, broker, spool and disk, and for each source callbacks, VOD, the queue and
-    the callback settings. Makes one or two calls to VOD for each source, looks into its queue without receiving anything, and sends
-    one message to itself through the broker. Exit 1 if a part is bad.
+    Checks the installed code, database, schema, clock, workers, broker, spool, refused notifications and disk, and for each source
+    callbacks, VOD, the queue and the callback settings. Makes one or two calls to VOD for each source, looks into its queue without
+    receiving anything, and sends one message to itself through the broker. Exit 1 if a part is bad.
     """
     lines = []
     for part, finding in _findings(runtime.current()):
@@ -49,7 +58,7 @@ def _findings(installation: Runtime) -> Iterator[tuple[str, Finding]]:
             result = Finding(Verdict.BAD, str(error))
         except Exception as error:
             # One check that fails unexpectedly must not hide the others.
-            result = Finding(Verdict.BAD, f"{type(error).__name__}: {error}")
+            result = Finding(Verdict.BAD, describe_error(error))
         yield part, Finding(Verdict.OK, result) if isinstance(result, str) else result
 
 
@@ -57,9 +66,11 @@ def _checks(installation: Runtime) -> Iterator[tuple[str, Check]]:
     yield "installation", check_imports
     yield "database", partial(check_database, installation)
     yield "schema", partial(check_schema, installation)
+    yield "clock", partial(check_clock, installation)
     yield "work", partial(check_workers, installation)
     yield "broker", check_broker
     yield "spool", partial(check_spool, installation)
+    yield "refused notifications", partial(check_refused, installation)
     yield "disk", check_disk
     for name, source in installation.sources.items():
         yield f"source {name}: callbacks", partial(check_callbacks, name, source)

@@ -34,7 +34,7 @@ def start(source: str, kind: str, parameters: Mapping[str, object], *, wait: boo
     """
     installation = open_installation(source)
     job, is_new = installation.store.transact(
-        lambda connection: Jobs(connection).start(source, kind, dict(parameters), now=runtime.now())
+        lambda connection: Jobs(connection).start(source, kind, dict(parameters), now=installation.store.now())
     )
     if not is_new:
         exists = f"{kind} {job.id} of source {printable(source)} already exists ({job.state})"

@@ -76,7 +76,7 @@ def cancel(job_id: _JobId) -> None:
 
 def _change_state(installation: runtime.Runtime, job_id: int, change: Callable[..., bool], *, done: str, refused: str) -> None:
     _find(installation, job_id)
-    if not installation.store.transact(lambda connection: change(Jobs(connection), job_id, now=runtime.now())):
+    if not installation.store.transact(lambda connection: change(Jobs(connection), job_id, now=installation.store.now())):
         message = f"job {job_id} {refused}; its state is shown by: vodsync jobs show {job_id}"
         raise typer.Exit(print_error(message, Exit.FAILED))
     print_info(f"job {job_id} {done}")

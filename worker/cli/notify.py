@@ -40,7 +40,7 @@ def notify(
     installation = runtime.current()
     settings = find_source(installation, source)
     url = to or f"http://{installation.settings.host}:{installation.settings.port}{callback_path(source)}"
-    now = runtime.now()
+    now = runtime.machine_time()
     body = {"EventType": event, "EventTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "Status": "success", "VideoId": media_id}
     headers = {"Content-Type": "application/json", **_signature_headers(source, settings, now)}
     try:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from worker.core.errors import describe_error
 from worker.logs import redactor
 
 
@@ -37,12 +38,15 @@ def print_json_line(value: object) -> None:
 
 def print_info(text: str) -> None:
     """Print a message for people on stderr."""
-    print(text, file=sys.stderr, flush=True)
+    # One write, so that other threads and processes cannot write between the text and the line feed.
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def print_error(error: object, code: Exit) -> Exit:
     """Print an error on stderr, without secrets. Return `code`, for `raise typer.Exit(print_error(...))`."""
-    print_info(f"vodsync: {redactor.text(str(error))}")
+    sentence = describe_error(error) if isinstance(error, BaseException) else str(error)
+    print_info(f"vodsync: {redactor.text(sentence)}")
     return code
 
 

@@ -11,7 +11,7 @@ from worker.cli.context import open_installation
 from worker.cli.options import AsJson, SourceName
 from worker.cli.output import Exit, print_error, print_info, print_json, printable
 from worker.cli.table import Table
-from worker.core.ids import reference_key
+from worker.core.ids import invalid_key, reference_key
 from worker.logs import redactor
 from worker.runtime import Runtime
 from worker.settings import DEFAULT_SOURCE
@@ -45,7 +45,8 @@ def show(
         _show_live(installation, source, media_id, as_json=as_json)
         return
     with installation.store.reading() as connection:
-        record = media_view.find(connection, source, media_id) or media_view.find(connection, source, reference_key(media_id))
+        keys = media_id, reference_key(media_id), invalid_key(media_id)
+        record = next(filter(None, (media_view.find(connection, source, key) for key in keys)), None)
     if record is None:
         message = f"nothing is stored for {printable(media_id)}; fetch it with: vodsync sync {printable(media_id)}"
         raise typer.Exit(print_error(message, Exit.FAILED))

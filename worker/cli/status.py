@@ -15,6 +15,7 @@ from worker.cli.output import Exit, print_error, print_info, print_json
 from worker.cli.table import Table
 from worker.core.errors import StoreUnavailableError
 from worker.store.installation_health import InstallationHealth, installation_health
+from worker.store.refused import Refused
 from worker.store.spool import Spooled
 
 if TYPE_CHECKING:
@@ -30,24 +31,33 @@ def status(
     """Show backlog, media, dead letters, workers and problems."""
     installation = runtime.current()
     spooled = installation.spool.waiting() if installation.spool else Spooled(0, None)
-    spool_problems = [spooled.problem] if spooled.problem else []
+    refused = installation.refused.summary()
+    local = {"spool": asdict(spooled), "refused": {"count": refused.count, "since": refused.since}}
+    local_problems = [problem for problem in (spooled.problem, refused.problem) if problem]
     try:
         open_installation()
         with installation.store.reading() as connection:
             feed = installation.settings.changes == "on"
-            health = installation_health(connection, now=runtime.now(), sources=installation.sources, feed=feed)
+            store = installation.store
+            health = installation_health(
+                connection,
+                now=store.now(),
+                sources=installation.sources,
+                feed=feed,
+                clock_ahead=store.clock.machine_ahead,
+            )
     except StoreUnavailableError as error:
         if as_json:
             database = {"state": "down", "error": str(error)}
-            print_json({"database": database, "spool": asdict(spooled), "problems": [str(error), *spool_problems]})
+            print_json({"database": database, **local, "problems": [str(error), *local_problems]})
         else:
-            _print_problems(spool_problems)
+            _print_problems(local_problems)
         raise
-    problems = [*spool_problems, *health.problems]
+    problems = [*local_problems, *health.problems]
     if as_json:
-        print_json(health.as_json() | {"spool": asdict(spooled), "problems": problems})
+        print_json(health.as_json() | local | {"problems": problems})
     else:
-        _table(health, spooled).print()
+        _table(health, spooled, refused).print()
         _print_problems(problems)
     if require_worker and not any(health.is_alive(worker) and _is_on_this_host(worker) for worker in health.workers):
         message = "no worker of this host was seen in the last minute; start one with: vodsync work"
@@ -63,7 +73,7 @@ def _is_on_this_host(worker: Heartbeat) -> bool:
     return worker.name.startswith(f"{socket.gethostname()}:")
 
 
-def _table(health: InstallationHealth, spooled: Spooled) -> Table:
+def _table(health: InstallationHealth, spooled: Spooled, refused: Refused) -> Table:
     result = Table("item", "value")
     for state, count in sorted(health.media.items()):
         result.add(f"media {state}", count)
@@ -74,6 +84,8 @@ def _table(health: InstallationHealth, spooled: Spooled) -> Table:
     result.add("dead letters", health.backlog.dead)
     if spooled.count:
         result.add("spooled on this machine", f"{spooled.count} since {spooled.since:%Y-%m-%d %H:%M:%S} UTC")
+    if refused.count:
+        result.add("refused on this machine", f"{refused.count} since {refused.since:%Y-%m-%d %H:%M:%S} UTC")
     if health.changes:
         since = f" since {health.changes.since:%Y-%m-%d %H:%M:%S} UTC" if health.changes.since else ""
         result.add("changes waiting", f"{health.changes.count}{since}")

@@ -15,6 +15,7 @@ from worker import logs
 from worker.cli.output import Exit
 from worker.cli.processes import child_environment, vodsync_command
 from worker.core.backoff import Backoff, FailureCounter
+from worker.process_signals import on_stop
 
 log = logs.get(__name__)
 
@@ -41,6 +42,16 @@ def end_with_parent() -> None:
     threading.Thread(target=watch, name="parent-watch", daemon=True).start()
 
 
+def _reason(exit_code: int) -> str:
+    """Return in words why a role ended."""
+    if exit_code >= 0:
+        return "its own log lines have the reason"
+    name = signal.Signals(-exit_code).name if -exit_code in set(signal.Signals) else f"signal {-exit_code}"
+    if exit_code == -signal.SIGKILL:
+        return f"killed by {name}; the system may have had too little memory: give vodsync more, or set a smaller --concurrency"
+    return f"killed by {name}; read the log of the system for the reason"
+
+
 class Supervisor:
     """Starts each role as a process, restarts it when it dies, and stops all roles together.
 
@@ -63,8 +74,7 @@ class Supervisor:
 
     def run(self) -> int:
         """Run until a signal stops all roles. Return the exit code."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._stop)
+        on_stop(self._stop)
         self._running = {name: self._start(name) for name in self._commands if name not in self._deferred}
         first_starts = set(self._running)
         code = 0
@@ -93,7 +103,7 @@ class Supervisor:
         if exit_code != Exit.CONFIGURATION:
             refusals.reset()
         pause = (refusals.failed() if exit_code == Exit.CONFIGURATION else RESTART_BACKOFF.first).total_seconds()
-        log.error("role died and is started again", role=name, code=exit_code, seconds=pause)
+        log.error("role died and is started again", role=name, code=exit_code, reason=_reason(exit_code), seconds=pause)
         return pause
 
     def _start(self, name: str) -> subprocess.Popen[bytes]:

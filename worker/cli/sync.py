@@ -6,7 +6,7 @@ import enum
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import timedelta
 from itertools import islice
 from pathlib import Path
 from typing import Annotated
@@ -31,6 +31,9 @@ from worker.store.inbox.sync_requests import BACKFILL, LIVE, MANUAL, Request, Sy
 CHUNK_SIZE = 1000  # ids requested in one transaction
 MAX_NAMED = 20  # invalid ids, or failures, that are printed
 MAX_NAMED_LENGTH = 80  # printed characters of an invalid id
+
+#: A longer --older-than would be before the year 1.
+MAX_AGE = timedelta(days=700_000)
 
 _STATES = (OK, MISSING, FORBIDDEN, DELETED)
 
@@ -83,8 +86,10 @@ def sync(
         raise typer.Exit(print_error("give ids, - for stdin, --file F, or filters (--where, --older-than ...)", Exit.USAGE))
     if has_filter and reference_ids:
         raise typer.Exit(print_error("--reference-ids needs ids; leave it out to select media with filters", Exit.USAGE))
-    media_filter = MediaFilter(tuple(map(_condition, where or [])), _time_before(older_than), codec, unreadable)
+    conditions, age = tuple(map(_condition, where or [])), _age(older_than)
     installation = open_installation(source)
+    observed_before = None if age is None else installation.store.now() - age
+    media_filter = MediaFilter(conditions, observed_before, codec, unreadable)
     keys = selected(installation.store, source, media_filter) if has_filter else read_ids(ids or [], file)
     request = _Requester(installation, source, _PRIORITIES[priority], reference_ids=reference_ids, dry_run=dry_run)
     requested = request.all_of(keys)
@@ -159,7 +164,7 @@ class _Requester:
         return requested
 
     def _store(self, keys: list[str]) -> None:
-        now = runtime.now()
+        now = self.installation.store.now()
         requests = [Request(self.source, key, "manual", self.priority) for key in keys]
         self.installation.store.transact(lambda connection: SyncRequests(connection).request(requests, now=now))
 
@@ -180,19 +185,18 @@ def _condition(text: str) -> tuple[str, str | int | None]:
     return name, value or None
 
 
-def _time_before(age: str | None) -> datetime | None:
-    """Return the time that is `age` (30d, 12h or 90m) before now. Exits with code 2 if it is malformed."""
-    if age is None:
+def _age(text: str | None) -> timedelta | None:
+    """Return the duration 30d, 12h or 90m. Exits with code 2 if it is malformed."""
+    if text is None:
         return None
     units = {"d": "days", "h": "hours", "m": "minutes"}
-    match = re.fullmatch(r"([0-9]{1,6})([dhm])", age)
+    match = re.fullmatch(r"([0-9]{1,6})([dhm])", text)
     if match is None:
-        raise typer.Exit(print_error(f"--older-than {printable(age)} is not a valid age; write 30d, 12h or 90m", Exit.USAGE))
-    try:
-        return runtime.now() - timedelta(**{units[match[2]]: int(match[1])})
-    except OverflowError:
-        message = f"--older-than {printable(age)} is before the year 1; write a shorter age"
-        raise typer.Exit(print_error(message, Exit.USAGE)) from None
+        raise typer.Exit(print_error(f"--older-than {printable(text)} is not a valid age; write 30d, 12h or 90m", Exit.USAGE))
+    age = timedelta(**{units[match[2]]: int(match[1])})
+    if age > MAX_AGE:
+        raise typer.Exit(print_error(f"--older-than {printable(text)} is before the year 1; write a shorter age", Exit.USAGE))
+    return age
 
 
 def _listed(requested: _Requested) -> str:

@@ -44,6 +44,7 @@ def up(host: Host = None, port: Port = None, concurrency: Concurrency = 4, smq: 
 def _require_settings(installation: runtime.Runtime, *, smq: bool) -> None:
     """Raises ConfigurationError that names all missing settings, so that an operator can set them at once."""
     checks: list[Callable[[], object]] = [installation.require_credentials, installation.require_callbacks]
+    checks += [installation.require_broker, installation.require_spool]
     if smq:
         checks.append(installation.require_queues)
     missing = []

@@ -33,18 +33,18 @@ def work(
         installation.reads_queues = True
     if supervised:
         end_with_parent()
+    installation.require_broker()
     installation.require_schema(waiting=True)
     # Importing worker.queue builds the Celery application from the settings. The checks above end with a better message.
     from celery.beat import EmbeddedService
 
     from worker.queue import app
     from worker.queue.beat import Scheduler
-    from worker.queue.worker_process import Worker
 
     if len(installation.source_contexts) > 1:
         # With one thread, a slow answer for one source would stop the fetches of all sources.
         concurrency = max(2, concurrency)
-    worker = Worker(
+    worker = app.Worker(
         hostname=f"vodsync@{installation.name}",
         concurrency=concurrency,
         pool="threads",

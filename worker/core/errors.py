@@ -3,6 +3,24 @@
 from __future__ import annotations
 
 
+def is_shortage(error: BaseException | None) -> bool:
+    """Return True if a limit of the system is the reason. Where it was met is of no use to a reader."""
+    # Python has no type for a thread that cannot be started, neither for lack of memory nor of processes.
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and "start new thread" in str(error))
+
+
+def describe_error(error: BaseException) -> str:
+    """Return what to show of an error: never an empty text, and for an error of vodsync its sentence alone."""
+    if isinstance(error, MemoryError):
+        return "not enough memory; give vodsync more memory, or start its workers with a smaller --concurrency"
+    if is_shortage(error):
+        return "no thread can be started; give vodsync more memory or processes, or start its workers with a smaller --concurrency"
+    text = str(error).strip()
+    if isinstance(error, VodsyncError) and text:
+        return text
+    return f"{type(error).__name__}: {text or 'no error message'}"
+
+
 class VodsyncError(Exception):
     """An expected failure. The message is written for people and names the next step."""
 
@@ -24,7 +42,18 @@ class MessageRejectedError(VodsyncError):
 
 
 class StoreUnavailableError(VodsyncError):
-    """The database did not take the write. Retrying later is expected to succeed."""
+    """The database did not take the write. Retrying later is expected to succeed.
+
+    `may_be_refused`: the rows may be the cause. The connection was lost while they were sent, or the error is unknown.
+    """
+
+    def __init__(self, message: str, *, may_be_refused: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_refused = may_be_refused
+
+
+class RowRefusedError(StoreUnavailableError):
+    """The database works, and refuses a row of this write. A retry succeeds only after a change of the database or its settings."""
 
 
 class UnsuitableDatabaseError(StoreUnavailableError):

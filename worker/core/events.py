@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any, NoReturn
 
@@ -13,7 +13,7 @@ import msgspec
 
 from worker.core import field_parsers, lenient_json
 from worker.core.errors import NotificationRejectedError
-from worker.core.ids import is_valid_id
+from worker.core.ids import invalid_key, is_invalid_key, is_valid_id
 from worker.core.urls import storable, strip_signature
 
 MAX_EVENT_TYPE_LENGTH = 128  # characters, the width of the column in vod_notification
@@ -49,6 +49,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
 
     #: "" if absent.
     event_type: str
+    #: Keys of sync requests: media ids, and `ids.invalid_key` of an id that VOD's API would not accept.
     media_ids: tuple[str, ...]
     #: The number of ids beyond MAX_MEDIA_IDS that were ignored.
     dropped_ids: int = 0
@@ -80,7 +81,10 @@ def parse(body: bytes) -> Notification:
     event_type = storable(_text(fields, "EventType"))[:MAX_EVENT_TYPE_LENGTH]
     media_ids = _media_ids(fields, event_type)
     kind = _text(fields, _KIND_FIELD[event_type]) if event_type in _KIND_FIELD else ""
-    needs_fetch = bool(media_ids) and event_type not in _OTHER_TYPES and kind.lower() not in _OTHER_KINDS
+    is_about_media = event_type not in _OTHER_TYPES and kind.lower() not in _OTHER_KINDS
+    if not is_about_media:
+        media_ids = tuple(media_id for media_id in media_ids if not is_invalid_key(media_id))
+    needs_fetch = is_about_media and bool(media_ids)
     status = _text(fields, "Status")
     status = _STATUSES.get(status.lower()) or storable(status)[:MAX_STATUS_LENGTH]
     try:
@@ -123,32 +127,41 @@ def _text(fields: dict[str, Any], name: str) -> str:
 
 
 def _media_ids(fields: dict[str, Any], event_type: str) -> tuple[str, ...]:
-    """Return the first valid one of VideoId, MediaId and a workflow's input, then those of MediaIds (vod-protocol 2.2)."""
-    media_id = _text(fields, "VideoId")
-    if not is_valid_id(media_id):
-        media_id = _text(fields, "MediaId")
-        if not is_valid_id(media_id):
-            media_id = _workflow_media(fields) if event_type == "WorkflowTaskComplete" else ""
+    """Return the first valid one of VideoId, MediaId and a workflow's input, then those of MediaIds (vod-protocol 2.2).
+
+    If none of the first three is valid, the first one that is present is returned as an invalid key. So are those of MediaIds that
+    are not valid.
+    """
+    named = [_key(fields.get("VideoId")), _key(fields.get("MediaId"))]
+    if event_type == "WorkflowTaskComplete":
+        named.append(_key(_workflow_media(fields)))
+    media_id = next((key for key in named if is_valid_id(key)), "") or next(filter(None, named), "")
     if "MediaIds" not in fields:
         return (media_id,) if media_id else ()
-    listed = (part for part in _list_items(fields["MediaIds"]) if is_valid_id(part))
-    return tuple(dict.fromkeys([media_id, *listed] if media_id else listed))
+    return tuple(dict.fromkeys(filter(None, [media_id, *map(_key, _list_items(fields["MediaIds"]))])))
 
 
-def _workflow_media(fields: dict[str, Any]) -> str:
+def _key(value: object) -> str:
+    """Return the key of the sync request for an id in a notification, "" if there is none."""
+    if not isinstance(value, str):
+        # The value may be large.
+        return invalid_key(f"({type(value).__name__})") if value else ""
+    text = value.strip()
+    return text if not text or is_valid_id(text) else invalid_key(text)
+
+
+def _workflow_media(fields: dict[str, Any]) -> object:
     task_input = fields.get("TaskInput")
     if isinstance(task_input, str):
         try:
             task_input = _decode(task_input)
         except (ValueError, RecursionError):
-            return ""
-    media_id = _text(task_input, "Media") if isinstance(task_input, dict) else ""
-    return media_id if is_valid_id(media_id) else ""
+            return None
+    return task_input.get("Media") if isinstance(task_input, dict) else None
 
 
-def _list_items(value: object) -> Iterator[str]:
-    parts = value.split(",") if isinstance(value, str) else value if isinstance(value, list) else ()
-    return (part.strip() for part in parts if isinstance(part, str))
+def _list_items(value: object) -> Iterable[object]:
+    return value.split(",") if isinstance(value, str) else value if isinstance(value, list) else ()
 
 
 def _load(body: bytes) -> tuple[dict[str, Any], str]:

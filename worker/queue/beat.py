@@ -7,6 +7,7 @@ from typing import Any
 from celery.beat import Scheduler as CeleryScheduler
 
 from worker import logs
+from worker.core.errors import describe_error
 from worker.outage import Outage
 
 log = logs.get(__name__)
@@ -23,8 +24,9 @@ class Scheduler(CeleryScheduler):  # type: ignore[misc]  # Celery has no types
         try:
             self.apply_async(entry, producer=producer, advance=False)
         except Exception as error:
-            if self._broker.failed(str(error)):
-                log.warning("beat cannot reach the broker; the workers' sweep finds the work", task=entry.task, error=str(error))
+            message = describe_error(error)
+            if self._broker.failed(message):
+                log.warning("beat cannot reach the broker; the workers' sweep finds the work", task=entry.task, error=message)
         else:
             if self._broker.recovered():
                 log.info("beat reaches the broker again", task=entry.task)

@@ -8,6 +8,7 @@ from typing import Any
 from kombu import Connection, Exchange, Queue
 
 from worker.core.errors import BrokerMismatchError
+from worker.folders import prepare_broker_folder
 
 #: No further wake-ups are sent while this number is waiting: each wakes a worker, and carries no data.
 MAX_WAKEUPS = 100
@@ -27,7 +28,10 @@ _RETRY_OPTIONS = {"max_retries": 1, "interval_start": 0, "interval_step": 0.1, "
 
 
 def broker_options(url: str | None, folder: Path) -> dict[str, Any]:
-    """Return the Celery settings for the broker at `url`. Without a URL they are for the embedded broker in `folder`."""
+    """Return the Celery settings for the broker at `url`. Without a URL they are for the embedded broker in `folder`.
+
+    Raises ConfigurationError if that cannot be written.
+    """
     if url is None:
         return {
             "broker_url": _EMBEDDED_URL,
@@ -40,9 +44,7 @@ def broker_options(url: str | None, folder: Path) -> dict[str, Any]:
 
 
 def _embedded_options(folder: Path) -> dict[str, Any]:
-    messages, control, taken = folder / "messages", folder / "control", folder / "taken"
-    for path in (messages, control, taken):
-        path.mkdir(parents=True, exist_ok=True)
+    messages, control, taken = prepare_broker_folder(folder)
     return {
         "data_folder_in": str(messages),
         "data_folder_out": str(messages),

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import gc
+import threading
 import warnings
+from functools import cached_property
 from typing import Any
 
 from celery import Celery, signals
 from celery.platforms import SecurityWarning
 
 from worker import runtime
-from worker.core.errors import VodsyncError
+from worker.core.errors import ConfigurationError, VodsyncError
+from worker.process_signals import ignore_user_signals, stop_on_hangup
 from worker.queue.brokers import broker_options, sync_queue
 
 #: What each worker runs beside the pool. Celery imports these classes when a worker starts, so that the receiver and the command
@@ -28,13 +31,24 @@ SERVICES = (
 warnings.filterwarnings("ignore", category=SecurityWarning)
 
 
+class _Application(Celery):  # type: ignore[misc]  # Celery has no types
+    @cached_property
+    def Worker(self) -> Any:
+        """The class of a worker's process, which `vodsync work` and `celery worker` run. The receiver does not need it."""
+        return self.subclass_with_self("worker.queue.worker_process:Worker")
+
+
 def _create() -> Celery:
     settings = runtime.current_or_exit().settings
     url = settings.broker_url.get_secret_value() if settings.broker_url else None
+    try:
+        options = broker_options(url, settings.queue_folder)
+    except ConfigurationError as error:
+        raise runtime.refusal(error) from None
     queue = sync_queue(url)
-    created = Celery("vodsync")
+    created = _Application("vodsync")
     created.conf.update(
-        broker_options(url, settings.queue_folder),
+        options,
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -87,6 +101,14 @@ def _check_start(**_: Any) -> None:
         runtime.current().require_schema(waiting=True)
     except VodsyncError as error:
         raise runtime.refusal(error) from None
+
+
+@signals.beat_init.connect  # type: ignore[untyped-decorator]  # Celery has no types
+def _set_signals_of_beat(**_: Any) -> None:
+    # Not for the beat of `vodsync work --beat`, which is a thread of the worker.
+    if threading.current_thread() is threading.main_thread():
+        ignore_user_signals()
+        stop_on_hangup()
 
 
 @signals.worker_ready.connect  # type: ignore[untyped-decorator]  # Celery has no types

@@ -9,6 +9,7 @@ from celery.worker import state
 from celery.worker.consumer import Consumer as CeleryConsumer
 
 from worker import logs
+from worker.core.errors import describe_error
 from worker.outage import Outage
 
 log = logs.get(__name__)
@@ -46,7 +47,7 @@ class Consumer(CeleryConsumer):  # type: ignore[misc]  # Celery has no types
         if self._connected_at is not None and time.monotonic() - self._connected_at > STABLE_CONNECTION_TIME:
             self._outage.recovered()
         self._connected_at = None
-        message = f"{type(error).__name__}: {error}"
+        message = describe_error(error)
         if self._outage.failed(message):
             log.warning("worker receives no wake-ups from the broker; the sweep finds the work", error=message)
         resume_at = time.monotonic() + RETRY_PAUSE

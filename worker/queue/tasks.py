@@ -30,7 +30,7 @@ def sweep() -> None:
     current = runtime.current()
     try:
         with current.store.reading() as connection:
-            due = backlog(connection, now=runtime.now()).due
+            due = backlog(connection, now=current.store.now()).due
     except StoreUnavailableError as error:
         if _sweep_outage.failed(str(error)):
             log.warning("sweep postponed", error=str(error))
@@ -55,7 +55,7 @@ def work(source: str | None = None) -> DrainResult:
         result = drain(
             current.store,
             contexts,
-            now=runtime.now,
+            now=current.store.now,
             stopping=current.stopping,
             wake_workers=wakeup_sender().send,
             limits=limits,
@@ -67,7 +67,7 @@ def work(source: str | None = None) -> DrainResult:
     if _work_outage.recovered():
         log.info("work continues")
     if result.batches:
-        current.claimed_at = runtime.now()
+        current.claimed_at = current.store.now()
     return result
 
 
@@ -75,7 +75,7 @@ def look_up(source: str) -> None:
     """Make the pending GetVideoInfo calls of `source`. A database outage is logged and not raised."""
     current = runtime.current()
     try:
-        drain_video_infos(current.store, current.source_contexts[source], now=runtime.now, stopping=current.stopping)
+        drain_video_infos(current.store, current.source_contexts[source], now=current.store.now, stopping=current.stopping)
     except StoreUnavailableError as error:
         if _look_up_outage.failed(str(error)):
             log.warning("look-ups postponed", source=source, error=str(error))

@@ -8,6 +8,7 @@ from typing import Any
 
 from worker import logs
 from worker.background import BackgroundLoop
+from worker.core.errors import describe_error
 from worker.outage import Outage
 from worker.queue.brokers import MAX_WAKEUPS
 from worker.queue.celery_app import app
@@ -16,6 +17,7 @@ log = logs.get(__name__)
 
 MIN_INTERVAL = 0.1  # seconds between two wake-ups of this process
 PROBE_INTERVAL = 10.0  # seconds without a wake-up after which the broker is checked
+EXPIRATION = 60  # seconds after which RabbitMQ drops a wake-up; other brokers keep up to MAX_WAKEUPS of them
 POOL_TIMEOUT = 5  # seconds to wait for a free connection
 CLOSE_TIMEOUT = 2.0  # seconds
 
@@ -63,9 +65,12 @@ class WakeupSender:
                 waiting = _count_wakeups(connection)
                 # During an outage only a wake-up that is sent proves that the next one can be. One too many does no harm.
                 if self._outage.active or (requested and waiting < MAX_WAKEUPS):
-                    app.send_task("vodsync.sync_batch", connection=connection, expires=60, ignore_result=True, retry=False)
+                    # Not `expires`: Celery compares it with the clock of the worker's machine, which may be minutes off.
+                    app.send_task(
+                        "vodsync.sync_batch", connection=connection, expiration=EXPIRATION, ignore_result=True, retry=False
+                    )
         except Exception as error:
-            message = f"{type(error).__name__}: {error}"
+            message = describe_error(error)
             if self._outage.failed(message):
                 log.warning("broker does not take wake-ups; the sweep finds the work", error=message)
         else:

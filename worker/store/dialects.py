@@ -29,6 +29,8 @@ from sqlalchemy import (
 from sqlalchemy.dialects import mysql, postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from worker.store.server_errors import error_code
+
 #: The assignments of an upsert: a function of the stored and the new columns that returns the value of each changed column.
 #: MySQL evaluates them from left to right and reads assigned values, so a column comes after the columns that read its old value.
 Assignments = Callable[[Any, Any], list[tuple[str, Any]]]
@@ -135,15 +137,15 @@ def force_index(statement: Select[Any], table: Table, index: str) -> Select[Any]
     return statement
 
 
+def max_packet_size(connection: Connection) -> int | None:
+    """Return the largest statement that the server accepts, in bytes; None if it has no such limit."""
+    if connection.dialect.name not in ("mysql", "mariadb"):
+        return None
+    return int(connection.execute(select(literal_column("@@max_allowed_packet"))).scalar_one())
+
+
 def is_retryable(error: DBAPIError) -> bool:
     """Return whether the same transaction is expected to succeed if repeated: after a deadlock, a lost race, a dead connection."""
-    original: Any = error.orig
-    if error.connection_invalidated:
+    if error.connection_invalidated or error_code(error.orig) in _POSTGRESQL_RETRYABLE | _MYSQL_RETRYABLE:
         return True
-    state = getattr(original, "sqlstate", None)
-    if state is not None:
-        return state in _POSTGRESQL_RETRYABLE
-    if isinstance(error, IntegrityError) and "UNIQUE" in str(original):
-        return True
-    number = original.args[0] if getattr(original, "args", None) else None
-    return number in _MYSQL_RETRYABLE
+    return isinstance(error, IntegrityError) and "UNIQUE" in str(error.orig)

@@ -11,33 +11,45 @@ from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError, NoSuchModuleError
 
 from worker.core.errors import ConfigurationError
+from worker.store.connections import replace_useless
 from worker.store.driver_timeouts import connect_function
+from worker.store.session_limits import (
+    KEEPALIVE_COUNT,
+    KEEPALIVE_IDLE,
+    KEEPALIVE_INTERVAL,
+    LOCK_TIMEOUT,
+    STATEMENT_TIMEOUT,
+    mysql_limits,
+    postgresql_limits,
+)
 from worker.store.sessions import PostgresqlSessions, connect_mysql, user_options
 from worker.store.url import database_url, number, tls_switches
 
 CONNECT_TIMEOUT = 3  # seconds
-STATEMENT_TIMEOUT = 10  # seconds
-LOCK_TIMEOUT = 5  # seconds
-IDLE_TIMEOUT = 60  # seconds between two statements of a transaction
 
 #: The execution options of a connection that only reads; on SQLite it takes no write lock.
 READ_ONLY = {"vodsync_read_only": True}
 
 
-def open_engine(text: str, *, schema: str | None = None, migrating: bool = False, pool_size: int = 8) -> Engine:
-    """Return an engine for the URL `text`. With `migrating`, statements have no timeout. Raises ConfigurationError."""
+def open_engine(text: str, *, schema: str | None = None, migrating: bool = False) -> Engine:
+    """Return an engine for the URL `text`. With `migrating`, statements have no timeout. Raises ConfigurationError.
+
+    Its pool has no limit: a thread uses one connection at a time, so a process has at most as many connections as threads.
+    """
     url = database_url(text)
     match url.get_backend_name(), url.get_driver_name():
         case "postgresql", driver:
-            return _postgresql(url, driver, schema, migrating, pool_size)
+            return _postgresql(url, driver, schema, migrating)
         case "mysql" | "mariadb", "pymysql":
-            return _mysql(url, migrating, pool_size)
+            return _mysql(url, migrating)
         case "sqlite", _:
-            return _sqlite(url, pool_size)
-    return _create(url, {}, pool_size)
+            return _sqlite(url)
+    engine = _create(url, {})
+    replace_useless(engine)
+    return engine
 
 
-def _create(url: URL, arguments: dict[str, Any], pool_size: int, **options: Any) -> Engine:
+def _create(url: URL, arguments: dict[str, Any], **options: Any) -> Engine:
     """Create the engine. `arguments` are for the driver, in place of those of the URL; `options` are SQLAlchemy's."""
     try:
         return create_engine(
@@ -45,9 +57,8 @@ def _create(url: URL, arguments: dict[str, Any], pool_size: int, **options: Any)
             connect_args=arguments,
             # Errors are logged, and must not contain the bodies of notifications.
             hide_parameters=True,
-            pool_size=pool_size,
-            max_overflow=8,
-            pool_timeout=CONNECT_TIMEOUT,
+            # 0 is no limit. With one, threads would wait for each other and fail when the database is slow.
+            pool_size=0,
             pool_recycle=600,
             json_serializer=lambda value: msgspec.json.encode(value).decode(),
             json_deserializer=msgspec.json.decode,
@@ -61,60 +72,49 @@ def _create(url: URL, arguments: dict[str, Any], pool_size: int, **options: Any)
         raise ConfigurationError(f"VODSYNC_DATABASE_URL has a parameter with an invalid value: {error}; correct it") from None
 
 
-def _postgresql(url: URL, driver: str, schema: str | None, migrating: bool, pool_size: int) -> Engine:
+def _postgresql(url: URL, driver: str, schema: str | None, migrating: bool) -> Engine:
     is_psycopg = driver == "psycopg"
     sessions = PostgresqlSessions(_postgresql_settings(schema, migrating), user_options(url) if is_psycopg else "")
     # What the URL sets in place of these is the operator's choice.
     arguments = {name: value for name, value in _postgresql_arguments().items() if is_psycopg and name not in url.query}
     if is_psycopg:
         arguments["client_encoding"] = "utf8"
-    engine = _create(url, arguments, pool_size, isolation_level="READ COMMITTED")
+    engine = _create(url, arguments, isolation_level="READ COMMITTED")
     if is_psycopg:
         connect = _connect_function(engine, migrating)
         event.listen(engine, "do_connect", lambda _, record, __, parameters: sessions.connect(connect, parameters, record.info))
     event.listen(engine, "begin", sessions.begin)
+    replace_useless(engine)
     return engine
 
 
 def _postgresql_settings(schema: str | None, migrating: bool) -> dict[str, str]:
-    settings = {
-        "lock_timeout": f"{LOCK_TIMEOUT}s",
-        "idle_in_transaction_session_timeout": f"{IDLE_TIMEOUT}s",
-        "statement_timeout": "0" if migrating else f"{STATEMENT_TIMEOUT}s",
-    }
-    return settings | ({"search_path": schema} if schema else {})
+    return postgresql_limits(migrating=migrating) | ({"search_path": schema} if schema else {})
 
 
 def _postgresql_arguments() -> dict[str, Any]:
     return {
         "connect_timeout": CONNECT_TIMEOUT,
-        "keepalives_idle": 10,
-        "keepalives_interval": 5,
-        "keepalives_count": 3,
+        "keepalives_idle": KEEPALIVE_IDLE,
+        "keepalives_interval": KEEPALIVE_INTERVAL,
+        "keepalives_count": KEEPALIVE_COUNT,
         "tcp_user_timeout": STATEMENT_TIMEOUT * 1000,
         "application_name": "vodsync",
     }
 
 
-def _mysql(url: URL, migrating: bool, pool_size: int) -> Engine:
+def _mysql(url: URL, migrating: bool) -> Engine:
     arguments = {
         "charset": "utf8mb4",
         "connect_timeout": number(url, "connect_timeout", CONNECT_TIMEOUT),
         "read_timeout": None if migrating else STATEMENT_TIMEOUT,
         "write_timeout": None if migrating else STATEMENT_TIMEOUT,
     }
-    engine = _create(url, arguments | tls_switches(url), pool_size, isolation_level="READ COMMITTED")
-    connect = _connect_function(engine, migrating)
-    event.listen(engine, "do_connect", lambda _, __, ___, parameters: connect_mysql(connect, parameters, _mysql_settings()))
+    engine = _create(url, arguments | tls_switches(url), isolation_level="READ COMMITTED")
+    connect, limits = _connect_function(engine, migrating), mysql_limits(migrating=migrating)
+    event.listen(engine, "do_connect", lambda _, __, ___, parameters: connect_mysql(connect, parameters, limits))
+    replace_useless(engine)
     return engine
-
-
-def _mysql_settings() -> str:
-    return (
-        f"innodb_lock_wait_timeout={LOCK_TIMEOUT}"
-        # A process that hangs in a transaction must not lock its rows for ever. Only MariaDB has this setting, MySQL has none.
-        f" /*M!100300 , idle_transaction_timeout={IDLE_TIMEOUT} */"
-    )
 
 
 def _connect_function(engine: Engine, migrating: bool) -> Callable[..., Any]:
@@ -122,8 +122,8 @@ def _connect_function(engine: Engine, migrating: bool) -> Callable[..., Any]:
     return connect or engine.dialect.loaded_dbapi.connect
 
 
-def _sqlite(url: URL, pool_size: int) -> Engine:
-    engine = _create(url, {"timeout": number(url, "timeout", LOCK_TIMEOUT), "check_same_thread": False}, pool_size)
+def _sqlite(url: URL) -> Engine:
+    engine = _create(url, {"timeout": number(url, "timeout", LOCK_TIMEOUT), "check_same_thread": False})
     event.listen(engine, "connect", _open_sqlite)
     event.listen(engine, "begin", _begin_sqlite)
     return engine

@@ -16,12 +16,18 @@ DELETE_AFTER = timedelta(days=1)
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """One row of vod_worker. `claimed_at` is None until the worker claims work."""
+    """One row of vod_worker, by the database's clock. `claimed_at` is None until the worker claims work."""
 
     name: str
     started_at: datetime
     seen_at: datetime
     claimed_at: datetime | None
+    #: How far the clock of the worker's machine is ahead of the database's. None: written by a release that did not measure it.
+    clock_ahead_seconds: int | None = None
+
+    @property
+    def host(self) -> str:
+        return self.name.rpartition(":")[0]
 
 
 class Heartbeats:
@@ -41,11 +47,9 @@ class Heartbeats:
 
     def all(self) -> list[Heartbeat]:
         """Return the last heartbeat of each worker, in the order of their names."""
-        rows = self._connection.execute(
-            select(worker.c.name, worker.c.started_at, worker.c.seen_at, worker.c.claimed_at).order_by(worker.c.name)
-        )
+        rows = self._connection.execute(select(*(worker.c[name] for name in _COLUMNS)).order_by(worker.c.name))
         return [Heartbeat(*row) for row in rows]
 
 
-_COLUMNS = ("name", "started_at", "seen_at", "claimed_at")
+_COLUMNS = ("name", "started_at", "seen_at", "claimed_at", "clock_ahead_seconds")
 _BEAT = Upsert(worker, _COLUMNS, lambda _stored, new: [(name, new[name]) for name in _COLUMNS[1:]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import datetime, timedelta
@@ -9,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import Connection, func, select, true
 
+from worker.store.database_clock import MAX_CLOCK_SKEW
 from worker.store.heartbeats import Heartbeat, Heartbeats
 from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.store.outbox import Outbox, PendingChanges
@@ -57,6 +59,8 @@ class InstallationHealth:
     failing: Mapping[str, tuple[int, str]] = field(default_factory=dict)
     #: The number of long runs that no worker claims.
     overdue: int = 0
+    #: By host, how far its clock is ahead of the database's: this machine, and those with a worker that is alive.
+    clocks_ahead: Mapping[str, timedelta] = field(default_factory=dict)
 
     def is_alive(self, worker: Heartbeat) -> bool:
         return self.seen_at - worker.seen_at <= SILENT_AFTER
@@ -70,6 +74,7 @@ class InstallationHealth:
             *self._request_problems(),
             *self._job_problems(),
             *self._change_problems(),
+            *filter(None, map(clock_problem, self.clocks_ahead, self.clocks_ahead.values())),
         ]
 
     def _back_off_problems(self) -> Iterator[str]:
@@ -137,6 +142,14 @@ class InstallationHealth:
         } | ({"changes": asdict(self.changes)} if self.changes else {})
 
 
+def clock_problem(host: str, ahead: timedelta, *, tolerance: timedelta = MAX_CLOCK_SKEW) -> str | None:
+    """Return a sentence about a machine whose clock differs from the database's; None if it agrees well enough."""
+    if abs(ahead) <= tolerance:
+        return None
+    direction = "ahead of" if ahead > timedelta(0) else "behind"
+    return f"the clock of {host} is {abs(ahead).total_seconds():.0f} s {direction} the database's; synchronise both machines by NTP"
+
+
 def backlog(connection: Connection, *, now: datetime, sources: Collection[str] | None = None) -> Backlog:
     """Count the sync requests of these sources, or of all.
 
@@ -154,11 +167,17 @@ def backlog(connection: Connection, *, now: datetime, sources: Collection[str] |
 
 
 def installation_health(
-    connection: Connection, *, now: datetime, sources: Collection[str], feed: bool = False
+    connection: Connection,
+    *,
+    now: datetime,
+    sources: Collection[str],
+    feed: bool = False,
+    clock_ahead: timedelta | None = None,
 ) -> InstallationHealth:
     """Read the state of the installation.
 
     `sources` are those that this process has in its configuration. With `feed`, `changes` is present even if nothing is pending.
+    `clock_ahead` is how far this machine's clock is ahead of the database's; None: this machine's clock is not part of the report.
     """
     changes = Outbox(connection).pending()
     states = connection.execute(select(media.c.state, func.count()).group_by(media.c.state)).all()
@@ -175,12 +194,20 @@ def installation_health(
         .order_by(sync_request.c.source)
     ).all()
     total = backlog(connection, now=now)
+    workers = Heartbeats(connection).all()
+    clocks_ahead = {
+        worker.host: timedelta(seconds=worker.clock_ahead_seconds)
+        for worker in workers
+        if worker.clock_ahead_seconds is not None and now - worker.seen_at <= SILENT_AFTER
+    }
+    if clock_ahead is not None:
+        clocks_ahead[socket.gethostname()] = clock_ahead
     return InstallationHealth(
         seen_at=now,
         backlog=total,
         media=dict(states),
         notifications=connection.execute(select(func.count()).select_from(notification)).scalar_one(),
-        workers=Heartbeats(connection).all(),
+        workers=workers,
         back_offs=RateLimiter(connection).back_offs(),
         served=backlog(connection, now=now, sources=sources) if unserved else total,
         unserved=dict(map(tuple, unserved)),
@@ -188,4 +215,5 @@ def installation_health(
         jobs=Jobs(connection).failing(),
         overdue=Jobs(connection).overdue(before=now - OVERDUE_AFTER),
         failing={source: (count, (error or "")[:MAX_REQUEST_ERROR_LENGTH]) for source, count, error in map(tuple, failing)},
+        clocks_ahead=clocks_ahead,
     )

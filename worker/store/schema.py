@@ -15,7 +15,7 @@ from worker.store.engine import open_engine
 from worker.store.tables import metadata
 
 #: The revision that this release needs. A test proves that it is the newest migration.
-REVISION = "0011"
+REVISION = "0012"
 
 VERSION_TABLE = "vod_schema_version"
 

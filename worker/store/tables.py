@@ -287,6 +287,7 @@ worker = _table(
     Column("started_at", UtcDateTime, nullable=False),
     Column("seen_at", UtcDateTime, nullable=False),
     *_times("claimed_at"),
+    Column("clock_ahead_seconds", BigInteger),
     PrimaryKeyConstraint("name"),
 )
 

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import StoreUnavailableError, VodUnavailableError
+from worker.core.errors import StoreUnavailableError, VodUnavailableError, describe_error, is_shortage
 from worker.core.normalise import other_ids
 from worker.core.urls import storable
 from worker.core.wait import Wait
@@ -125,8 +125,9 @@ def claim_batch(connection: Connection, context: SourceContext, now: datetime) -
 
 def _failed(claim: Claim, error: Exception) -> FetchResult:
     """Return a result in which every request failed: a bug in vodsync costs an attempt, so that it cannot repeat for ever."""
-    # Only StoreUnavailableError has a text without the values of a statement.
-    text = str(error) if isinstance(error, StoreUnavailableError) else f"vodsync failed: {type(error).__name__}"
+    # The texts of other errors may have values of a statement.
+    is_safe = isinstance(error, StoreUnavailableError) or is_shortage(error)
+    text = describe_error(error) if is_safe else f"vodsync failed: {type(error).__name__}"
     log.error("batch failed", source=claim.source, claimed=len(claim.requests), error=text)
     failure = VodUnavailableError(storable(text)[:MAX_ERROR_LENGTH])
     return FetchResult(failed=dict.fromkeys(claim.media_ids, failure))

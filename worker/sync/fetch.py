@@ -17,9 +17,10 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
-from worker.core.ids import split_keys
+from worker.core.ids import is_invalid_key, split_keys
 from worker.core.media import Answer
 from worker.core.normalise import read_answer
+from worker.outage import Outage
 from worker.store import Store
 from worker.store.inbox.sync_requests import Claim
 from worker.store.rate_limit import BATCH_GET_MEDIA_INFOS, RateLimiter, Slot
@@ -35,6 +36,11 @@ _MAX_DELAY = timedelta(milliseconds=10)
 
 #: A slot that was missed by more than this is not used any more.
 _MAX_SLOT_AGE = timedelta(seconds=0.5)
+
+_INVALID_ID = (
+    "a notification names an id that VOD's API does not accept, which has 1 to 64 characters of A-Z, a-z, 0-9, _ and -; "
+    "find the asset at VOD and fetch it with: vodsync sync ID"
+)
 
 
 @dataclass(slots=True)
@@ -75,7 +81,10 @@ class Fetcher:
 
         Raises StoreUnavailableError if the rate limit cannot be read.
         """
-        error = self._call(keys, slot)
+        invalid = [key for key in keys if is_invalid_key(key)]
+        self._result.refused |= {key: VodRefusedError(_INVALID_ID) for key in invalid}
+        keys = [key for key in keys if not is_invalid_key(key)]
+        error = self._call(keys, slot) if keys else None
         if error is not None:
             self._isolate(keys, error)
         return self._result
@@ -99,7 +108,10 @@ class Fetcher:
             self._result.put_back |= dict.fromkeys(keys, error)
         except VodUnavailableError as error:
             phrase = "VOD's answer cannot be read" if isinstance(error, VodUnreadableError) else "VOD did not answer"
-            log.warning(phrase, source=self._context.source, requested=len(keys), error=str(error), code=error.code)
+            outage = self._context.unanswered
+            if outage.failed(str(error), kind=phrase):
+                fields = {"source": self._context.source, "requested": len(keys), "unlogged": outage.unlogged}
+                log.warning(phrase, **fields, error=str(error), code=error.code)
             return error
         except VodRefusedError as error:
             if error.code == "InvalidVideo.NotFound" and not reference_ids:
@@ -187,6 +199,10 @@ def get_media_infos(vod: Vod, media_ids: list[str], reference_ids: list[str]) ->
         raise VodUnreadableError(f"vodsync could not read VOD's answer: {type(error).__name__}") from error
 
 
+#: When back-offs of this process are logged. The end is not logged: throttled and other answers alternate.
+_back_offs = Outage()
+
+
 def back_off(
     store: Store, rate_limit_name: str, operation: str, error: VodThrottledError | VodCredentialsError, policy: RetryPolicy
 ) -> None:
@@ -196,5 +212,6 @@ def back_off(
     else:
         pause, write_log = timedelta(seconds=error.retry_after) if error.retry_after else policy.throttle_pause, log.warning
     store.transact(lambda connection: RateLimiter(connection).back_off(rate_limit_name, operation, pause, fault=str(error)))
-    seconds = pause.total_seconds()
-    write_log("source backed off", source=rate_limit_name, operation=operation, seconds=seconds, code=error.code, error=str(error))
+    if _back_offs.failed(str(error), kind=f"{rate_limit_name} {operation} {type(error).__name__}"):
+        fields = {"source": rate_limit_name, "operation": operation, "seconds": pause.total_seconds()}
+        write_log("source backed off", **fields, code=error.code, error=str(error), unlogged=_back_offs.unlogged)

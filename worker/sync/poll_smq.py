@@ -9,16 +9,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-import msgspec
-from sqlalchemy import select
-
 from worker import logs
 from worker.core import events
-from worker.core.errors import NotificationRejectedError, StoreUnavailableError, VodError
+from worker.core.errors import NotificationRejectedError, VodError
 from worker.core.urls import storable, strip_signature
-from worker.store import Store
 from worker.store.inbox.notifications import Delivery
-from worker.sync.receive import delivery, receive
+from worker.sync.receive import NotificationWriter, delivery
 from worker.vod.smq_xml import Message
 
 log = logs.get(__name__)
@@ -80,7 +76,7 @@ class _Received:
 
 
 def poll_queue(
-    store: Store,
+    writer: NotificationWriter,
     queue: MessageQueue,
     source: str,
     *,
@@ -94,6 +90,7 @@ def poll_queue(
 
     A message that is not a notification is stored as it is, with the status `unreadable`. If its digest shows that it was damaged
     on the way, that happens only at the last of `max_attempts`. The queue and we both count attempts; the higher count applies.
+    A notification that the database refuses is set aside by `writer`.
 
     Raises StoreUnavailableError (nothing was deleted, every message is received again), and VodError if the queue does not answer.
     """
@@ -104,7 +101,7 @@ def poll_queue(
     received = [
         parsed for message in messages if (parsed := _parse(message, source, max_attempts, redeliveries, received_at)) is not None
     ]
-    stored, new = _store(store, received, redeliveries, received_at)
+    stored, new = _store(writer, received)
     if new:
         wake_workers()
     receipts = [item.message.receipt for item in stored if item.message.receipt]
@@ -161,61 +158,20 @@ def _unreadable(message: Message, source: str, received_at: datetime) -> Deliver
     )
 
 
-def _store(
-    store: Store, received: Sequence[_Received], redeliveries: RedeliveryCounter, received_at: datetime
-) -> tuple[list[_Received], int]:
-    """Return the messages that were committed, and how many notifications were new.
+def _store(writer: NotificationWriter, received: Sequence[_Received]) -> tuple[list[_Received], int]:
+    """Return the messages that are durable, and how many notifications were new.
 
-    Raises StoreUnavailableError if none was committed.
+    A notification that the database refuses is set aside. If the message was damaged on the way, that waits for its last attempt.
+    Raises StoreUnavailableError if the database is not available.
     """
-    if not received:
-        return [], 0
-    try:
-        return list(received), receive(store, [item.delivery for item in received], now=received_at)
-    except StoreUnavailableError as error:
-        group_error = error
-    # Either the database is down, or it refuses one of the messages. The others are then stored one by one.
-    stored, new = [], 0
+    result = writer.write_accepted([item.delivery for item in received])
+    refused = {id(delivery): reason for delivery, reason in result.refused}
+    durable, refusals = [], []
     for item in received:
-        _require_database(store)
-        count = _store_one(store, item, received_at)
-        if count is not None:
-            stored.append(item)
-            new += count
-        elif item.message.intact:
-            # Damaged messages were counted when they were parsed.
-            redeliveries.add(item.message)
-    if not stored:
-        raise group_error
-    return stored, new
-
-
-def _store_one(store: Store, item: _Received, received_at: datetime) -> int | None:
-    """Return how many notifications were new (0 or 1); None if the message was not stored.
-
-    At its last attempt a message that the database refuses is stored without its other fields, and its assets are requested.
-    """
-    fields = {"source": item.delivery.source, "message_id": item.message.message_id}
-    try:
-        return receive(store, [item.delivery], now=received_at)
-    except StoreUnavailableError as error:
-        if not item.is_last_attempt:
-            log.warning("queue message was not stored", **fields, error=str(error))
-            return None
-    _require_database(store)
-    # The media ids are what counts. They were validated, so the assets are fetched in any case.
-    plain = item.delivery.body.encode("ascii", "backslashreplace").decode()[:MAX_BODY_LENGTH]
-    reduced = msgspec.structs.replace(item.delivery, event_type=None, event_time=None, status=UNREADABLE, body=plain, deletes=False)
-    try:
-        new = receive(store, [reduced], now=received_at)
-    except StoreUnavailableError as error:
-        log.error("queue message cannot be stored", **fields, error=str(error))
-        return None
-    log.error("queue message stored as unreadable; see vod_notification with this status", **fields)
-    return new
-
-
-def _require_database(store: Store) -> None:
-    """Raises StoreUnavailableError if the database cannot be reached."""
-    with store.reading() as connection:
-        connection.execute(select(1))
+        reason = refused.get(id(item.delivery))
+        if reason is None or item.message.intact or item.is_last_attempt:
+            durable.append(item)
+            if reason is not None:
+                refusals.append((item.delivery, reason))
+    writer.set_aside(refusals)
+    return durable, result.new

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from worker.core.media import BATCH_LIMIT
+from worker.outage import Outage
 from worker.sync.field_warnings import FieldWarnings
 from worker.sync.retry_policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from worker.vod import Vod
@@ -42,6 +43,8 @@ class SourceContext:
     settings: SyncSettings = field(default_factory=SyncSettings)
     #: Set when a batch has added GetVideoInfo calls to make.
     video_info_due: threading.Event = field(default_factory=threading.Event)
+    #: When calls without an answer are logged. The end is not logged: single calls can fail and succeed in turn.
+    unanswered: Outage = field(default_factory=Outage)
     field_warnings: FieldWarnings = field(init=False)
 
     def __post_init__(self) -> None:

@@ -154,8 +154,10 @@ class _Calls:
             self._back_off(error)
             return error
         except VodError as error:
-            fields = {"source": self._context.source, "media_id": media_id}
-            log.warning("video info not fetched", **fields, error=str(error), request_id=error.request_id)
+            outage = self._context.unanswered
+            if outage.failed(str(error), kind=f"video info {type(error).__name__}"):
+                fields = {"source": self._context.source, "media_id": media_id, "unlogged": outage.unlogged}
+                log.warning("video info not fetched", **fields, error=str(error), request_id=error.request_id)
             return error
 
     def _back_off(self, error: VodThrottledError | VodCredentialsError) -> None:

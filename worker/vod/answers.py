@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import time
+from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 from urllib.parse import urlsplit
@@ -110,6 +110,20 @@ def _error(content: dict[str, Any], response: Response) -> VodError:
     return VodUnavailableError(f"VOD is not available: HTTP {status} {code}", **fields)
 
 
+def date(response: Response) -> datetime | None:
+    """Return the sender's time when it answered; None if the answer has no valid date."""
+    return _parse_date(response.headers.get("date"))
+
+
+def _parse_date(written: str | None) -> datetime | None:
+    try:
+        parsed = None if written is None else parsedate_to_datetime(written)
+    except (ValueError, OverflowError):
+        return None
+    # The zone "-0000" makes a time without a zone.
+    return parsed.replace(tzinfo=UTC) if parsed and parsed.tzinfo is None else parsed
+
+
 def _retry_after(response: Response) -> float | None:
     """Return the seconds for which the answer wants no calls, _MAX_RETRY_AFTER at most; None if it names no valid time.
 
@@ -123,10 +137,11 @@ def _retry_after(response: Response) -> float | None:
         return None
     seconds = _seconds(written)
     if seconds is None:
-        try:
-            seconds = parsedate_to_datetime(written).timestamp() - time.time()
-        except (ValueError, OverflowError):
+        # From the sender's time, because this machine's clock may be minutes off.
+        until, sent_at = _parse_date(written), date(response)
+        if until is None or sent_at is None:
             return None
+        seconds = (until - sent_at).total_seconds()
     return min(seconds, _MAX_RETRY_AFTER) if seconds > 0 else None
 
 

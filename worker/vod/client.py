@@ -9,8 +9,7 @@ import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -21,7 +20,7 @@ from alibabacloud_tea_openapi.utils import Utils
 from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
-from worker.core.errors import ConfigurationError, VodError, VodUnavailableError
+from worker.core.errors import ConfigurationError, VodError, VodUnavailableError, describe_error
 from worker.core.listing import PAGE_ROWS, keep_application
 from worker.core.urls import storable
 from worker.settings import Source
@@ -154,7 +153,7 @@ class Client:
         if response is None:
             raise VodUnavailableError(f"{action} was not sent by the vendor's SDK; install the versions that vodsync requires")
         self.is_warm = True
-        self.server_time = _date(response.headers)
+        self.server_time = answers.date(response)
         return answers.interpret(action, response)
 
     def _connection(self) -> HttpClient:
@@ -187,18 +186,8 @@ def _cause(error: BaseException) -> str:
     while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
         seen.add(id(inner))
         error = inner
-    return storable(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE_LENGTH]
+    return storable(describe_error(error))[:_MAX_MESSAGE_LENGTH]
 
 
 def _context(error: BaseException) -> BaseException | None:
     return None if error.__suppress_context__ else error.__context__
-
-
-def _date(headers: Mapping[str, str]) -> datetime | None:
-    written = headers.get("date")
-    try:
-        date = None if written is None else parsedate_to_datetime(written)
-    except ValueError:
-        return None
-    # The zone "-0000" makes a time without a zone.
-    return date.replace(tzinfo=UTC) if date and date.tzinfo is None else date

@@ -9,8 +9,9 @@ from worker.asgi import LazyApplication
 
 
 def _create() -> ASGIApp:
-    # Raises ConfigurationError if a setting is invalid. The import below would end the process, because it creates the Celery app.
-    runtime.current()
+    # They raise ConfigurationError. The import below would end the process, because it creates the Celery app.
+    runtime.current().require_broker()
+    runtime.current().require_spool()
     from worker.web.application import create
 
     return create()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,12 +17,14 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from worker import logs, runtime
 from worker.queue.wakeups import wakeup_sender
 from worker.store.inbox.notifications import Delivery
-from worker.sync import receive as receiving
+from worker.store.write_check import check_write
+from worker.sync.receive import NotificationWriter
 from worker.web import responses
 from worker.web.group_commit import GroupCommit
 from worker.web.health import Health
 from worker.web.receiver import Receiver
 from worker.web.spool_drainer import SpoolDrainer
+from worker.web.write_state import WriteState
 
 log = logs.get(__name__)
 
@@ -55,22 +57,25 @@ def create() -> Starlette:
     database_is_down = not current.require_schema(waiting=False)
     wakeups = wakeup_sender()
 
-    def commit(deliveries: Sequence[Delivery]) -> None:
-        receiving.receive(current.store, deliveries, now=runtime.now())
-
-    drainer = SpoolDrainer(current.store, current.spool, commit, after_commit=wakeups.send) if current.spool else None
+    writer = NotificationWriter(current.store, current.refused, now=current.store.now)
+    drainer = SpoolDrainer(current.store, current.spool, writer.write, after_commit=wakeups.send) if current.spool else None
+    write_state = WriteState(lambda: check_write(current.store, now=current.store.now()))
     group_commit: GroupCommit[Delivery] = GroupCommit(
-        commit, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer
+        writer.write, after_commit=wakeups.send, writers=2 if current.spool else 1, fallback=drainer, state=write_state
     )
-    receiver = Receiver(current.sources, group_commit, now=runtime.now)
+    receiver = Receiver(
+        current.sources, group_commit, now=runtime.machine_time, clock_ahead=lambda: current.store.clock.machine_ahead
+    )
     health = Health(
         current.store,
         current.spool,
+        current.refused,
+        write_state,
         sources=current.sources,
         database_error=lambda: drainer.error if drainer else None,
         broker_error=lambda: wakeups.error,
         callback_problems=lambda: receiver.problems,
-        now=runtime.now,
+        now=current.store.now,
         change_feed=current.settings.changes == "on",
     )
 
@@ -93,6 +98,7 @@ def create() -> Starlette:
         wakeups.close()
         wakeup_sender.cache_clear()
         health.close()
+        current.refused.close()
         current.store.close()
         log.info("receiver stopped")
 
@@ -105,7 +111,7 @@ def create() -> Starlette:
             Route("/readyz", health.readyz),
             Route("/statusz", health.statusz),
         ],
-        exception_handlers={HTTPException: responses.routing_error, Exception: responses.unexpected_error},
+        exception_handlers={HTTPException: receiver.routing_error, Exception: responses.unexpected_error},
         lifespan=lifespan,
     )
     # VOD counts a redirect as a failed delivery (vod-protocol 1.1), and its body is not our JSON error.

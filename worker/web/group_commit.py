@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Generic, Protocol, TypeVar, cast
 
 from worker.core.errors import StoreUnavailableError
+from worker.web.write_state import WriteState
 
 T = TypeVar("T")
 Item = TypeVar("Item", contravariant=True)
@@ -44,7 +45,8 @@ class GroupCommit(Generic[T]):
     `after_commit` follows each group that is durable, in the database or in the fallback. With two writers, one works while the
     other waits for the database server.
     The fallback saves a group whose commit fails or takes longer than `COMMIT_TIMEOUT`, and all groups while it reports that the
-    database is down. A commit that took too long may still succeed, so an item can be in both.
+    database is down. A commit that took too long may still succeed, so an item can be in both. `state` records which groups are
+    durable.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class GroupCommit(Generic[T]):
         writers: int = 1,
         after_commit: Callable[[], object] = lambda: None,
         fallback: FallbackStore[T] | None = None,
+        state: WriteState | None = None,
     ) -> None:
+        self._state = state or WriteState(lambda: None)
         self._commit = commit
         self._after_commit = after_commit
         self._waiting: deque[tuple[T, int, asyncio.Future[None]]] = deque()
@@ -119,6 +123,10 @@ class GroupCommit(Generic[T]):
         except Exception as error:
             failure = StoreUnavailableError(f"could not write: {type(error).__name__}")
             failure.__cause__ = error
+        if failure is None:
+            self._state.succeeded()
+        else:
+            self._state.failed(failure, count=len(group))
         for _, _, future in group:
             if future.done():
                 continue

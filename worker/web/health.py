@@ -15,8 +15,10 @@ from worker import __version__
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
 from worker.store import Store, schema
 from worker.store.installation_health import InstallationHealth, installation_health
+from worker.store.refused import Refused, RefusedDeliveries
 from worker.store.spool import Spool, Spooled
 from worker.web import responses
+from worker.web.write_state import WriteState
 
 T = TypeVar("T")
 
@@ -24,8 +26,9 @@ CHECK_TIMEOUT = 3.0  # seconds; a check that takes longer reports its part as do
 
 
 class Health:
-    """`database_error` and `broker_error` return why notifications are spooled or wake-ups are not sent, None if all is well.
+    """`write_state` knows whether notifications can be stored.
 
+    `database_error` and `broker_error` return why notifications are spooled or wake-ups are not sent, None if all is well.
     `callback_problems` returns sentences about refused callbacks. With `change_feed`, /statusz reports on the change feed too.
     """
 
@@ -33,6 +36,8 @@ class Health:
         self,
         store: Store,
         spool: Spool | None,
+        refused: RefusedDeliveries,
+        write_state: WriteState,
         *,
         sources: Collection[str],
         database_error: Callable[[], str | None],
@@ -43,6 +48,8 @@ class Health:
     ) -> None:
         self._store = store
         self._spool = spool
+        self._refused = refused
+        self._write_state = write_state
         self._sources = sources
         self._database_error = database_error
         self._broker_error = broker_error
@@ -60,6 +67,7 @@ class Health:
     async def readyz(self, _request: Request) -> Response:
         """Return 200 while notifications can be stored durably, otherwise 503 and the part that prevents it.
 
+        This follows what happened to the last notifications: a database that can be read may refuse to write.
         A broker outage only degrades, because the workers' sweep finds the work. So does a database outage while the spool works.
         """
         spool = await self._check_spool()
@@ -77,6 +85,9 @@ class Health:
         except StoreUnavailableError as error:
             parts["database"] = {"state": outage_state, "error": str(error)}
             parts["schema"] = {"state": outage_state, "error": "not known while the database is down"}
+        else:
+            if write_error := await self._write_error():
+                parts["database"] = {"state": outage_state, "error": write_error}
         if parts["database"]["state"] == "ok" and spool["state"] == "down":
             spool["state"] = "degraded"
         down = [name for name, part in parts.items() if part["state"] == "down"]
@@ -90,14 +101,20 @@ class Health:
         spool = await self._check_spool()
         content: dict[str, Any] = {"version": __version__, "broker": self._broker(), "spool": spool}
         spool_problem = Spooled(spool["count"] or 0, spool["since"]).problem
-        problems = [*([spool_problem] if spool_problem else []), *self._callback_problems()]
+        refused = await self._read_refused()
+        content["refused"] = {"count": refused.count, "since": refused.since}
+        problems = [*filter(None, (spool_problem, refused.problem)), *self._callback_problems()]
         try:
             revision, installation = await _run(self._database_threads, self._read_installation)
         except StoreUnavailableError as error:
             down = {"database": {"state": "down", "error": str(error)}, "problems": [str(error), *problems]}
             return responses.json(content | down)
         schema_state = {"revision": revision, "expected": schema.REVISION}
-        content |= {"database": self._database("degraded"), "schema": schema_state} | installation.as_json()
+        database = self._database("degraded")
+        if write_error := await self._write_error():
+            database = {"state": "degraded" if self._spool else "down", "error": write_error}
+            problems.insert(0, f"notifications cannot be written to the database: {write_error}")
+        content |= {"database": database, "schema": schema_state} | installation.as_json()
         return responses.json(content | {"problems": [*problems, *installation.problems]})
 
     def close(self) -> None:
@@ -109,7 +126,29 @@ class Health:
         if revision is None:
             raise StoreUnavailableError("the database has no vodsync tables yet; run: vodsync migrate")
         with self._store.reading() as connection:
-            return revision, installation_health(connection, now=self._now(), sources=self._sources, feed=self._change_feed)
+            return revision, installation_health(
+                connection,
+                now=self._now(),
+                sources=self._sources,
+                feed=self._change_feed,
+                clock_ahead=self._store.clock.machine_ahead,
+            )
+
+    async def _write_error(self) -> str | None:
+        """Return why the database does not take notifications; None if it does, or while they are spooled, which is known."""
+        if self._database_error():
+            return None
+        try:
+            await _run(self._database_threads, self._write_state.check)
+        except StoreUnavailableError as error:
+            return str(error)
+        return None
+
+    async def _read_refused(self) -> Refused:
+        try:
+            return await _run(self._spool_thread, self._refused.summary)
+        except StoreUnavailableError as error:
+            return Refused(0, None, str(error))
 
     async def _check_spool(self) -> dict[str, Any]:
         spool = self._spool

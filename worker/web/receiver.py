@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, cast
 
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from worker import logs
 from worker.core import events, signature
 from worker.core.errors import NotificationRejectedError, StoreUnavailableError
+from worker.outage import Outage
 from worker.settings import DEFAULT_SOURCE, Source
+from worker.store.database_clock import MAX_CLOCK_SKEW
 from worker.store.inbox.notifications import Delivery
+from worker.store.installation_health import clock_problem
 from worker.sync.receive import delivery
 from worker.web import responses
 from worker.web.group_commit import BufferFullError, GroupCommit
+from worker.web.refusals import Refusals
 
 log = logs.get(__name__)
 
@@ -38,10 +44,16 @@ _ACCEPTED: tuple[Message, ...] = (
     {"type": "http.response.body", "body": b"ok"},
 )
 
+_SIGNATURE_HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature"))
+
 #: The headers that the receiver reads.
-_HEADERS = frozenset((b"x-vod-timestamp", b"x-vod-signature", b"content-length"))
+_HEADERS = _SIGNATURE_HEADERS | {b"content-length"}
 _RETRY_AFTER = {"Retry-After": "1"}
 _NO_PARAMETERS: dict[str, str] = {}
+
+#: When these are logged. Each request can be the cause, and the end of neither is known.
+_unhandled = Outage()
+_too_many_ids = Outage()
 
 
 class UnknownSourceError(Exception):
@@ -56,35 +68,37 @@ class ClientDisconnectedError(Exception):
     """The sender disconnected before its body was complete."""
 
 
-@dataclass(slots=True)
-class RefusedCallbacks:
-    """Callbacks of one source that were refused since the last one with a valid signature."""
-
-    since: datetime
-    reason: str
-    count: int = 0
-
-
 class Receiver:
-    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`."""
+    """The ASGI endpoint. `group_commit` stores deliveries. Signatures must not be older than the tolerance at `now()`.
 
-    def __init__(self, sources: Mapping[str, Source], group_commit: GroupCommit[Delivery], *, now: Callable[[], datetime]) -> None:
+    `now` is this machine's clock, and `clock_ahead` returns how far it is ahead of the database's clock, by which deliveries are
+    recorded.
+    """
+
+    def __init__(
+        self,
+        sources: Mapping[str, Source],
+        group_commit: GroupCommit[Delivery],
+        *,
+        now: Callable[[], datetime],
+        clock_ahead: Callable[[], timedelta] = timedelta,
+    ) -> None:
         self._signature_checks = {name: _SignatureCheck(source) for name, source in sources.items()}
         self._group_commit = group_commit
         self._body_reader = _BodyReader()
         self._now = now
-        self._refused: dict[str, RefusedCallbacks] = {}
+        self._clock_ahead = clock_ahead
+        self._refusals = Refusals(sources, clock_problem=self._clock_problem)
 
     @property
     def problems(self) -> list[str]:
-        """Return a sentence for each source whose callbacks are all refused, with what to compare."""
-        return [
-            f"{refused.count} callback{'s' if refused.count > 1 else ''} to source {source} refused since "
-            f"{refused.since:%Y-%m-%d %H:%M:%S} UTC ({refused.reason}), and none was accepted; "
-            "compare VODSYNC_CALLBACK_URL, VODSYNC_CALLBACK_KEYS and the clock with VOD's "
-            "callback settings: vodsync doctor"
-            for source, refused in self._refused.items()
-        ]
+        """Return sentences about refused and misrouted callbacks, with what to compare or change."""
+        return self._refusals.problems(self._now())
+
+    def _clock_problem(self, source: str) -> str | None:
+        """Return a sentence if this machine's clock is the reason why signatures of a source are stale."""
+        tolerance = min(MAX_CLOCK_SKEW, self._signature_checks[source].tolerance)
+        return clock_problem(socket.gethostname(), self._clock_ahead(), tolerance=tolerance)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         source = scope.get("path_params", _NO_PARAMETERS).get("source", DEFAULT_SOURCE)
@@ -93,10 +107,23 @@ class Receiver:
         except ClientDisconnectedError:
             return
         except Exception as error:
+            if isinstance(error, UnknownSourceError):
+                self._count_misrouted(scope, "source")
+            elif isinstance(error, NotificationRejectedError) and error.reason == "malformed":
+                self._refusals.log(source, error.reason, str(error))
             await _error_response(source, error)(scope, receive, send)
             return
+        if "state" in scope:
+            # `LimitedHttpProtocol` prefers to keep this connection. Other servers may have no state.
+            scope["state"]["is_accepted"] = True
         for message in _ACCEPTED:
             await send(message)
+
+    async def routing_error(self, request: Request, exc: Exception) -> Response:
+        """Answer a request at an unknown path or with a wrong method. A signed one is a callback that did not reach us."""
+        is_method = isinstance(exc, HTTPException) and exc.status_code == 405
+        self._count_misrouted(request.scope, "method" if is_method else "path")
+        return await responses.routing_error(request, exc)
 
     async def _store_notification(self, source: str, scope: Scope, receive: Receive) -> None:
         """Return once the notification is stored. Raises one of the errors that `_error_response` knows."""
@@ -108,26 +135,25 @@ class Receiver:
         try:
             check_signature(headers, now)
         except NotificationRejectedError as error:
-            self._count_refused(source, error, now)
+            is_signed = not _SIGNATURE_HEADERS.isdisjoint(headers)
+            self._refusals.refused(source, error.reason, str(error), is_signed=is_signed, now=now)
             raise
-        self._refused.pop(source, None)
+        self._refusals.accepted(source, now)
         body = await self._body_reader.read(receive, headers.get(b"content-length"))
         notification = events.parse(body)
-        if notification.dropped_ids:
+        if notification.dropped_ids and _too_many_ids.failed(source, kind=source):
             log.warning(
                 "notification names too many media",
                 source=source,
                 kept=len(notification.media_ids),
                 dropped=notification.dropped_ids,
+                unlogged=_too_many_ids.unlogged,
             )
-        await self._group_commit.submit(delivery(source, notification, received_at=now), len(body))
+        await self._group_commit.submit(delivery(source, notification, received_at=now - self._clock_ahead()), len(body))
 
-    def _count_refused(self, source: str, error: NotificationRejectedError, now: datetime) -> None:
-        refused = self._refused.setdefault(source, RefusedCallbacks(now, error.reason))
-        refused.count += 1
-        refused.reason = error.reason
-        if refused.count == 1:
-            log.warning("callbacks are refused from now on", source=source, reason=error.reason, error=str(error))
+    def _count_misrouted(self, scope: Scope, reason: str) -> None:
+        if any(name == b"x-vod-signature" for name, _ in scope["headers"]):
+            self._refusals.misrouted(scope["method"], scope["path"], reason, self._now())
 
 
 def _error_response(source: str, error: Exception) -> Response:
@@ -136,7 +162,6 @@ def _error_response(source: str, error: Exception) -> Response:
         case UnknownSourceError():
             return responses.error(404, "no source has this name; sources are defined in vodsync.toml as [sources.NAME]", "source")
         case NotificationRejectedError():
-            log.info("notification rejected", source=source, reason=error.reason)
             return responses.error(400 if error.reason == "malformed" else 401, str(error), error.reason)
         case BodyTooLargeError():
             return responses.error(413, "the body is over 1 MiB; VOD's notifications are smaller", "size")
@@ -146,11 +171,13 @@ def _error_response(source: str, error: Exception) -> Response:
         case BufferFullError():
             return responses.error(503, f"{error}; send it again", "buffer", _RETRY_AFTER)
         case StoreUnavailableError():
-            log.error("notification not stored", source=source, error=str(error))
+            # The group commit logs the reason, once for all callbacks that it concerns.
             return responses.error(503, "the notification could not be stored; send it again", "store", _RETRY_AFTER)
         case _:
             # The type alone: the message of an unforeseen exception may contain the body.
-            log.error("notification not handled", source=source, error=type(error).__name__)
+            name = type(error).__name__
+            if _unhandled.failed(name, kind=name):
+                log.error("notification not handled", source=source, error=name, unlogged=_unhandled.unlogged)
             return responses.error(503, "vodsync failed to handle the notification; its log has the reason", "fault", _RETRY_AFTER)
 
 
@@ -160,7 +187,7 @@ class _SignatureCheck:
     def __init__(self, source: Source) -> None:
         self._url = source.callback_url or ""
         self._keys = [key.get_secret_value() for key in source.callback_keys]
-        self._tolerance = timedelta(seconds=source.callback_tolerance)
+        self.tolerance = timedelta(seconds=source.callback_tolerance)
         self._accepts_unsigned = source.callback_unsigned == "accept"
 
     def __call__(self, headers: Mapping[bytes, bytes], now: datetime) -> None:
@@ -174,7 +201,7 @@ class _SignatureCheck:
             timestamp=None if timestamp is None else timestamp.decode("latin-1"),
             signature=None if digest is None else digest.decode("latin-1"),
             now=now,
-            tolerance=self._tolerance,
+            tolerance=self.tolerance,
         )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from worker import logs
 from worker.background import BackgroundLoop
-from worker.core.errors import StaleSchemaError, StoreUnavailableError
+from worker.core.errors import StaleSchemaError, StoreUnavailableError, describe_error
 from worker.outage import Outage
 from worker.store import Store, schema
 from worker.store.inbox.notifications import Delivery
@@ -81,7 +81,7 @@ class SpoolDrainer:
             self._failed(str(error))
         except Exception as error:
             # An error of our own must not end the thread: later notifications could still be moved.
-            self._failed(f"{type(error).__name__}: {error}")
+            self._failed(describe_error(error))
         if self.database_is_down:
             # Each delivery that is spooled wakes the loop, and must not lead to a try of its own.
             self._loop.pause(OUTAGE_POLL_INTERVAL)

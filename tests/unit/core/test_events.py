@@ -55,15 +55,51 @@ def test_video_id_is_preferred_to_media_id() -> None:
     assert parsed(MediaId="second", VideoId="").media_ids == ("second",)
 
 
-INVALID_IDS = ["", " ", "a" * 65, "a b", "a/b", "61ccbd****", "\xe9", "a,b", "a\0", None, 5, True, ["a"], {"a": "b"}]
+ABSENT_IDS: list[object] = ["", " ", None, [], {}, False]
+
+#: With the keys of their sync requests.
+INVALID_IDS = [
+    ("a" * 65, "invalid:" + "a" * 65),
+    ("a" * 1000, "invalid:" + "a" * 100),
+    ("a b", "invalid:a?b"),
+    ("a/b", "invalid:a/b"),
+    ("61ccbd****", "invalid:61ccbd****"),
+    ("\xe9", "invalid:?"),
+    ("a,b", "invalid:a?b"),
+    ("a\0\ud800", "invalid:a??"),
+    (5, "invalid:(int)"),
+    (True, "invalid:(bool)"),
+    (["a"], "invalid:(list)"),
+    ({"a": "b"}, "invalid:(dict)"),
+]
 
 
-@pytest.mark.parametrize("bad", INVALID_IDS)
-def test_an_invalid_id_is_ignored(bad: object) -> None:
-    notification = parsed(EventType="VideoAnalysisComplete", VideoId=bad)
+@pytest.mark.parametrize("absent", ABSENT_IDS)
+def test_an_absent_id_requests_nothing(absent: object) -> None:
+    notification = parsed(EventType="VideoAnalysisComplete", VideoId=absent)
 
     assert notification.media_ids == ()
     assert not notification.needs_fetch
+
+
+@pytest.mark.parametrize(("bad", "key"), INVALID_IDS)
+@pytest.mark.parametrize("field", ["VideoId", "MediaId"])
+def test_an_invalid_id_is_kept_as_a_key_that_no_media_id_has(field: str, bad: object, key: str) -> None:
+    notification = parsed(EventType="VideoAnalysisComplete", **{field: bad})
+
+    assert notification.media_ids == (key,)
+    assert notification.needs_fetch
+
+
+@pytest.mark.parametrize("bad", [bad for bad, _ in INVALID_IDS])
+def test_a_valid_id_in_another_field_makes_an_invalid_one_irrelevant(bad: object) -> None:
+    assert parsed(VideoId=bad, MediaId="good").media_ids == ("good",)
+
+
+def test_an_invalid_id_of_an_image_requests_nothing() -> None:
+    notification = parsed(EventType="DeleteMediaComplete", MediaType="image", MediaIds="a b")
+
+    assert (notification.media_ids, notification.needs_fetch) == ((), False)
 
 
 @pytest.mark.parametrize("good", ["a", "a" * 64, "A-b_9", "xyz"])
@@ -71,10 +107,10 @@ def test_an_id_needs_not_be_hexadecimal(good: str) -> None:
     assert parsed(VideoId=good).media_ids == (good,)
 
 
-@pytest.mark.parametrize("media_ids", ["one, two,one,,b d", ["one", " two ", "one", 3, None, "", "b d"]])
+@pytest.mark.parametrize("media_ids", ["one, two,one,,b d", ["one", " two ", "one", None, "", "b d"]])
 def test_repeated_ids_of_a_list_are_read_once(media_ids: object) -> None:
-    assert parsed(MediaIds=media_ids).media_ids == ("one", "two")
-    assert parsed(VideoId="two", MediaIds=media_ids).media_ids == ("two", "one")
+    assert parsed(MediaIds=media_ids).media_ids == ("one", "two", "invalid:b?d")
+    assert parsed(VideoId="two", MediaIds=media_ids).media_ids == ("two", "one", "invalid:b?d")
 
 
 def test_a_list_of_too_many_ids_is_cut() -> None:
@@ -96,7 +132,11 @@ def test_the_video_id_of_a_workflow_is_preferred_to_its_input() -> None:
     assert parsed(EventType="WorkflowTaskComplete", VideoId="first", TaskInput={"Media": ID}).media_ids == ("first",)
 
 
-UNREADABLE_INPUTS: list[Any] = ["", "{", "[" * 100_000, "[]", "5", None, [], {"Media": {}}, {"Media": "a b"}, '{"Media":"\\ud800"}']
+UNREADABLE_INPUTS: list[Any] = ["", "{", "[" * 100_000, "[]", "5", None, [], {"Media": {}}]
+
+
+def test_an_invalid_id_of_a_workflow_is_kept() -> None:
+    assert parsed(EventType="WorkflowTaskComplete", TaskInput={"Media": "a b"}).media_ids == ("invalid:a?b",)
 
 
 @pytest.mark.parametrize("task_input", UNREADABLE_INPUTS, ids=lambda given: repr(given)[:20])

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import uuid
 from pathlib import Path
-
-import sqlalchemy as sa
 
 from worker import runtime
 from worker.cli.checks import Finding, Verdict
 from worker.cli.output import count_of
-from worker.core.errors import StoreUnavailableError, UnsuitableDatabaseError, VodsyncError
+from worker.core.errors import VodsyncError, describe_error
 from worker.runtime import Runtime
 from worker.store import schema
-from worker.store.installation_health import NO_WORKER, installation_health
+from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
 from worker.store.sessions import is_pooled
-from worker.store.tables import sync_request
+from worker.store.write_check import check_write
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
 
@@ -25,30 +24,12 @@ BROKER_TIMEOUT = 5.0  # seconds
 
 def check_database(installation: Runtime) -> str:
     """Check that rows can be read, inserted, updated and deleted. The written row is rolled back."""
-    try:
-        if schema.current(installation.store) is None:
-            return "reachable"
-        pooled = installation.store.transact(_write_and_roll_back)
-    except UnsuitableDatabaseError:
-        raise
-    except StoreUnavailableError as error:
-        raise StoreUnavailableError(f"{error}; check VODSYNC_DATABASE_URL and the privileges of its user") from error
-    pooler = ", through a connection pooler" if pooled else ""
+    if schema.current(installation.store) is None:
+        return "reachable"
+    check_write(installation.store, now=installation.store.now())
+    with installation.store.reading() as connection:
+        pooler = ", through a connection pooler" if is_pooled(connection) else ""
     return f"{installation.store.engine.dialect.name}, reachable and writable{pooler}"
-
-
-def _write_and_roll_back(connection: sa.Connection) -> bool:
-    """Return whether the connection leads through a pooler."""
-    key = {"source": "doctor", "media_id": uuid.uuid4().hex}
-    values = {"reason": "doctor", "priority": 0, "generation": 1, "attempts": 0, "state": "dead"}
-    times = {"requested_at": runtime.now(), "available_at": runtime.now()}
-    connection.execute(sa.insert(sync_request), {**key, **times, **values})
-    same = (sync_request.c.source == key["source"]) & (sync_request.c.media_id == key["media_id"])
-    connection.execute(sa.update(sync_request).where(same).values(attempts=1))
-    connection.execute(sa.delete(sync_request).where(same))
-    pooled = is_pooled(connection)
-    connection.rollback()
-    return pooled
 
 
 def check_schema(installation: Runtime) -> str:
@@ -59,7 +40,7 @@ def check_schema(installation: Runtime) -> str:
 def check_workers(installation: Runtime) -> Finding | str:
     """Return the known problems of the installation, or the number of workers."""
     with installation.store.reading() as connection:
-        health = installation_health(connection, now=runtime.now(), sources=installation.sources)
+        health = installation_health(connection, now=installation.store.now(), sources=installation.sources)
     alive, problems = sum(map(health.is_alive, health.workers)), health.problems
     verdict = Verdict.BAD if problems else Verdict.UNSURE
     if not alive and not any(NO_WORKER in problem for problem in problems):
@@ -69,8 +50,19 @@ def check_workers(installation: Runtime) -> Finding | str:
     return f"{count_of(alive, 'worker')} alive, {count_of(health.backlog.due, 'sync request')} due"
 
 
+def check_clock(installation: Runtime) -> Finding | str:
+    """Compare this machine's clock with the database's."""
+    with installation.store.reading():
+        ahead = installation.store.clock.machine_ahead
+    problem = clock_problem(socket.gethostname(), ahead)
+    if problem:
+        return Finding(Verdict.BAD, problem)
+    return f"within {max(1, round(abs(ahead.total_seconds())))} s of the database's clock"
+
+
 def check_broker() -> str:
     """Send a message and receive it, through a queue that is deleted afterwards."""
+    runtime.current().require_broker()
     from kombu import Queue
 
     from worker.queue.celery_app import app
@@ -87,7 +79,7 @@ def check_broker() -> str:
             queue.delete()
     except Exception as error:
         raise VodsyncError(
-            f"{type(error).__name__}: {error}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
+            f"{describe_error(error)}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
         ) from error
     if message is None:
         raise VodsyncError("the broker accepted a test message, which did not come back; see the log of the broker")
@@ -103,6 +95,12 @@ def check_spool(installation: Runtime) -> Finding | str:
         waiting = f"{spooled.count} notifications wait in {installation.spool.path} since {spooled.since}"
         return Finding(Verdict.UNSURE, f"{waiting}; a running receiver moves them to the database")
     return f"{installation.spool.path} is writable and empty"
+
+
+def check_refused(installation: Runtime) -> Finding | str:
+    """Report the notifications that the database refused and that this machine keeps."""
+    problem = installation.refused.summary().problem
+    return Finding(Verdict.BAD, problem) if problem else "the database refused no notification of this machine"
 
 
 def check_disk() -> Finding | str:

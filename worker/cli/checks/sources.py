@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from worker import runtime
@@ -12,9 +11,7 @@ from worker.cli.output import count_of
 from worker.core.errors import VodCredentialsError, VodError, VodsyncError, VodThrottledError, VodUnavailableError
 from worker.runtime import Runtime
 from worker.settings import Source
-
-#: VOD refuses calls if the clock is off by 15 minutes (vod-protocol 4.4).
-MAX_CLOCK_SKEW = timedelta(minutes=1)
+from worker.store.database_clock import MAX_CLOCK_SKEW
 
 #: Error codes of a valid key that lacks a permission start with one of these.
 PERMISSION_CODES = ("Forbidden", "NoPermission")
@@ -53,7 +50,7 @@ def check_vod(installation: Runtime, name: str, source: Source) -> Finding | str
             raise VodsyncError(f"{error} (request {error.request_id})") from error
     if client.server_time is None:
         return "answers a signed call"
-    skew = runtime.now() - client.server_time
+    skew = runtime.machine_time() - client.server_time
     if abs(skew) > MAX_CLOCK_SKEW:
         seconds = f"{skew.total_seconds():+.0f} s"
         return Finding(Verdict.BAD, f"answers, but this machine's clock is {seconds} off; synchronise it by NTP")

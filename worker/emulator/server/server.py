@@ -23,7 +23,7 @@ _KEEP_ALIVE = 75  # seconds
 
 
 def serve(config: EmulatorConfig, *, on_listening: Callable[[str], None] = lambda url: None) -> None:
-    """Serve until SIGTERM or SIGINT, then return at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then return at once.
 
     `on_listening` is called with the URL when the server answers calls. Raises OSError if the address cannot be used.
     """
@@ -32,7 +32,7 @@ def serve(config: EmulatorConfig, *, on_listening: Callable[[str], None] = lambd
 
     async def main() -> None:
         loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             loop.add_signal_handler(number, server.stop)
         await server.serve(sockets=[listener])
 

@@ -14,7 +14,7 @@ from kombu import Exchange
 
 from worker import logs, runtime
 from worker.background import BackgroundLoop
-from worker.core.errors import BrokerMismatchError, StoreUnavailableError
+from worker.core.errors import BrokerMismatchError, StoreUnavailableError, describe_error
 from worker.outage import Outage
 from worker.queue.brokers import CONNECT_TIMEOUT, RESPONSE_TIMEOUT, declare_exchange
 from worker.queue.celery_app import app
@@ -77,7 +77,7 @@ class ChangeRelay(Service):
             return 0
         except Exception as error:
             self._publisher.close()
-            message = f"{type(error).__name__}: {error}"
+            message = describe_error(error)
             if self._broker.failed(message):
                 log.warning("broker does not take changes; they wait", error=message)
             return 0
@@ -93,11 +93,11 @@ class ChangeRelay(Service):
         current = runtime.current()
         keep = timedelta(hours=current.settings.changes_keep_hours)
         try:
-            drop_old_changes(current.store, now=runtime.now(), keep=keep, stopping=current.stopping)
+            drop_old_changes(current.store, now=current.store.now(), keep=keep, stopping=current.stopping)
         except Exception as error:
             # Must not prevent the publishing of new changes. Tried again after `CLEANUP_INTERVAL`.
             level = log.warning if isinstance(error, StoreUnavailableError) else log.error
-            level("old changes were not deleted", error=f"{type(error).__name__}: {error}")
+            level("old changes were not deleted", error=describe_error(error))
 
 
 class ChangePublisher:

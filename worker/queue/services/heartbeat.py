@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection
@@ -30,18 +31,15 @@ class HeartbeatSender(Service):
         super().__init__(parent, **options)
         self._database = Outage()
         self._first = True
+        self._started_at: datetime | None = None
 
     def loops(self, concurrency: int) -> Iterator[BackgroundLoop]:
         yield BackgroundLoop("heartbeat", self.step, failure="heartbeat failed", finish=self._deregister)
 
     def step(self) -> float:
         """Send one heartbeat. Return the seconds until the next one."""
-        current = runtime.current()
-        heartbeat = Heartbeat(
-            name=current.name, started_at=current.started_at, seen_at=runtime.now(), claimed_at=current.claimed_at
-        )
         try:
-            current.store.transact(lambda connection: Heartbeats(connection).beat(heartbeat))
+            runtime.current().store.transact(self._beat)
         except StoreUnavailableError as error:
             if self._database.failed(str(error)):
                 log.warning("heartbeat postponed", error=str(error))
@@ -52,6 +50,13 @@ class HeartbeatSender(Service):
             self._first = False
             self._reset_back_offs()
         return INTERVAL + random.uniform(0, JITTER)  # noqa: S311  # spreads the load; not a secret
+
+    def _beat(self, connection: Connection) -> None:
+        current = runtime.current()
+        now = current.store.now()
+        self._started_at = self._started_at or now
+        clock_ahead = round(current.store.clock.machine_ahead.total_seconds())
+        Heartbeats(connection).beat(Heartbeat(current.name, self._started_at, now, current.claimed_at, clock_ahead))
 
     def _reset_back_offs(self) -> None:
         """Let calls to VOD be tried at once: this worker may have been started with corrected keys."""

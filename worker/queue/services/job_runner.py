@@ -64,7 +64,7 @@ class SourceJobRunner:
             worked = run_jobs(
                 self._runtime.store,
                 self._kinds,
-                now=runtime.now,
+                now=self._runtime.store.now,
                 lease=self._lease,
                 stopping=self._runtime.stopping,
                 wake_workers=wakeup_sender().send,
@@ -82,7 +82,7 @@ class SourceJobRunner:
         return IDLE_PAUSE.delay(self._idle_steps).total_seconds()
 
     def _run_schedule(self) -> None:
-        settings, now = self._runtime.settings, runtime.now()
+        settings, now = self._runtime.settings, self._runtime.store.now()
         start_due(
             self._runtime.store,
             self._source,

@@ -19,7 +19,7 @@ from kombu.utils.json import loads
 from worker import logs, runtime
 from worker.background import BackgroundLoop
 from worker.core.backoff import Backoff, FailureCounter
-from worker.core.errors import MessageRejectedError, StoreUnavailableError
+from worker.core.errors import MessageRejectedError, StoreUnavailableError, describe_error
 from worker.core.reprocess import MAX_KEYS, ReprocessRequest, is_json, read_message
 from worker.outage import Outage
 from worker.queue.brokers import REJECTED, REJECTED_QUEUE, REPROCESS_QUEUE, declare, reliable_connection
@@ -27,7 +27,7 @@ from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
 from worker.settings import DEFAULT_SOURCE
-from worker.sync.reprocess import reprocess
+from worker.sync.reprocess import reprocess_in_parts
 
 log = logs.get(__name__)
 
@@ -84,7 +84,7 @@ class MessageConsumer:
             self._consume(connection)
         except Exception as error:
             # Whatever the broker does, it is tried again: it may be restarted, reconfigured or repaired.
-            self._broker.failed(f"{type(error).__name__}: {error}")
+            self._broker.failed(describe_error(error))
         finally:
             # The broker delivers all of these again.
             self._accepted.clear()
@@ -136,14 +136,16 @@ class MessageConsumer:
         while self._accepted and not self._stopped.is_set():
             group = _first_group(self._accepted)
             try:
-                reprocess(self._runtime.store, [request for _, request in group], now=runtime.now())
+                result = reprocess_in_parts(self._runtime.store, group, now=self._runtime.store.now())
             except StoreUnavailableError as error:
                 self._database.failed(str(error))
                 return
             self._database.recovered()
-            self._wake_workers()
-            for message, _ in group:
+            if result.stored:
+                self._wake_workers()
+            for message, _ in result.stored:
                 message.ack()
+            self._rejected += [(message, reason) for (message, _), reason in result.refused]
             del self._accepted[: len(group)]
 
     def _move_rejected(self, connection: Connection) -> None:
@@ -164,7 +166,7 @@ class MessageConsumer:
         except Exception as error:
             # Begin with the next message next time: this one may be the cause.
             self._rejected.append(self._rejected.pop(0))
-            self._rejected_queue.failed(f"{type(error).__name__}: {error}")
+            self._rejected_queue.failed(describe_error(error))
         else:
             self._rejected_queue.recovered()
 

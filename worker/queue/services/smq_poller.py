@@ -12,12 +12,13 @@ from sqlalchemy import select
 from worker import logs, runtime
 from worker.background import BackgroundLoop
 from worker.core.backoff import HALF_JITTER, Backoff, FailureCounter
-from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError
+from worker.core.errors import StoreUnavailableError, VodCredentialsError, VodError, VodRefusedError, describe_error
 from worker.outage import Outage
 from worker.queue.services.base import Service
 from worker.queue.wakeups import wakeup_sender
 from worker.runtime import Runtime
 from worker.sync.poll_smq import RedeliveryCounter, poll_queue
+from worker.sync.receive import NotificationWriter
 
 if TYPE_CHECKING:
     from worker.vod.smq import Queue
@@ -70,6 +71,7 @@ class QueuePoller:
         self._runtime = current
         self._source = source
         self._queue = queue
+        self._writer = NotificationWriter(current.store, current.refused, now=current.store.now)
         self._redeliveries = RedeliveryCounter()
         self._retries = FailureCounter(RETRY_PAUSE)
         self._refusals = FailureCounter(REFUSED_PAUSE)
@@ -85,13 +87,13 @@ class QueuePoller:
                 # A message that is received while it cannot be stored comes back only after its visibility timeout.
                 self._require_database()
             result = poll_queue(
-                self._runtime.store,
+                self._writer,
                 self._queue,
                 self._source,
                 wait=LONG_POLL,
                 max_attempts=self._runtime.settings.max_attempts,
                 redeliveries=self._redeliveries,
-                now=runtime.now,
+                now=self._runtime.store.now,
                 wake_workers=wakeup_sender().send,
             )
         except Exception as error:
@@ -131,7 +133,7 @@ class QueuePoller:
                 if self._outage.failed(str(error), kind="unavailable"):
                     log.warning("queue did not answer", source=self._source, error=str(error), request_id=error.request_id)
             case _:
-                if self._outage.failed(str(error), kind=type(error).__name__):
+                if self._outage.failed(describe_error(error), kind=type(error).__name__):
                     log.error("queue poller failed", source=self._source, exc_info=error)
         return self._retries.failed().total_seconds()
 

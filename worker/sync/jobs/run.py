@@ -14,7 +14,7 @@ from sqlalchemy import Connection
 
 from worker import logs
 from worker.core.backoff import HALF_JITTER, Backoff
-from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodThrottledError
+from worker.core.errors import VodCredentialsError, VodRefusedError, VodsyncError, VodThrottledError, describe_error, is_shortage
 from worker.store import Store
 from worker.store.jobs.job_rows import Job, Jobs, JobState
 from worker.sync.jobs.step import JobFormatError, JobRefusedError, Kinds, Step, to_json
@@ -29,6 +29,9 @@ _PAUSE_SHARE = 0.5
 
 #: Pause after a throttled call if VOD does not say when to try again.
 _THROTTLE_PAUSE = timedelta(seconds=1)
+
+#: Time without a step that worked after which a job fails for lack of memory. A smaller limit would end jobs at a short peak.
+_LONGEST_SHORTAGE = timedelta(minutes=10)
 
 #: Counters of media for which a sync request was stored.
 _REQUEST_COUNTERS = ("requested", "missed", "changed")
@@ -71,9 +74,10 @@ class _ClaimedJob:
     def postpone(self, error: Exception, *, now: datetime) -> None:
         """Release the job after a failed step. The step is repeated after a pause."""
         pause = self._pause_after(error, now)
-        message = str(error) if isinstance(error, VodError | JobFormatError) else _unexpected(error)
+        is_foreseen = isinstance(error, VodsyncError | JobFormatError) or is_shortage(error)
+        message = str(error) if isinstance(error, JobFormatError) else describe_error(error) if is_foreseen else _unexpected(error)
         # A traceback once, and not at each retry.
-        is_new_bug = not isinstance(error, VodError | JobFormatError) and message != self.job.last_error
+        is_new_bug = not is_foreseen and message != self.job.last_error
         self.release(at=now + pause, error=message)
         self.job = replace(self.job, last_error=message)
         seconds = pause.total_seconds()
@@ -98,8 +102,8 @@ class _ClaimedJob:
 def _unexpected(error: Exception) -> str:
     """Return what failed and where, for an error that vodsync does not foresee."""
     frame = traceback.extract_tb(error.__traceback__)[-1]
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return f"{text} (in {Path(frame.filename).name}:{frame.lineno}); this is a bug in vodsync, please report it with the log"
+    place = f"{Path(frame.filename).name}:{frame.lineno}"
+    return f"{describe_error(error)} (in {place}); this is a bug in vodsync, please report it with the log"
 
 
 def run_jobs(
@@ -131,7 +135,10 @@ def run_jobs(
             claimed.finish(JobState.FAILED, now=now(), error=str(error))
             return True
         except Exception as error:
-            claimed.postpone(error, now=now())
+            if is_shortage(error) and now() - claimed.job.updated_at > _LONGEST_SHORTAGE:
+                claimed.finish(JobState.FAILED, now=now(), error=describe_error(error))
+            else:
+                claimed.postpone(error, now=now())
             return True
         if _requested(claimed.job) != requested_before:
             wake_workers()
