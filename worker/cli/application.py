@@ -18,6 +18,7 @@ from worker.core.errors import (
     RowRefusedError,
     StaleSchemaError,
     StoreUnavailableError,
+    UnsuitableDatabaseError,
     VodCredentialsError,
     VodsyncError,
     VodThrottledError,
@@ -122,7 +123,7 @@ def run() -> None:
     """Run the verb in sys.argv and exit. A foreseen error becomes one sentence on stderr and its exit code."""
     try:
         app()
-    except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
+    except (ConfigurationError, StaleSchemaError, UnsuitableDatabaseError, VodCredentialsError) as error:
         sys.exit(print_error(error, Exit.CONFIGURATION))
     except RowRefusedError as error:
         sys.exit(print_error(error, Exit.FAILED))
