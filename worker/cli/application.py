@@ -17,6 +17,7 @@ from worker.core.errors import (
     ConfigurationError,
     StaleSchemaError,
     StoreUnavailableError,
+    UnsuitableDatabaseError,
     VodCredentialsError,
     VodsyncError,
     VodThrottledError,
@@ -120,7 +121,7 @@ def run() -> None:
     """Run the verb in sys.argv and exit. A foreseen error becomes one sentence on stderr and its exit code."""
     try:
         app()
-    except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
+    except (ConfigurationError, StaleSchemaError, UnsuitableDatabaseError, VodCredentialsError) as error:
         sys.exit(print_error(error, Exit.CONFIGURATION))
     except StoreUnavailableError as error:
         sys.exit(print_error(f"{error}; check VODSYNC_DATABASE_URL", Exit.UNREACHABLE))

@@ -27,6 +27,10 @@ class StoreUnavailableError(VodsyncError):
     """The database did not take the write. Retrying later is expected to succeed."""
 
 
+class UnsuitableDatabaseError(StoreUnavailableError):
+    """The database cannot be used with its settings and privileges, or with those of the URL. An operator has to change them."""
+
+
 class BrokerMismatchError(VodsyncError):
     """The broker has a queue or exchange of another kind than vodsync needs. The operator has to change it there."""
 

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.backoff import Backoff
-from worker.core.errors import StoreUnavailableError
+from worker.core.errors import StoreUnavailableError, UnsuitableDatabaseError
 from worker.core.wait import Wait
+from worker.store import administration
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
 
@@ -55,10 +56,10 @@ class Store:
                     return result
             except DBAPIError as error:
                 if attempt == MAX_ATTEMPTS or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
-                    raise StoreUnavailableError(describe(error)) from error
+                    raise unavailable(error, self.engine) from error
                 time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
-                raise StoreUnavailableError(describe(error)) from error
+                raise unavailable(error, self.engine) from error
         raise AssertionError("unreachable")
 
     @contextmanager
@@ -68,7 +69,7 @@ class Store:
             with self.engine.connect().execution_options(**READ_ONLY) as connection:
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreUnavailableError(describe(error)) from error
+            raise unavailable(error, self.engine) from error
 
     def is_file_missing(self) -> bool:
         """Return whether the database is a SQLite file that does not exist. To connect would create an empty one."""
@@ -76,6 +77,14 @@ class Store:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def unavailable(error: SQLAlchemyError, engine: Engine) -> StoreUnavailableError:
+    """Return the exception for a failed transaction: a UnsuitableDatabaseError if an administrator has to act."""
+    instruction = administration.instruction(error, engine)
+    if instruction is None:
+        return StoreUnavailableError(describe(error))
+    return UnsuitableDatabaseError(f"the database refused the statement: {error_text(error)}; {instruction}")
 
 
 def describe(error: SQLAlchemyError) -> str:

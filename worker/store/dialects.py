@@ -27,7 +27,7 @@ from sqlalchemy import (
     select,
 )
 from sqlalchemy.dialects import mysql, postgresql, sqlite
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 #: The assignments of an upsert: a function of the stored and the new columns that returns the value of each changed column.
 #: MySQL evaluates them from left to right and reads assigned values, so a column comes after the columns that read its old value.
@@ -39,10 +39,9 @@ _CLOCKS = {
 }
 _MYSQL_CLOCK = "CAST(UNIX_TIMESTAMP(SYSDATE(6)) * 1000000 AS SIGNED)"
 
-#: Deadlock, lock wait timeout, record changed since last read (MariaDB), and duplicate key: another process inserted it first.
-_MYSQL_RETRYABLE = {1213, 1205, 1020, 1062}
-#: serialization_failure, deadlock_detected, lock_not_available, unique_violation
-_POSTGRESQL_RETRYABLE = {"40001", "40P01", "55P03", "23505"}
+#: MariaDB and MySQL: deadlock, lock wait timeout, record changed since last read, and duplicate key: another process inserted it
+#: first. PostgreSQL: serialization_failure, deadlock_detected, lock_not_available, unique_violation
+_RETRYABLE = {1213, 1205, 1020, 1062, "40001", "40P01", "55P03", "23505"}
 
 
 def clock(dialect: str) -> ColumnElement[int]:
@@ -137,13 +136,21 @@ def force_index(statement: Select[Any], table: Table, index: str) -> Select[Any]
 
 def is_retryable(error: DBAPIError) -> bool:
     """Return whether the same transaction is expected to succeed if repeated: after a deadlock, a lost race, a dead connection."""
-    original: Any = error.orig
-    if error.connection_invalidated:
+    if error.connection_invalidated or error_code(error) in _RETRYABLE:
         return True
-    state = getattr(original, "sqlstate", None)
-    if state is not None:
-        return state in _POSTGRESQL_RETRYABLE
-    if isinstance(error, IntegrityError) and "UNIQUE" in str(original):
-        return True
+    # SQLite
+    return isinstance(error, IntegrityError) and "UNIQUE" in str(error.orig)
+
+
+def is_lock_timeout(error: SQLAlchemyError) -> bool:
+    """Return whether a statement of PostgreSQL or MariaDB / MySQL waited in vain for a lock of another session."""
+    return error_code(error) in {"55P03", 1205}
+
+
+def error_code(error: SQLAlchemyError) -> str | int | None:
+    """Return MariaDB's or MySQL's error number, or PostgreSQL's SQLSTATE; None if the error has neither."""
+    original: Any = getattr(error, "orig", None)
     number = original.args[0] if getattr(original, "args", None) else None
-    return number in _MYSQL_RETRYABLE
+    # PyMySQL's errors have a SQLSTATE too, which is HY000 for most numbers.
+    state: str | None = getattr(original, "sqlstate", None)
+    return number if isinstance(number, int) else state
