@@ -49,14 +49,6 @@ def mariadb_url() -> Iterator[str]:
     yield from own_database("mariadb")
 
 
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-    else:
-        yield from own_database(request.param)
-
-
 @pytest.fixture(params=["postgresql", "mariadb"])
 def server_url(request: pytest.FixtureRequest) -> Iterator[str]:
     yield from own_database(request.param)

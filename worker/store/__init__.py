@@ -84,6 +84,8 @@ def unavailable(error: SQLAlchemyError, engine: Engine) -> StoreUnavailableError
     instruction = administration.instruction(error, engine)
     if instruction is None:
         return StoreUnavailableError(describe(error))
+    # MariaDB and MySQL apply a GRANT on a database only to new connections.
+    engine.dispose()
     return UnsuitableDatabaseError(f"the database refused the statement: {error_text(error)}; {instruction}")
 
 
