@@ -130,3 +130,31 @@ def test_a_live_request_stays_live_if_a_backfill_requests_the_same_asset(worker:
             select(sync_request.c.priority, sync_request.c.generation).where(sync_request.c.media_id == videos[0])
         ).one()
     assert row == (LIVE, 1)
+
+
+ODD_ROWS = [
+    {"CreationTime": 1484135465000},
+    {"CreationTime": "N/A"},
+    {"CreationTime": "0000-00-00T00:00:00Z", "ModificationTime": ["odd"]},
+    {"MediaId": {"odd": 1}},
+]
+
+
+@pytest.mark.parametrize("kind", ["backfill", "reconcile"])
+def test_an_odd_row_of_a_listing_stops_no_job(worker: JobWorker, kind: str) -> None:
+    videos = worker.library(30)
+    search = worker.vod.search_media
+
+    def with_odd_rows(*arguments: Any) -> dict[str, Any]:
+        answer = search(*arguments)
+        for row, odd in zip(answer["MediaList"], ODD_ROWS, strict=False):
+            row |= odd
+        return answer
+
+    replace_method(worker.vod, "search_media", with_odd_rows)
+    job = worker.finish(worker.start(kind))
+
+    # The row without a readable id costs itself, the others an odd field. The time inside a row is used if the outer one is odd.
+    assert job.state == JobState.DONE
+    assert sorted(worker.states()) == [media_id for media_id in videos if media_id != videos[3]]
+    assert job.counters["unreadable"] == 4

@@ -19,7 +19,7 @@ from worker.cli.checks.services import check_database, check_schema
 from worker.settings import Settings
 from worker.store import Store, schema
 
-NEWER = "schema 0042 is newer than this release needs (0010)"
+NEWER = f"schema 0042 is newer than this release needs ({schema.REVISION})"
 
 
 @pytest.fixture
@@ -51,9 +51,9 @@ def test_migrate_status_fails_because_the_schema_is_not_the_expected_one(install
     status, as_json = vodsync("migrate", "status"), vodsync("migrate", "status", "--json")
 
     assert (status.exit_code, as_json.exit_code) == (1, 1)
-    assert status.stdout == "schema revision 0042, needed 0010, 0 to apply\n"
+    assert status.stdout == f"schema revision 0042, needed {schema.REVISION}, 0 to apply\n"
     assert status.stderr == f"{NEWER}; running on it\n"
-    assert json.loads(as_json.stdout) == {"revision": "0042", "expected": "0010", "pending": []}
+    assert json.loads(as_json.stdout) == {"revision": "0042", "expected": schema.REVISION, "pending": []}
 
 
 def test_roles_and_the_doctor_accept_it(installation: runtime.Runtime) -> None:
@@ -71,7 +71,7 @@ def test_a_migration_that_a_newer_release_finished_meanwhile_is_left_as_it_is(
     installation: runtime.Runtime, empty_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What this process read before it had the lock.
-    monkeypatch.setattr(schema, "current", lambda _store: "0009")
+    monkeypatch.setattr(schema, "current", lambda _store: "0001")
 
     schema.upgrade(empty_url)
 

@@ -167,6 +167,21 @@ def test_a_transcoding_asset_is_followed_with_growing_pauses_until_the_limit(ins
     assert timedelta(days=3) <= installation.now - NOON < timedelta(days=3, hours=7)
 
 
+@pytest.mark.parametrize("not_found", [1, 2, 5])
+def test_the_first_follow_up_comes_after_a_minute_however_often_the_asset_was_not_found(
+    installation: Installation, not_found: int
+) -> None:
+    notify(installation.store, "a")
+    for _ in range(not_found):
+        installation.run()
+        installation.now = installation.requests()[0].available_at + SECOND
+    installation.vod.put(element("a", Status="Transcoding"))
+
+    pauses = installation.run_until_settled()
+
+    assert pauses[:3] == [60, 120, 240]
+
+
 @pytest.mark.parametrize(
     ("reason", "first_pause"), [(backfill.KIND, 3 * 3600), (reconcile.KIND, 3 * 3600), ("TranscodeComplete", 60)]
 )

@@ -9,13 +9,11 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
 
 import pytest
-from pydantic import SecretStr
 
+from tests.integration.vod_server import Handler, Server, client_of, running_server
 from worker.core.errors import (
     VodCredentialsError,
     VodError,
@@ -25,78 +23,19 @@ from worker.core.errors import (
     VodUnreadableError,
 )
 from worker.core.listing import read_page
-from worker.settings import Source
-from worker.vod import client as client_module
+from worker.vod import http_client
 from worker.vod.client import Client
-
-
-class Server(ThreadingHTTPServer):
-    """Answers with `status`, `body` and `headers`. Records queries, request headers and the number of connections."""
-
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.status, self.body, self.headers = 200, b'{"RequestId": "R"}', dict[str, str]()
-        self.date: str | None = None
-        self.queries: list[dict[str, list[str]]] = []
-        self.request_headers: list[dict[str, str]] = []
-        self.connections = 0
-        self.before: Callable[[Handler], bool] = lambda _handler: True
-
-
-class Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    server: Server
-
-    def setup(self) -> None:
-        super().setup()
-        self.server.connections += 1
-
-    def do_POST(self) -> None:
-        server = self.server
-        server.queries.append(parse_qs(urlsplit(self.path).query))
-        server.request_headers.append({name.lower(): value for name, value in self.headers.items()})
-        self.rfile.read(int(self.headers.get("content-length") or 0))
-        if not server.before(self):
-            self.close_connection = True
-            return
-        self.send_response(server.status)
-        for name, value in {"Content-Length": str(len(server.body)), **server.headers}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(server.body)
-
-    def date_time_string(self, timestamp: float | None = None) -> str:
-        return self.server.date or super().date_time_string(timestamp)
-
-    def log_message(self, *_: Any) -> None:
-        pass
 
 
 @pytest.fixture
 def server() -> Iterator[Server]:
-    running = Server()
-    threading.Thread(target=running.serve_forever, args=(0.01,), daemon=True).start()
-    yield running
-    running.shutdown()
-    running.server_close()
+    with running_server() as server:
+        yield server
 
 
 @pytest.fixture
 def vod(server: Server) -> Client:
-    return Client(
-        Source(
-            endpoint=f"http://127.0.0.1:{server.server_address[1]}",
-            access_key_id="demoKeyId",
-            access_key_secret=SecretStr("demoSecret"),
-        )
-    )
-
-
-def client_of_application(server: Server, app_id: str) -> Client:
-    endpoint = f"http://127.0.0.1:{server.server_address[1]}"
-    return Client(Source(endpoint=endpoint, access_key_id="demoKeyId", access_key_secret=SecretStr("demoSecret"), app_id=app_id))
+    return client_of(server)
 
 
 def test_the_answer_has_every_field_that_vod_sent(server: Server, vod: Client) -> None:
@@ -267,7 +206,7 @@ def test_a_refused_connection_is_an_outage(server: Server, vod: Client) -> None:
 def test_a_server_that_does_not_answer_is_an_outage_after_the_timeout(
     server: Server, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
 ) -> None:
-    monkeypatch.setattr(client_module, "_READ_TIMEOUT", 200)
+    monkeypatch.setattr(http_client, "DEADLINE", 0.2)
     vod: Client = request.getfixturevalue("vod")
     released = threading.Event()
     server.before = lambda _handler: released.wait(5) and False
@@ -339,7 +278,7 @@ def test_a_source_with_an_application_ignores_assets_of_other_applications(serve
     server.body = json.dumps({"Total": 7, "ScrollToken": "t", "MediaList": rows}).encode()
 
     all_rows = read_page(vod.search_media("video", "", "CreationTime:Asc", 1))
-    page = read_page(client_of_application(server, "app-1").search_media("video", "", "CreationTime:Asc", 1))
+    page = read_page(client_of(server, app_id="app-1").search_media("video", "", "CreationTime:Asc", 1))
 
     assert [query["Fields"] for query in server.queries] == [
         ["CreationTime,ModificationTime,Status"],
@@ -350,15 +289,15 @@ def test_a_source_with_an_application_ignores_assets_of_other_applications(serve
     assert (page.length, page.total, page.token) == (7, 7, "t")
 
 
-@pytest.mark.parametrize("body", [b'{"RequestId": "R"}', b'{"MediaList": null, "Total": 0}', b'{"MediaList": {}}'])
+@pytest.mark.parametrize("body", [b'{"MediaList": null, "Total": 0}', b'{"MediaList": {}}'])
 def test_an_answer_without_a_list_is_unchanged_for_an_application(server: Server, body: bytes) -> None:
     server.body = body
 
-    assert client_of_application(server, "app-1").search_media("video", "", "CreationTime:Asc", 1) == json.loads(body)
+    assert client_of(server, app_id="app-1").search_media("video", "", "CreationTime:Asc", 1) == json.loads(body)
 
 
 def test_callback_settings_are_requested_for_the_application(server: Server, vod: Client) -> None:
     vod.get_message_callback()
-    client_of_application(server, "app-1").get_message_callback()
+    client_of(server, app_id="app-1").get_message_callback()
 
     assert server.queries == [{}, {"AppId": ["app-1"]}]

@@ -37,7 +37,7 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.rfile.read(int(self.headers.get("content-length") or 0))
         self.server.headers.append({name.lower(): value for name, value in self.headers.items()})
-        answer = b'{"RequestId": "R"}'
+        answer = b'{"RequestId": "R", "MediaInfos": []}'
         self.send_response(200)
         self.send_header("Content-Length", str(len(answer)))
         self.end_headers()

@@ -16,6 +16,8 @@ from tests import monotonic_clock
 from tests.system.installation import PAIRS, Installation, installed, signed
 from tests.system.processes import eventually
 
+SENDERS = 8  # connections of a burst
+
 EVENTS = ("FileUploadComplete", "VideoAnalysisComplete", "SnapshotComplete", "StreamTranscodeComplete", "TranscodeComplete")
 
 
@@ -61,7 +63,7 @@ def burst(installation: Installation, media_ids: list[str]) -> None:
                 if response.status != 200:
                     refused.append(response.status)
 
-    senders = [threading.Thread(target=send) for _ in range(8)]
+    senders = [threading.Thread(target=send) for _ in range(SENDERS)]
     for sender in senders:
         sender.start()
     for sender in senders:
@@ -107,17 +109,18 @@ def test_backlog_costs_one_fetch_per_asset_in_full_calls(tmp_path: Path, pair: s
         assert (calls["repeated_in_call"], calls["throttled"], calls["errors"]) == (0, 0, 0)
 
 
-def test_burst_costs_at_most_30_percent_more_calls_than_needed(tmp_path: Path) -> None:
-    with installation_of("postgresql-rabbitmq", tmp_path) as installation:
+def test_burst_repeats_only_assets_whose_notifications_still_arrive(tmp_path: Path) -> None:
+    # A long linger: on a busy machine the senders are slower than the workers, which would then make calls that are not full.
+    with installation_of("postgresql-rabbitmq", tmp_path, VODSYNC_LINGER_MS="1000") as installation:
         media_ids = library(installation, 600)
         start_two_workers(installation)
 
         burst(installation, media_ids)
         assert_all_arrived(installation, media_ids, within=30)
 
-        # An asset that is claimed between two of its notifications is fetched twice: all processes share two cores.
+        # An asset that is claimed between two of its notifications is fetched twice. Each sender has one such asset at a time.
         calls = installation.calls()
-        assert calls["calls"] <= math.ceil(600 / 20) * 1.3, calls
+        assert calls["calls"] <= math.ceil(600 / (20 - SENDERS)), calls
         assert calls["busiest_second"] <= 20
         assert (calls["largest_batch"], calls["repeated_in_call"], calls["throttled"], calls["errors"]) == (20, 0, 0, 0)
 

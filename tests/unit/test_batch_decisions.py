@@ -111,13 +111,17 @@ STILL_RETURNED = "VOD announced the deletion of this asset, but still returns it
         # Not analysed
         (ANNOUNCED, {}, {}, f"2 s: {NOT_ANALYSED}"),
         (ANNOUNCED, {"waits": 1}, {}, f"5 s: {NOT_ANALYSED}"),
-        (ANNOUNCED, {"waits": 2}, {}, "240 s: VOD is still processing this asset: Uploading"),
+        # The waits of a follow-up fetch, which has the priority backfill, are counted apart from those before it.
+        (ANNOUNCED, {"waits": 2}, {}, "60 s: VOD is still processing this asset: Uploading"),
+        (ANNOUNCED, {"waits": 2, "priority": BACKFILL}, {}, "240 s: VOD is still processing this asset: Uploading"),
         (ANNOUNCED, {"priority": MANUAL}, {}, "60 s: VOD is still processing this asset: Uploading"),
         (ANNOUNCED, {}, {"failed_analyses": frozenset("a")}, "60 s: VOD is still processing this asset: Uploading"),
         # Unfinished
         (TRANSCODING, {}, {}, "60 s: VOD is still processing this asset: Transcoding"),
-        (TRANSCODING, {"waits": 3}, {}, "480 s: VOD is still processing this asset: Transcoding"),
-        (TRANSCODING, {"waits": 99}, {}, "3600 s: VOD is still processing this asset: Transcoding"),
+        (TRANSCODING, {"waits": 3}, {}, "60 s: VOD is still processing this asset: Transcoding"),
+        (TRANSCODING, {"waits": 3, "priority": MANUAL}, {}, "60 s: VOD is still processing this asset: Transcoding"),
+        (TRANSCODING, {"waits": 3, "priority": BACKFILL}, {}, "480 s: VOD is still processing this asset: Transcoding"),
+        (TRANSCODING, {"waits": 99, "priority": BACKFILL}, {}, "3600 s: VOD is still processing this asset: Transcoding"),
         (TRANSCODING, {"requested_at": NOW - 24 * HOUR}, {}, "complete"),
         (MODIFIED_LONG_AGO, {}, {}, "60 s: VOD is still processing this asset: Transcoding"),
         (MODIFIED_LONG_AGO, {"reason": "reconcile"}, {}, "600 s: VOD is still processing this asset: Transcoding"),

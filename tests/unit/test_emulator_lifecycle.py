@@ -1,4 +1,4 @@
-"""What happens to an upload, in which order, and does the API's answer keep step?"""
+"""The events of an upload, their order, and the answers of the API at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def uploads(count: int = 60, *, life_seconds: float = 10, damaged: bool = False)
     return library, [UploadEvents(library, upload, index) for index in range(5, 5 + count)]
 
 
-def told(life: UploadEvents) -> list[dict[str, Any]]:
+def event_bodies(life: UploadEvents) -> list[dict[str, Any]]:
     return [life.body(number) for number in range(len(life))]
 
 
@@ -29,10 +29,10 @@ def an_audio(lives: list[UploadEvents]) -> UploadEvents:
     return next(life for life in lives if not life.library.outline(life.index).is_video)
 
 
-def test_the_life_of_a_video_is_told_in_order_in_six_or_more_events() -> None:
+def test_the_events_of_a_video_come_in_order() -> None:
     _, lives = uploads()
 
-    types = [event["EventType"] for event in told(a_video(lives))]
+    types = [event["EventType"] for event in event_bodies(a_video(lives))]
 
     assert len(types) >= 6
     assert types[:4] == ["MediaBaseChangeComplete", "FileUploadComplete", "VideoAnalysisComplete", "SnapshotComplete"]
@@ -40,16 +40,16 @@ def test_the_life_of_a_video_is_told_in_order_in_six_or_more_events() -> None:
     assert types[-1] == "TranscodeComplete"
 
 
-def test_an_audio_has_no_snapshots_and_no_picture() -> None:
+def test_an_audio_asset_has_no_snapshots_and_no_video_streams() -> None:
     _, lives = uploads()
 
-    events = {event["EventType"]: event for event in told(an_audio(lives))}
+    events = {event["EventType"]: event for event in event_bodies(an_audio(lives))}
 
     assert "SnapshotComplete" not in events
     assert not {"Width", "Height", "Fps"} & events["VideoAnalysisComplete"].keys()
 
 
-def test_due_times_never_go_backwards_and_end_with_the_life() -> None:
+def test_due_times_never_go_backwards_and_end_with_the_last_event() -> None:
     _, lives = uploads()
 
     due_times = [[life.due_at(number) for number in range(len(life))] for life in lives]
@@ -60,18 +60,18 @@ def test_due_times_never_go_backwards_and_end_with_the_life() -> None:
     assert START < max(due[-1] for due in due_times) <= START + 10
 
 
-def test_every_event_of_one_medium_has_a_different_body_that_never_changes() -> None:
+def test_every_event_of_an_asset_has_a_different_body_that_never_changes() -> None:
     _, lives = uploads()
 
-    bodies = [[json.dumps(body) for body in told(life)] for life in lives]
-    bodies_again = [[json.dumps(body) for body in told(life)] for life in lives]
+    bodies = [[json.dumps(body) for body in event_bodies(life)] for life in lives]
+    bodies_again = [[json.dumps(body) for body in event_bodies(life)] for life in lives]
 
     assert min(map(len, bodies)) >= 3
     assert bodies_again == bodies
     assert [len(set(of_one_life)) for of_one_life in bodies] == [len(of_one_life) for of_one_life in bodies]
 
 
-def test_analysis_is_told_in_numbers_or_in_text() -> None:
+def test_analysis_events_have_numbers_or_text() -> None:
     _, lives = uploads()
 
     sizes = {type(life.body(2)["Size"]) for life in lives}
@@ -79,11 +79,11 @@ def test_analysis_is_told_in_numbers_or_in_text() -> None:
     assert sizes == {int, str}
 
 
-def test_transcoding_is_told_with_the_types_of_the_wire() -> None:
+def test_transcoding_events_have_the_types_that_vod_sends() -> None:
     library, lives = uploads()
     life = a_video(lives)
 
-    last = told(life)[-1]
+    last = event_bodies(life)[-1]
 
     streams = [stream for stream in last["StreamInfos"] if stream["Status"] == "success"]
     assert [stream["JobId"] for stream in streams] == [
@@ -94,16 +94,16 @@ def test_transcoding_is_told_with_the_types_of_the_wire() -> None:
     assert {type(stream["Duration"]) for stream in streams} == {float}
 
 
-def test_extend_of_the_user_data_comes_back_as_text() -> None:
+def test_extend_of_the_user_data_is_sent_as_text() -> None:
     _, lives = uploads()
 
-    extends = [event["Extend"] for life in lives for event in told(life) if "Extend" in event]
+    extends = [event["Extend"] for life in lives for event in event_bodies(life) if "Extend" in event]
 
     assert extends
     assert all(isinstance(extend, str) and isinstance(json.loads(extend), dict) for extend in extends)
 
 
-def test_the_answer_of_the_api_keeps_step_with_the_events() -> None:
+def test_the_answer_of_the_api_agrees_with_the_events_so_far() -> None:
     library, lives = uploads()
     life = a_video(lives)
 
@@ -134,7 +134,7 @@ def test_transcoded_streams_appear_one_by_one() -> None:
     assert set(counts) == set(range(library.outline(life.index).stream_count + 1))
 
 
-def test_a_life_of_no_length_is_over_at_once() -> None:
+def test_an_upload_without_duration_is_finished_at_once() -> None:
     library, lives = uploads(life_seconds=0)
 
     statuses = [library.element(life.index, START)["MediaInfo"]["Status"] for life in lives]
@@ -147,7 +147,7 @@ def test_a_life_of_no_length_is_over_at_once() -> None:
 def test_a_damaged_file_ends_with_a_failed_analysis() -> None:
     library, lives = uploads(damaged=True)
 
-    last = told(lives[0])[-1]
+    last = event_bodies(lives[0])[-1]
 
     assert (last["EventType"], last["Status"], last["ErrorCode"]) == (
         "VideoAnalysisComplete",
@@ -158,7 +158,7 @@ def test_a_damaged_file_ends_with_a_failed_analysis() -> None:
     assert library.element(5, START + 100)["MediaInfo"]["Status"] == "UploadSucc"
 
 
-def test_a_change_by_hand_moves_the_modification_time() -> None:
+def test_a_manual_change_moves_the_modification_time() -> None:
     library, _ = uploads()
 
     before = library.change(5, {"Title": "Renamed", "CateId": 7}, START + 3600)
@@ -168,7 +168,7 @@ def test_a_change_by_hand_moves_the_modification_time() -> None:
     assert (info["Title"], info["CateId"], info["ModificationTime"]) == ("Renamed", 7, "2025-11-24T17:00:00Z")
 
 
-def test_a_deleted_source_and_deleted_streams_leave_the_medium() -> None:
+def test_an_asset_remains_without_its_source_file_and_streams() -> None:
     library, lives = uploads()
     index = a_video(lives).index
     jobs = [info["JobId"] for info in library.documented_element(index)["PlayInfoList"]]

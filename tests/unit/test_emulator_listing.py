@@ -1,4 +1,4 @@
-"""Does SearchMedia list what there is, in order, as far as its walls allow?"""
+"""SearchMedia lists all assets, in order, within its limits of paging."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ EVERYTHING = {"PageSize": "100", "SortBy": "CreationTime:Asc"}
 Answer = dict[str, Any]
 
 
-class Desk:
+class SearchApi:
     """A library with its listing; `lifetime` is that of a ScrollToken."""
 
     def __init__(self, existing: int = 60, *, plain: bool = True, lifetime: float = 600) -> None:
@@ -30,13 +30,13 @@ class Desk:
         self._listing = Listing(Search(self.library, self.injector), ScrollTokens(1, lifetime), plain=plain)
 
     def search(self, now: float = NOW, **parameters: Any) -> Answer:
-        asked = {name: str(value) for name, value in parameters.items()}
-        return asyncio.run(self._listing.search_media(asked, now))
+        parameters_as_text = {name: str(value) for name, value in parameters.items()}
+        return asyncio.run(self._listing.search_media(parameters_as_text, now))
 
     def everything(self, now: float = NOW, **parameters: Any) -> list[str]:
-        """Video and audio together, oldest first."""
-        found = [row for kind in ("video", "audio") for row in rows(self, now, SearchType=kind, **parameters)]
-        return [row["MediaId"] for row in sorted(found, key=lambda row: self.library.index(row["MediaId"]) or 0)]
+        """Video and audio together, the oldest first."""
+        listed = [row for kind in ("video", "audio") for row in rows(self, now, SearchType=kind, **parameters)]
+        return [row["MediaId"] for row in sorted(listed, key=lambda row: self.library.index(row["MediaId"]) or 0)]
 
     def ids(self, *indices: int) -> list[str]:
         return [self.library.ids.media_id(index) for index in indices]
@@ -47,11 +47,11 @@ class Desk:
         return refused.value.code, refused.value.status
 
 
-def rows(desk: Desk, now: float = NOW, **parameters: Any) -> list[Answer]:
-    """All pages of a listing within its first wall."""
+def rows(api: SearchApi, now: float = NOW, **parameters: Any) -> list[Answer]:
+    """Return all pages of a listing that page numbers reach."""
     listed: list[Answer] = []
     for page in range(1, 51):
-        answer = desk.search(now, **(EVERYTHING | parameters), PageNo=page)
+        answer = api.search(now, **(EVERYTHING | parameters), PageNo=page)
         listed += answer["MediaList"]
         if len(listed) >= answer["Total"]:
             break
@@ -62,18 +62,18 @@ def ids(listed: list[Answer]) -> list[str]:
     return [row["MediaId"] for row in listed]
 
 
-def info(desk: Desk, media_id: str, now: float = NOW) -> Answer:
-    index = desk.library.index(media_id)
+def info(api: SearchApi, media_id: str, now: float = NOW) -> Answer:
+    index = api.library.index(media_id)
     assert index is not None
-    found: Answer = desk.library.element(index, now)["MediaInfo"]
+    found: Answer = api.library.element(index, now)["MediaInfo"]
     return found
 
 
-def test_a_listing_holds_the_basics_and_the_fields_that_were_asked_for() -> None:
-    desk = Desk()
+def test_a_listing_has_the_basic_fields_and_the_requested_ones() -> None:
+    api = SearchApi()
 
-    plain = desk.search(SearchType="video")["MediaList"][0]
-    rich = desk.search(SearchType="video", Fields="Title,Status,Size,Duration,Snapshots,ModificationTime,Colour")["MediaList"][0]
+    plain = api.search(SearchType="video")["MediaList"][0]
+    rich = api.search(SearchType="video", Fields="Title,Status,Size,Duration,Snapshots,ModificationTime,Colour")["MediaList"][0]
 
     assert set(plain) == {"MediaId", "MediaType", "CreationTime", "Video"}
     assert plain["Video"] == {"VideoId": plain["MediaId"]}
@@ -82,16 +82,16 @@ def test_a_listing_holds_the_basics_and_the_fields_that_were_asked_for() -> None
 
 
 @pytest.mark.parametrize("kind", ["video", "audio"])
-def test_what_is_listed_is_what_the_rest_of_the_api_says(kind: str) -> None:
-    desk = Desk(300)
+def test_listed_fields_equal_those_of_the_other_operations(kind: str) -> None:
+    api = SearchApi(300)
     same = ("Title", "Description", "Tags", "CateId", "StorageClass", "Status", "CreationTime", "ModificationTime", "ReferenceId")
 
-    listed = rows(desk, SearchType=kind, Fields=",".join((*same, "Size", "Duration", "CoverURL", "Snapshots")))
+    listed = rows(api, SearchType=kind, Fields=",".join((*same, "Size", "Duration", "CoverURL", "Snapshots")))
 
     assert len(listed) > 30
     for row in listed:
         details = row[kind.capitalize()]
-        element = desk.library.element(desk.library.index(row["MediaId"]) or 0, NOW)
+        element = api.library.element(api.library.index(row["MediaId"]) or 0, NOW)
         for name in (*same, "CoverURL", "Snapshots"):
             assert details.get(name) == element["MediaInfo"].get(name)
         assert details.get("Size") == element["MezzanineInfo"].get("Size")
@@ -100,78 +100,78 @@ def test_what_is_listed_is_what_the_rest_of_the_api_says(kind: str) -> None:
         assert row["MediaType"] == kind
 
 
-def test_video_and_audio_are_listed_apart_and_make_the_whole_library() -> None:
-    desk = Desk(1200)
+def test_video_and_audio_are_listed_separately_and_make_the_whole_library() -> None:
+    api = SearchApi(1200)
 
-    videos, audios = (ids(rows(desk, SearchType=kind)) for kind in ("video", "audio"))
+    videos, audios = (ids(rows(api, SearchType=kind)) for kind in ("video", "audio"))
 
-    assert {desk.library.outline(desk.library.index(video) or 0).is_video for video in videos} == {True}
-    assert {desk.library.outline(desk.library.index(audio) or 0).is_video for audio in audios} == {False}
-    assert sorted(videos + audios) == sorted(desk.ids(*range(1200)))
-    assert desk.search()["Total"] == len(videos)
+    assert {api.library.outline(api.library.index(video) or 0).is_video for video in videos} == {True}
+    assert {api.library.outline(api.library.index(audio) or 0).is_video for audio in audios} == {False}
+    assert sorted(videos + audios) == sorted(api.ids(*range(1200)))
+    assert api.search()["Total"] == len(videos)
 
 
 @pytest.mark.parametrize("kind", ["image", "attached"])
 def test_there_are_no_images_and_no_attached_media(kind: str) -> None:
-    answer = Desk().search(SearchType=kind)
+    answer = SearchApi().search(SearchType=kind)
 
     assert (answer["Total"], answer["MediaList"]) == (0, [])
 
 
-def test_the_newest_ten_come_first_unless_asked_otherwise() -> None:
-    desk = Desk()
-    oldest_first = ids(rows(desk))
+def test_the_newest_ten_come_first_by_default() -> None:
+    api = SearchApi()
+    oldest_first = ids(rows(api))
 
-    assert ids(desk.search()["MediaList"]) == oldest_first[::-1][:10]
-    assert ids(desk.search(PageNo=2, PageSize=7)["MediaList"]) == oldest_first[::-1][7:14]
-    assert ids(desk.search(SortBy="ModificationTime:Asc")["MediaList"]) == oldest_first[:10]
-    assert ids(desk.search(SortBy="CreationTime:Asc,ModificationTime:Desc,ModificationTime:Asc")["MediaList"]) == oldest_first[:10]
-    assert desk.search(PageNo=10)["MediaList"] == []
+    assert ids(api.search()["MediaList"]) == oldest_first[::-1][:10]
+    assert ids(api.search(PageNo=2, PageSize=7)["MediaList"]) == oldest_first[::-1][7:14]
+    assert ids(api.search(SortBy="ModificationTime:Asc")["MediaList"]) == oldest_first[:10]
+    assert ids(api.search(SortBy="CreationTime:Asc,ModificationTime:Desc,ModificationTime:Asc")["MediaList"]) == oldest_first[:10]
+    assert api.search(PageNo=10)["MediaList"] == []
 
 
 def test_uploads_are_listed_once_they_are_announced() -> None:
-    desk = Desk()
-    upload = desk.library.add(40, now=NOW, life_seconds=10)
+    api = SearchApi()
+    upload = api.library.add(40, now=NOW, life_seconds=10)
 
-    before = desk.everything(NOW - 1)
-    after = desk.everything(NOW)
+    before = api.everything(NOW - 1)
+    after = api.everything(NOW)
 
-    assert before == desk.ids(*range(60))
-    assert after == desk.ids(*range(100))
-    assert ids(desk.search(NOW + 1, PageSize=1)["MediaList"]) == [
-        next(media_id for media_id in reversed(after) if desk.library.outline(desk.library.index(media_id) or 0).is_video)
+    assert before == api.ids(*range(60))
+    assert after == api.ids(*range(100))
+    assert ids(api.search(NOW + 1, PageSize=1)["MediaList"]) == [
+        next(media_id for media_id in reversed(after) if api.library.outline(api.library.index(media_id) or 0).is_video)
     ]
     assert upload.first == 60
 
 
 def test_a_window_of_creation_times_lists_what_was_created_in_it() -> None:
-    desk = Desk(300)
-    desk.library.add(10, now=NOW, life_seconds=0)
-    times = {media_id: info(desk, media_id)["CreationTime"] for media_id in desk.everything()}
-    low, high = times[desk.ids(100)[0]], times[desk.ids(140)[0]]
+    api = SearchApi(300)
+    api.library.add(10, now=NOW, life_seconds=0)
+    times = {media_id: info(api, media_id)["CreationTime"] for media_id in api.everything()}
+    low, high = times[api.ids(100)[0]], times[api.ids(140)[0]]
 
-    closed = desk.everything(Match=f"CreationTime = ['{low}','{high}']")
-    opened = desk.everything(Match=f"CreationTime = ('{low}','{high}')")
-    since = desk.everything(Match=f"CreationTime = ('{low}',)")
-    until = desk.everything(Match=f"CreationTime = [,'{high}']")
-    both = desk.everything(Match=f"CreationTime = ['{low}',] and CreationTime = [,'{high}']")
-    none = desk.everything(Match=f"CreationTime = ['{high}','{low}']")
+    closed = api.everything(Match=f"CreationTime = ['{low}','{high}']")
+    opened = api.everything(Match=f"CreationTime = ('{low}','{high}')")
+    since = api.everything(Match=f"CreationTime = ('{low}',)")
+    until = api.everything(Match=f"CreationTime = [,'{high}']")
+    both = api.everything(Match=f"CreationTime = ['{low}',] and CreationTime = [,'{high}']")
+    none = api.everything(Match=f"CreationTime = ['{high}','{low}']")
 
-    assert closed == both == desk.ids(*range(100, 141))
-    assert opened == desk.ids(*range(101, 140))
-    assert since == desk.ids(*range(101, 310))
-    assert until == desk.ids(*range(141))
+    assert closed == both == api.ids(*range(100, 141))
+    assert opened == api.ids(*range(101, 140))
+    assert since == api.ids(*range(101, 310))
+    assert until == api.ids(*range(141))
     assert none == []
 
 
-def test_any_filter_lists_just_the_media_that_meet_it() -> None:
-    desk = Desk(1100)
-    desk.library.add(50, now=NOW - 100, life_seconds=10)
-    desk.library.add(50, now=NOW - 5, life_seconds=10)
+def test_a_filter_lists_only_the_assets_that_match() -> None:
+    api = SearchApi(1100)
+    api.library.add(50, now=NOW - 100, life_seconds=10)
+    api.library.add(50, now=NOW - 5, life_seconds=10)
     for index in (7, 600, 1110, 1190):
-        desk.library.change(index, {"Title": "Renamed", "Status": "Blocked"}, NOW - 3)
-    known = {media_id: info(desk, media_id) for media_id in desk.everything()}
-    middle = known[desk.ids(500)[0]]["ModificationTime"]
+        api.library.change(index, {"Title": "Renamed", "Status": "Blocked"}, NOW - 3)
+    known = {media_id: info(api, media_id) for media_id in api.everything()}
+    middle = known[api.ids(500)[0]]["ModificationTime"]
 
     def expected(holds: Any) -> list[str]:
         return [media_id for media_id in known if holds(known[media_id])]
@@ -189,90 +189,90 @@ def test_any_filter_lists_just_the_media_that_meet_it() -> None:
             lambda media: (media["Status"] == "Blocked" or media["CateId"] == 12) and media["CreationTime"] >= middle,
         ),
     ):
-        assert desk.everything(Match=match) == expected(holds)
-        assert desk.everything(Match=match) == expected(holds)
+        assert api.everything(Match=match) == expected(holds)
+        assert api.everything(Match=match) == expected(holds)
 
 
 def test_media_are_found_by_their_ids() -> None:
-    desk = Desk()
-    wanted = desk.ids(3, 40, 41)
+    api = SearchApi()
+    wanted = api.ids(3, 40, 41)
     listed = ",".join(f"'{media_id}'" for media_id in [*wanted, "nobody"])
 
-    assert desk.everything(Match=f"MediaId in ({listed})") == wanted
-    assert desk.everything(Match=f"MediaId = '{wanted[0]}'") == wanted[:1]
-    assert desk.everything(Match=f"MediaId in ({listed}) and Title = 'no such title'") == []
+    assert api.everything(Match=f"MediaId in ({listed})") == wanted
+    assert api.everything(Match=f"MediaId = '{wanted[0]}'") == wanted[:1]
+    assert api.everything(Match=f"MediaId in ({listed}) and Title = 'no such title'") == []
 
 
-def test_the_order_of_modification_follows_changes_by_hand() -> None:
-    desk = Desk(40)
-    desk.library.add(10, now=NOW - 50, life_seconds=10)
-    desk.library.change(20, {"Title": "Late"}, NOW - 45)
-    desk.library.change(10, {"Title": "Latest"}, NOW - 1)
+def test_the_order_of_modification_follows_manual_changes() -> None:
+    api = SearchApi(40)
+    api.library.add(10, now=NOW - 50, life_seconds=10)
+    api.library.change(20, {"Title": "Late"}, NOW - 45)
+    api.library.change(10, {"Title": "Latest"}, NOW - 1)
 
     for kind in ("video", "audio"):
-        ascending = ids(rows(desk, SearchType=kind, SortBy="ModificationTime:Asc"))
-        descending = ids(rows(desk, SearchType=kind, SortBy="ModificationTime:Desc"))
-        times = [info(desk, media_id)["ModificationTime"] for media_id in ascending]
+        ascending = ids(rows(api, SearchType=kind, SortBy="ModificationTime:Asc"))
+        descending = ids(rows(api, SearchType=kind, SortBy="ModificationTime:Desc"))
+        times = [info(api, media_id)["ModificationTime"] for media_id in ascending]
         assert times == sorted(times)
         assert descending == ascending[::-1]
-        assert sorted(ascending) == sorted(ids(rows(desk, SearchType=kind)))
+        assert sorted(ascending) == sorted(ids(rows(api, SearchType=kind)))
 
 
-def test_deleted_media_vanish_from_every_listing() -> None:
-    desk = Desk()
-    desk.everything()
-    gone = desk.ids(0, 30, 59)
+def test_deleted_assets_are_in_no_listing() -> None:
+    api = SearchApi()
+    api.everything()
+    gone = api.ids(0, 30, 59)
 
     for index in (0, 30, 59):
-        desk.library.delete(index, NOW)
-    desk.library.delete(31, NOW, file_only=True)
+        api.library.delete(index, NOW)
+    api.library.delete(31, NOW, file_only=True)
 
-    left = [media_id for media_id in desk.ids(*range(60)) if media_id not in gone]
-    assert desk.everything() == left
-    assert set(desk.everything(SortBy="ModificationTime:Desc")) == set(left)
-    assert desk.everything(Match=f"MediaId = '{gone[0]}'") == []
-    assert sum(desk.search(SearchType=kind)["Total"] for kind in ("video", "audio")) == 57
-
-
-def test_media_that_the_api_denies_are_not_listed_either() -> None:
-    desk = Desk()
-    desk.injector.set(Faults(gone=set(desk.ids(5)), late={desk.ids(6)[0]: 30}), now=NOW)
-
-    assert desk.everything(NOW + 29) == desk.ids(*range(5), *range(7, 60))
-    assert desk.everything(NOW + 30) == desk.ids(*range(5), *range(6, 60))
+    left = [media_id for media_id in api.ids(*range(60)) if media_id not in gone]
+    assert api.everything() == left
+    assert set(api.everything(SortBy="ModificationTime:Desc")) == set(left)
+    assert api.everything(Match=f"MediaId = '{gone[0]}'") == []
+    assert sum(api.search(SearchType=kind)["Total"] for kind in ("video", "audio")) == 57
 
 
-def test_a_lagging_search_index_lists_the_past() -> None:
-    desk = Desk()
-    desk.library.add(1, now=NOW, life_seconds=0)
-    desk.library.delete(3, NOW)
-    desk.library.change(4, {"Title": "Renamed"}, NOW - 100)
-    desk.library.change(4, {"Title": "Renamed again"}, NOW)
-    desk.injector.set(Faults(search_lag_seconds=30))
+def test_assets_that_other_operations_do_not_return_are_not_listed() -> None:
+    api = SearchApi()
+    api.injector.set(Faults(gone=set(api.ids(5)), late={api.ids(6)[0]: 30}), now=NOW)
 
-    assert desk.everything(NOW + 29) == desk.ids(*range(60))
-    assert desk.everything(NOW + 30) == desk.ids(*range(3), *range(4, 61))
-    assert desk.everything(NOW + 29, Match="Title = 'renamed again'") == []
-    assert desk.everything(NOW + 29, Match="Title = 'renamed'") == desk.ids(4)
-    assert desk.everything(NOW + 30, Match="Title = 'renamed again'") == desk.ids(4)
+    assert api.everything(NOW + 29) == api.ids(*range(5), *range(7, 60))
+    assert api.everything(NOW + 30) == api.ids(*range(5), *range(6, 60))
+
+
+def test_a_search_index_with_a_delay_lists_an_earlier_state() -> None:
+    api = SearchApi()
+    api.library.add(1, now=NOW, life_seconds=0)
+    api.library.delete(3, NOW)
+    api.library.change(4, {"Title": "Renamed"}, NOW - 100)
+    api.library.change(4, {"Title": "Renamed again"}, NOW)
+    api.injector.set(Faults(search_lag_seconds=30))
+
+    assert api.everything(NOW + 29) == api.ids(*range(60))
+    assert api.everything(NOW + 30) == api.ids(*range(3), *range(4, 61))
+    assert api.everything(NOW + 29, Match="Title = 'renamed again'") == []
+    assert api.everything(NOW + 29, Match="Title = 'renamed'") == api.ids(4)
+    assert api.everything(NOW + 30, Match="Title = 'renamed again'") == api.ids(4)
 
 
 def test_pages_beyond_five_thousand_rows_need_a_token() -> None:
-    desk = Desk(6000)
+    api = SearchApi(6000)
 
-    assert len(desk.search(PageNo=50, PageSize=100)["MediaList"]) == 100
-    assert desk.search(PageNo=50, PageSize=100)["Total"] > 5000
-    assert desk.refused(PageNo=51, PageSize=100) == ("InvalidParameter", 400)
-    assert desk.refused(PageNo=201, PageSize=10) == ("InvalidParameter", 400)
-    assert desk.refused(SearchType="image", PageNo=51, PageSize=100) == ("InvalidParameter", 400)
+    assert len(api.search(PageNo=50, PageSize=100)["MediaList"]) == 100
+    assert api.search(PageNo=50, PageSize=100)["Total"] > 5000
+    assert api.refused(PageNo=51, PageSize=100) == ("InvalidParameter", 400)
+    assert api.refused(PageNo=201, PageSize=10) == ("InvalidParameter", 400)
+    assert api.refused(SearchType="image", PageNo=51, PageSize=100) == ("InvalidParameter", 400)
 
 
-def test_a_walk_by_token_reaches_every_row_once() -> None:
-    desk = Desk(6500)
+def test_paging_by_token_reaches_every_row_once() -> None:
+    api = SearchApi(6500)
     token, page, walked = "", 1, list[str]()
 
     while True:
-        answer = desk.search(SortBy="CreationTime:Asc", PageNo=page, PageSize=100, ScrollToken=token)
+        answer = api.search(SortBy="CreationTime:Asc", PageNo=page, PageSize=100, ScrollToken=token)
         if not answer["MediaList"]:
             break
         walked += ids(answer["MediaList"])
@@ -281,34 +281,34 @@ def test_a_walk_by_token_reaches_every_row_once() -> None:
 
     assert len(walked) == answer["Total"] > 5000
     assert walked == [
-        media_id for media_id in desk.ids(*range(6500)) if desk.library.outline(desk.library.index(media_id) or 0).is_video
+        media_id for media_id in api.ids(*range(6500)) if api.library.outline(api.library.index(media_id) or 0).is_video
     ]
 
 
-def test_a_token_allows_one_step_of_the_walk_that_it_belongs_to() -> None:
-    desk = Desk(500)
-    token = desk.search(PageSize=50)["ScrollToken"]
+def test_a_token_is_valid_for_one_page_of_its_search() -> None:
+    api = SearchApi(500)
+    token = api.search(PageSize=50)["ScrollToken"]
 
-    assert len(desk.search(PageNo=3, PageSize=50, ScrollToken=token)["MediaList"]) == 50
-    assert desk.refused(PageNo=4, PageSize=50, ScrollToken=token) == ("InvalidParameter", 400)
+    assert len(api.search(PageNo=3, PageSize=50, ScrollToken=token)["MediaList"]) == 50
+    assert api.refused(PageNo=4, PageSize=50, ScrollToken=token) == ("InvalidParameter", 400)
     other_searches: list[dict[str, Any]] = [{"SearchType": "audio"}, {"Match": "Status = 'Normal'"}, {"SortBy": "CreationTime:Asc"}]
     for search in other_searches:
-        assert desk.refused(PageNo=2, PageSize=50, ScrollToken=token, **search) == ("InvalidParameter", 400)
+        assert api.refused(PageNo=2, PageSize=50, ScrollToken=token, **search) == ("InvalidParameter", 400)
     for foreign in ("0" * 32, "nonsense", token[::-1]):
-        assert desk.refused(PageNo=2, PageSize=50, ScrollToken=foreign) == ("InvalidParameter", 400)
-    by_two = desk.search(SortBy="CreationTime:Desc,ModificationTime:Asc")["ScrollToken"]
+        assert api.refused(PageNo=2, PageSize=50, ScrollToken=foreign) == ("InvalidParameter", 400)
+    by_two = api.search(SortBy="CreationTime:Desc,ModificationTime:Asc")["ScrollToken"]
     keys = "CreationTime:Desc,ModificationTime:Asc"
-    assert desk.refused(PageNo=2, ScrollToken=by_two, SortBy=keys) == ("SortByExceededMax", 400)
+    assert api.refused(PageNo=2, ScrollToken=by_two, SortBy=keys) == ("SortByExceededMax", 400)
 
 
 def test_a_token_ends_at_two_million_rows_and_after_its_lifetime() -> None:
-    desk = Desk(lifetime=60)
+    api = SearchApi(lifetime=60)
     scroll = ScrollTokens(1, 60)
     last = scroll.make("video|CreationTime|True|", 1_999_900, NOW)
 
-    assert desk.search(NOW + 60, PageNo=20_000, PageSize=100, ScrollToken=last)["MediaList"] == []
-    assert desk.refused(PageNo=20_001, PageSize=100, ScrollToken=last) == ("InvalidParameter", 400)
-    assert desk.refused(NOW + 60.1, PageNo=2, ScrollToken=last) == ("InvalidScrollToken.Expired", 400)
+    assert api.search(NOW + 60, PageNo=20_000, PageSize=100, ScrollToken=last)["MediaList"] == []
+    assert api.refused(PageNo=20_001, PageSize=100, ScrollToken=last) == ("InvalidParameter", 400)
+    assert api.refused(NOW + 60.1, PageNo=2, ScrollToken=last) == ("InvalidScrollToken.Expired", 400)
 
 
 @pytest.mark.parametrize(
@@ -327,15 +327,15 @@ def test_a_token_ends_at_two_million_rows_and_after_its_lifetime() -> None:
         ({"SearchType": "image", "Match": "Status = Normal"}, "ErrorMatchSyntax"),
     ],
 )
-def test_what_cannot_be_listed_is_refused(parameters: dict[str, Any], code: str) -> None:
-    assert Desk().refused(**parameters) == (code, 400)
+def test_an_invalid_search_is_refused(parameters: dict[str, Any], code: str) -> None:
+    assert SearchApi().refused(**parameters) == (code, 400)
 
 
-def test_urls_in_a_listing_are_signed_unless_the_answers_are_plain() -> None:
-    listed = rows(Desk(plain=False), Fields="CoverURL")
+def test_urls_in_a_listing_are_signed_unless_quirks_are_off() -> None:
+    listed = rows(SearchApi(plain=False), Fields="CoverURL")
 
     assert any("auth_key=" in row["Video"].get("CoverURL", "") for row in listed)
 
 
-def test_a_quota_of_its_own_is_set_like_the_others() -> None:
+def test_searches_have_a_rate_limit_of_their_own() -> None:
     assert EmulatorConfig().search_qps == 50

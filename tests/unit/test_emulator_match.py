@@ -1,4 +1,4 @@
-"""Is a Match expression read as VOD documents it, and anything else refused?"""
+"""Match expressions are read as VOD documents them, and everything else is refused."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from worker.emulator.api.match import parse
 MIDNIGHT = 1_763_942_400
 
 
-class Medium:
-    """Facts that are written down."""
+class FakeAsset:
+    """An asset with fixed fields."""
 
     def __init__(self, **fields: Any) -> None:
         self._fields = fields
@@ -27,7 +27,7 @@ class Medium:
 
 
 def matches(expression: str, **fields: Any) -> bool:
-    return all(condition.matches(Medium(**fields)) for condition in parse(expression))
+    return all(condition.matches(FakeAsset(**fields)) for condition in parse(expression))
 
 
 @pytest.mark.parametrize("expression", ["", "  "])
@@ -55,7 +55,7 @@ def test_an_empty_expression_matches_everything(expression: str) -> None:
         ("Tags = ' and (x) '", {"Tags": "rock and (x) roll"}, {"Tags": "rock"}),
     ],
 )
-def test_conditions_tell_media_apart(expression: str, matching: dict[str, Any], other: dict[str, Any]) -> None:
+def test_a_condition_matches_only_some_assets(expression: str, matching: dict[str, Any], other: dict[str, Any]) -> None:
     assert matches(expression, **matching)
     assert not matches(expression, **other)
 
@@ -89,7 +89,7 @@ def test_times_are_compared_by_the_second(name: str) -> None:
     assert [second for second in range(-1, 4) if matches(opened, **{name: MIDNIGHT + second})] == [1]
 
 
-def test_what_a_medium_lacks_is_in_no_range() -> None:
+def test_a_missing_field_is_in_no_range() -> None:
     assert not matches("Duration = [0,]")
 
 
@@ -125,7 +125,7 @@ def test_what_a_medium_lacks_is_in_no_range() -> None:
         "§",
     ],
 )
-def test_anything_else_is_refused(expression: str) -> None:
+def test_an_invalid_expression_is_refused(expression: str) -> None:
     with pytest.raises(ApiError) as refused:
         parse(expression)
 

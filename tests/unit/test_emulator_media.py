@@ -1,4 +1,4 @@
-"""Are the emulator's media repeatable, varied, and as odd as VOD's own?"""
+"""The emulated assets are repeatable, varied, and have the quirks of VOD."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def play_infos(elements: list[Element]) -> Iterator[Element]:
 
 
 @given(seed=st.integers(), index=st.integers(0, 2**63 - 1))
-def test_an_id_leads_back_to_its_index(seed: int, index: int) -> None:
+def test_the_index_of_an_id_is_found(seed: int, index: int) -> None:
     identities = MediaIds(seed)
 
     media_id = identities.media_id(index)
@@ -92,7 +92,7 @@ def test_an_id_leads_back_to_its_index(seed: int, index: int) -> None:
 
 
 @given(st.one_of(st.text(max_size=40), st.from_regex("[0-9a-f]{32}", fullmatch=True)))
-def test_an_id_that_was_not_made_here_leads_nowhere(media_id: str) -> None:
+def test_a_foreign_id_has_no_index(media_id: str) -> None:
     assert MediaIds(1).index(media_id) is None
 
 
@@ -100,7 +100,7 @@ def test_an_id_of_another_seed_is_unknown() -> None:
     assert MediaIds(2).index(MediaIds(1).media_id(0)) is None
 
 
-def test_every_third_medium_has_a_reference_id_that_leads_back() -> None:
+def test_every_third_asset_has_a_reference_id_by_which_it_is_found() -> None:
     identities = MediaIds(1)
 
     references = {index: identities.reference_id(index) for index in range(90)}
@@ -120,7 +120,7 @@ def test_the_same_seed_makes_the_same_media_and_another_seed_makes_others() -> N
     assert first != other
 
 
-def test_the_media_of_a_million_are_made_only_when_asked_for() -> None:
+def test_assets_of_a_large_library_are_made_on_demand() -> None:
     shelf = library(existing=1_000_000)
 
     element = shelf.element(999_999, NOW)
@@ -140,7 +140,7 @@ def test_the_media_of_a_million_are_made_only_when_asked_for() -> None:
     ],
     ids=["MediaInfo", "MezzanineInfo", "AudioStream", "VideoStream", "PlayInfo"],
 )
-def test_every_documented_field_appears_often_and_plain_answers_have_no_others(
+def test_every_documented_field_appears_often_and_answers_without_quirks_have_no_others(
     plain: list[Element], found: Any, documented: list[str]
 ) -> None:
     seen = [name for fields in found(plain) for name, value in fields.items() if value != ""]
@@ -149,7 +149,7 @@ def test_every_documented_field_appears_often_and_plain_answers_have_no_others(
     assert [name for name in documented if seen.count(name) < 5] == []
 
 
-def test_media_are_of_many_kinds(plain: list[Element]) -> None:
+def test_assets_are_of_many_kinds(plain: list[Element]) -> None:
     videos = list(video_streams(plain))
 
     assert {"h264", "hevc", "av1"} <= {stream["CodecName"] for stream in videos}
@@ -213,7 +213,7 @@ def test_rule_3_snapshots_are_lists_or_lists_in_a_string(elements: list[Element]
     assert all(len(snapshots) == 1 and json.loads(snapshots[0]) for snapshots in packed)
 
 
-def test_rules_5_to_11_streams_speak_as_ffprobe_does(elements: list[Element]) -> None:
+def test_rules_5_to_11_streams_have_the_values_of_ffprobe(elements: list[Element]) -> None:
     videos = list(video_streams(elements))
 
     assert "-0.046440" in texts(videos, "StartTime")
@@ -280,7 +280,7 @@ def test_signed_urls_change_with_every_answer_and_bare_ones_do_not() -> None:
     assert any("?" not in url for url in plays)
 
 
-def test_quirks_change_the_wording_and_never_the_value() -> None:
+def test_quirks_change_the_form_and_never_the_value() -> None:
     odd, plain = library(), library(quirks=False)
     for index in range(300):
         first = odd.element(index, NOW).get("MezzanineInfo", {})
@@ -291,7 +291,7 @@ def test_quirks_change_the_wording_and_never_the_value() -> None:
         assert first.get("FileName", "").strip() == second.get("FileName", "").strip()
 
 
-def test_get_video_info_speaks_both_editions() -> None:
+def test_get_video_info_answers_in_both_forms() -> None:
     shelf = library()
     videos = [shelf.video(index, NOW) for index in range(200)]
 

@@ -1,4 +1,4 @@
-"""What do the two operations answer, and how do faults change it?"""
+"""The answers of the two operations, and how faults change them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOW = 1_764_000_000.0
 UNKNOWN = "dead0000000000000000000000000001"
 
 
-class Desk:
+class LibraryApi:
     """A library of 100 media with its two operations."""
 
     def __init__(self, *, plain: bool = True) -> None:
@@ -41,134 +41,134 @@ def ids(answer: dict[str, Any]) -> list[str]:
     return [element["MediaId"] for element in answer["MediaInfos"]]
 
 
-def test_known_and_unknown_ids_are_told_apart() -> None:
-    desk = Desk()
+def test_known_ids_are_returned_and_unknown_ones_listed() -> None:
+    api = LibraryApi()
 
-    answer = desk.batch(desk.id(1), UNKNOWN, desk.id(2))
+    answer = api.batch(api.id(1), UNKNOWN, api.id(2))
 
-    assert ids(answer) == [desk.id(1), desk.id(2)]
+    assert ids(answer) == [api.id(1), api.id(2)]
     assert answer["NonExistMediaIds"] == [UNKNOWN]
     assert answer["ForbiddenMediaIds"] == []
 
 
-def test_reference_ids_lead_to_their_media() -> None:
-    desk = Desk()
-    reference = desk.library.ids.reference_id(3)
+def test_assets_are_found_by_reference_id() -> None:
+    api = LibraryApi()
+    reference = api.library.ids.reference_id(3)
     assert reference is not None
 
-    answer = desk.batch(references=(reference, "ref-nobody"))
+    answer = api.batch(references=(reference, "ref-unknown"))
 
-    assert ids(answer) == [desk.id(3)]
+    assert ids(answer) == [api.id(3)]
     assert answer["MediaInfos"][0]["MediaInfo"]["ReferenceId"] == reference
-    assert answer["NonExistReferenceIds"] == ["ref-nobody"]
+    assert answer["NonExistReferenceIds"] == ["ref-unknown"]
 
 
-def test_an_id_that_repeats_is_answered_once() -> None:
-    desk = Desk()
+def test_a_repeated_id_is_answered_once() -> None:
+    api = LibraryApi()
 
-    assert ids(desk.batch(desk.id(1), desk.id(1))) == [desk.id(1)]
+    assert ids(api.batch(api.id(1), api.id(1))) == [api.id(1)]
 
 
 def test_more_than_twenty_ids_are_refused() -> None:
-    desk = Desk()
-    desk.batch(*map(desk.id, range(20)))
+    api = LibraryApi()
+    api.batch(*map(api.id, range(20)))
 
     with pytest.raises(ApiError) as refused:
-        desk.batch(*map(desk.id, range(21)))
+        api.batch(*map(api.id, range(21)))
 
     assert (refused.value.code, refused.value.status) == ("VideoListExceededMax", 400)
 
 
 def test_a_call_without_ids_is_refused() -> None:
     with pytest.raises(ApiError) as refused:
-        Desk().batch()
+        LibraryApi().batch()
 
     assert refused.value.code == "MissingParameter"
 
 
-def test_with_quirks_the_order_is_not_that_of_the_request_and_lists_come_packed() -> None:
-    desk = Desk(plain=False)
-    asked = [desk.id(index) for index in range(15)]
+def test_with_quirks_the_order_differs_from_the_request_and_lists_can_be_wrapped() -> None:
+    api = LibraryApi(plain=False)
+    requested = [api.id(index) for index in range(15)]
     unknown = [f"{number:032x}" for number in range(20)]
 
-    answer = desk.batch(*asked, unknown[0])
-    shapes = [desk.batch(media_id, "feed")["NonExistMediaIds"] for media_id in unknown]
+    answer = api.batch(*requested, unknown[0])
+    shapes = [api.batch(media_id, "feed")["NonExistMediaIds"] for media_id in unknown]
 
-    assert sorted(ids(answer)) == sorted(asked)
-    assert ids(answer) != asked
+    assert sorted(ids(answer)) == sorted(requested)
+    assert ids(answer) != requested
     assert {len(shape) for shape in shapes} == {1, 2}
     for media_id, shape in zip(unknown, shapes, strict=True):
         assert (json.loads(shape[0]) if len(shape) == 1 else shape) == [media_id, "feed"]
 
 
-def test_one_poisonous_id_spoils_its_batch() -> None:
-    desk = Desk()
-    desk.injector.set(Faults(poisonous={desk.id(7)}))
+def test_one_poisonous_id_fails_its_batch() -> None:
+    api = LibraryApi()
+    api.injector.set(Faults(poisonous={api.id(7)}))
 
     with pytest.raises(ApiError) as refused:
-        desk.batch(desk.id(6), desk.id(7))
+        api.batch(api.id(6), api.id(7))
 
     assert (refused.value.code, refused.value.status) == ("InvalidParameter", 400)
-    assert ids(desk.batch(desk.id(6))) == [desk.id(6)]
+    assert ids(api.batch(api.id(6))) == [api.id(6)]
 
 
 def test_forbidden_gone_and_late_ids_are_answered_as_such() -> None:
-    desk = Desk()
-    faults = Faults(forbidden={desk.id(1)}, gone={desk.id(2)}, late={desk.id(3): 30})
-    desk.injector.set(faults, now=NOW)
+    api = LibraryApi()
+    faults = Faults(forbidden={api.id(1)}, gone={api.id(2)}, late={api.id(3): 30})
+    api.injector.set(faults, now=NOW)
 
-    early = desk.batch(*map(desk.id, range(5)), now=NOW + 29)
-    later = desk.batch(*map(desk.id, range(5)), now=NOW + 30)
+    early = api.batch(*map(api.id, range(5)), now=NOW + 29)
+    later = api.batch(*map(api.id, range(5)), now=NOW + 30)
 
-    assert early["ForbiddenMediaIds"] == [desk.id(1)]
-    assert early["NonExistMediaIds"] == [desk.id(2), desk.id(3)]
-    assert later["NonExistMediaIds"] == [desk.id(2)]
-
-
-def test_a_deleted_medium_does_not_exist() -> None:
-    desk = Desk()
-
-    desk.library.delete(4, NOW)
-
-    assert desk.batch(desk.id(4))["NonExistMediaIds"] == [desk.id(4)]
+    assert early["ForbiddenMediaIds"] == [api.id(1)]
+    assert early["NonExistMediaIds"] == [api.id(2), api.id(3)]
+    assert later["NonExistMediaIds"] == [api.id(2)]
 
 
-def test_a_lagging_api_shows_the_past() -> None:
-    desk = Desk()
-    upload = desk.library.add(1, now=NOW, life_seconds=0)
-    media_id = desk.id(upload.first)
-    desk.injector.set(Faults(lag_seconds=2))
+def test_a_deleted_asset_does_not_exist() -> None:
+    api = LibraryApi()
 
-    assert desk.batch(media_id, now=NOW + 1)["NonExistMediaIds"] == [media_id]
-    assert ids(desk.batch(media_id, now=NOW + 2)) == [media_id]
+    api.library.delete(4, NOW)
+
+    assert api.batch(api.id(4))["NonExistMediaIds"] == [api.id(4)]
 
 
-def test_on_request_a_batch_of_unknown_ids_is_refused() -> None:
-    desk = Desk()
-    desk.injector.set(Faults(refuse_all_unknown=True))
+def test_an_api_with_a_delay_shows_an_earlier_state() -> None:
+    api = LibraryApi()
+    upload = api.library.add(1, now=NOW, life_seconds=0)
+    media_id = api.id(upload.first)
+    api.injector.set(Faults(lag_seconds=2))
+
+    assert api.batch(media_id, now=NOW + 1)["NonExistMediaIds"] == [media_id]
+    assert ids(api.batch(media_id, now=NOW + 2)) == [media_id]
+
+
+def test_a_batch_of_unknown_ids_can_be_refused() -> None:
+    api = LibraryApi()
+    api.injector.set(Faults(refuse_all_unknown=True))
 
     with pytest.raises(ApiError) as refused:
-        desk.batch(UNKNOWN)
+        api.batch(UNKNOWN)
 
     assert (refused.value.code, refused.value.status) == ("InvalidVideo.NotFound", 404)
-    assert ids(desk.batch(UNKNOWN, desk.id(1))) == [desk.id(1)]
+    assert ids(api.batch(UNKNOWN, api.id(1))) == [api.id(1)]
 
 
-def test_get_video_info_answers_one_or_refuses() -> None:
-    desk = Desk()
-    desk.injector.set(Faults(forbidden={desk.id(2)}))
+def test_get_video_info_returns_one_asset_or_an_error() -> None:
+    api = LibraryApi()
+    api.injector.set(Faults(forbidden={api.id(2)}))
 
-    answer = desk.call("GetVideoInfo", {"VideoId": desk.id(1)})
+    answer = api.call("GetVideoInfo", {"VideoId": api.id(1)})
 
-    assert answer["Video"]["VideoId"] == desk.id(1)
+    assert answer["Video"]["VideoId"] == api.id(1)
     for parameters, code in (
         ({"VideoId": UNKNOWN}, "InvalidVideo.NotFound"),
-        ({"ReferenceId": "ref-nobody"}, "InvalidVideo.NotFound"),
-        ({"VideoId": desk.id(2)}, "Forbidden"),
+        ({"ReferenceId": "ref-unknown"}, "InvalidVideo.NotFound"),
+        ({"VideoId": api.id(2)}, "Forbidden"),
         ({}, "MissingParameter"),
     ):
         with pytest.raises(ApiError) as refused:
-            desk.call("GetVideoInfo", parameters)
+            api.call("GetVideoInfo", parameters)
         assert refused.value.code == code
 
 

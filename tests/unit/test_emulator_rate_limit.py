@@ -1,4 +1,4 @@
-"""Is the quota kept in any second, and is every call counted?"""
+"""The rate limit holds in any second, and every call is counted."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from worker.emulator.api.call_stats import CallStats
 from worker.emulator.api.rate_limit import RateLimiter
 
 
-def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
+def test_calls_beyond_the_limit_are_refused_until_the_window_has_moved() -> None:
     quota = RateLimiter(2)
 
     taken = [quota.acquire(now) for now in (0.0, 0.6, 0.9, 1.0, 1.1, 1.6)]
@@ -14,7 +14,7 @@ def test_calls_beyond_the_quota_wait_for_the_window_to_slide() -> None:
     assert taken == [True, True, False, True, False, True]
 
 
-def test_refused_calls_do_not_use_the_quota_up() -> None:
+def test_refused_calls_do_not_count_against_the_limit() -> None:
     quota = RateLimiter(1)
     quota.acquire(0.0)
 
@@ -24,7 +24,7 @@ def test_refused_calls_do_not_use_the_quota_up() -> None:
     assert quota.acquire(1.0)
 
 
-def test_a_quota_of_zero_sets_no_limit() -> None:
+def test_zero_means_no_limit() -> None:
     quota = RateLimiter(0)
 
     assert all(quota.acquire(0.0) for _ in range(1000))

@@ -1,4 +1,4 @@
-"""Does the emulator admit exactly the calls that VOD would admit?"""
+"""The emulator accepts the calls that VOD would accept, and no others."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ V1_PARAMETERS = {
 }
 
 
-def gatekeeper(**kwargs: str) -> SignatureVerifier:
+def new_verifier(**kwargs: str) -> SignatureVerifier:
     return SignatureVerifier("demoKeyId", "demoSecret", **kwargs)
 
 
 def call_v3(
-    keeper: SignatureVerifier,
+    verifier: SignatureVerifier,
     *,
     now: float = NOON,
     signature: str = V3_SIGNATURE,
@@ -50,17 +50,17 @@ def call_v3(
     body: bytes = b"",
     **headers: str,
 ) -> None:
-    """The vector's call with a few things changed; a header set to "" is left out."""
+    """Check the example's call with some changes; a header that is "" is left out."""
     sent = {name: value for name, value in (V3_HEADERS | headers).items() if value}
     sent["authorization"] = f"ACS3-HMAC-SHA256 Credential={key},SignedHeaders={';'.join(sorted(sent))},Signature={signature}"
-    keeper.verify(ApiCall("POST", "MediaIds=aaa111%2Cbbb222", sent, {}, body), now)
+    verifier.verify(ApiCall("POST", "MediaIds=aaa111%2Cbbb222", sent, {}, body), now)
 
 
-def call_v1(keeper: SignatureVerifier, parameters: dict[str, str], *, now: float = NOON) -> None:
-    keeper.verify(ApiCall("POST", urlencode(parameters), {}, parameters, b""), now)
+def call_v1(verifier: SignatureVerifier, parameters: dict[str, str], *, now: float = NOON) -> None:
+    verifier.verify(ApiCall("POST", urlencode(parameters), {}, parameters, b""), now)
 
 
-def test_the_v3_vector_is_reproduced() -> None:
+def test_the_example_of_version_3_is_reproduced() -> None:
     canonical = canonical_request("POST", "MediaIds=aaa111%2Cbbb222", V3_HEADERS, sorted(V3_HEADERS), b"")
 
     digest = hashlib.sha256(canonical.encode()).hexdigest()
@@ -69,7 +69,7 @@ def test_the_v3_vector_is_reproduced() -> None:
     assert sign_v3("demoSecret", canonical) == V3_SIGNATURE
 
 
-def test_the_vendors_v1_vector_is_reproduced() -> None:
+def test_the_vendors_example_of_version_1_is_reproduced() -> None:
     parameters = {
         "Action": "GetVideoPlayAuth",
         "AccessKeyId": "testAccessKeyId",
@@ -85,15 +85,15 @@ def test_the_vendors_v1_vector_is_reproduced() -> None:
     assert sign_v1("testAccessKeySecret", "GET", parameters) == "Ibgh7y8Vp47LBuAsf5Xhi1SvDss="
 
 
-def test_the_other_v1_vector_is_reproduced() -> None:
+def test_the_other_example_of_version_1_is_reproduced() -> None:
     assert sign_v1("demoSecret", "POST", V1_PARAMETERS) == "bYvVuUW9pr3z9uNdPmOk0whnGkI="
 
 
-def test_signed_calls_are_admitted() -> None:
-    keeper = gatekeeper()
+def test_signed_calls_are_accepted() -> None:
+    verifier = new_verifier()
 
-    call_v3(keeper)
-    call_v1(keeper, V1_PARAMETERS | {"SignatureNonce": "n-2"} | v1_signature(SignatureNonce="n-2"))
+    call_v3(verifier)
+    call_v1(verifier, V1_PARAMETERS | {"SignatureNonce": "n-2"} | v1_signature(SignatureNonce="n-2"))
 
 
 def v1_signature(**changes: str) -> dict[str, str]:
@@ -118,9 +118,9 @@ def v1_signature(**changes: str) -> dict[str, str]:
         ({"x-acs-security-token": "unasked"}, "InvalidSecurityToken.Malformed", 400),
     ],
 )
-def test_a_flawed_v3_call_is_refused_with_vods_code(change: dict[str, str], code: str, status: int) -> None:
+def test_an_invalid_call_of_version_3_is_refused_with_the_code_of_vod(change: dict[str, str], code: str, status: int) -> None:
     with pytest.raises(ApiError) as refused:
-        call_v3(gatekeeper(), **change)  # type: ignore[arg-type]
+        call_v3(new_verifier(), **change)  # type: ignore[arg-type]
 
     assert (refused.value.code, refused.value.status) == (code, status)
 
@@ -131,7 +131,7 @@ def test_a_header_of_the_gateway_that_is_not_signed_is_refused() -> None:
     }
 
     with pytest.raises(ApiError, match="x-acs-action is not among the signed ones"):
-        gatekeeper().verify(ApiCall("POST", "", headers, {}, b""), NOON)
+        new_verifier().verify(ApiCall("POST", "", headers, {}, b""), NOON)
 
 
 @pytest.mark.parametrize(
@@ -145,40 +145,40 @@ def test_a_header_of_the_gateway_that_is_not_signed_is_refused() -> None:
         ({"MediaIds": "ccc333"}, "SignatureDoesNotMatch"),
     ],
 )
-def test_a_flawed_v1_call_is_refused_with_vods_code(change: dict[str, str], code: str) -> None:
+def test_an_invalid_call_of_version_1_is_refused_with_the_code_of_vod(change: dict[str, str], code: str) -> None:
     with pytest.raises(ApiError) as refused:
-        call_v1(gatekeeper(), V1_PARAMETERS | v1_signature() | change)
+        call_v1(new_verifier(), V1_PARAMETERS | v1_signature() | change)
 
     assert refused.value.code == code
 
 
 def test_an_unsigned_call_is_refused() -> None:
     with pytest.raises(ApiError, match="neither an Authorization header"):
-        call_v1(gatekeeper(), {"Action": "GetVideoInfo"})
+        call_v1(new_verifier(), {"Action": "GetVideoInfo"})
 
 
 def test_a_nonce_works_once() -> None:
-    keeper = gatekeeper()
-    call_v3(keeper)
+    verifier = new_verifier()
+    call_v3(verifier)
 
     with pytest.raises(ApiError) as refused:
-        call_v3(keeper, now=NOON + 60)
+        call_v3(verifier, now=NOON + 60)
 
     assert refused.value.code == "SignatureNonceUsed"
 
 
-def test_the_memory_for_nonces_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_latest_nonces_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signature, "MAX_NONCES", 3)
-    keeper = gatekeeper()
+    verifier = new_verifier()
 
     for number in range(10):
         nonce = {"SignatureNonce": f"n-{number}"}
-        call_v1(keeper, V1_PARAMETERS | nonce | v1_signature(**nonce))
+        call_v1(verifier, V1_PARAMETERS | nonce | v1_signature(**nonce))
 
-    assert len(keeper._nonces) == 3
+    assert len(verifier._nonces) == 3
 
 
-def test_a_call_with_the_right_security_token_is_admitted() -> None:
+def test_a_call_with_the_right_security_token_is_accepted() -> None:
     token = {"SecurityToken": "sts"}
 
-    call_v1(gatekeeper(security_token="sts"), V1_PARAMETERS | token | v1_signature(**token))
+    call_v1(new_verifier(security_token="sts"), V1_PARAMETERS | token | v1_signature(**token))

@@ -1,4 +1,4 @@
-"""Does the emulated queue hide, return and refuse as SMQ does?"""
+"""The emulated queue hides, returns and refuses messages as SMQ does."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ HEADERS = {"content-type": "text/xml;charset=utf-8", "date": "Mon, 24 Nov 2025 1
 def call(
     porter: SmqSignatureVerifier, *, key: str = "demoKeyId", secret: str = "demoSecret", now: float = NOON, **headers: str
 ) -> None:
-    """A signed call with a few things changed; a header set to "" is left out."""
+    """Make a signed call with some changes; a header that is "" is left out."""
     changed = HEADERS | {name.replace("_", "-"): value for name, value in headers.items()}
     sent = {name: value for name, value in changed.items() if value}
     sent.setdefault("authorization", f"MNS {key}:{signature(secret, 'GET', TARGET, sent)}")
     porter.verify(method="GET", resource=TARGET, headers=sent, body=b"<x/>", now=now)
 
 
-# Who may call
+# Signatures
 
 
 def test_the_signature_is_the_documented_one() -> None:
     assert signature("demoSecret", "GET", TARGET, HEADERS) == "kXgVCYwaBKC0MD/wdSrWk5jmAMc="
 
 
-def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
+def test_a_signed_call_may_have_a_digest_of_its_body() -> None:
     porter = SmqSignatureVerifier("demoKeyId", "demoSecret")
 
     call(porter)
@@ -57,17 +57,17 @@ def test_a_signed_call_passes_also_with_a_digest_of_its_body() -> None:
         ({"content_md5": "AAAA"}, "InvalidDegist", 400),
     ],
 )
-def test_any_other_call_is_refused_with_a_code(changes: dict[str, Any], code: str, status: int) -> None:
+def test_an_invalid_call_is_refused_with_a_code(changes: dict[str, Any], code: str, status: int) -> None:
     with pytest.raises(ApiError) as refused:
         call(SmqSignatureVerifier("demoKeyId", "demoSecret"), **changes)
 
     assert (refused.value.code, refused.value.status) == (code, status)
 
 
-# What comes back
+# Messages
 
 
-def test_what_was_taken_is_invisible_until_its_time_is_over() -> None:
+def test_a_received_message_is_invisible_until_its_time_is_over() -> None:
     mailbox = SmqQueue(visibility=30)
     mailbox.send("a", NOON)
 
@@ -107,7 +107,7 @@ def test_a_receipt_is_void_once_its_time_is_over_or_there_is_a_newer_one() -> No
     assert len(mailbox) == 0
 
 
-def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
+def test_the_time_of_a_received_message_can_be_extended() -> None:
     mailbox = SmqQueue(visibility=30)
     mailbox.send("a", NOON)
     old = mailbox.receive(1, NOON)[0].receipt
@@ -119,7 +119,7 @@ def test_a_message_can_be_held_for_longer_under_a_new_receipt() -> None:
     assert [letter.body for letter in mailbox.receive(1, NOON + 110)] == ["a"]
 
 
-def test_a_look_takes_nothing() -> None:
+def test_peeking_receives_no_message() -> None:
     mailbox = SmqQueue(visibility=30)
     mailbox.send("a", NOON)
 

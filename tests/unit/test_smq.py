@@ -216,7 +216,7 @@ def client(
         return httpx.Response(status, content=content)
 
     queue = Queue(SOURCE, warn=warn)
-    queue._http = httpx.Client(transport=httpx.MockTransport(handle))
+    queue._http._http = httpx.Client(transport=httpx.MockTransport(handle))
     return queue, requests
 
 

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +22,7 @@ from worker.cli.demo_report import Library, print_report
 from worker.cli.output import Exit, print_error, print_info
 from worker.cli.processes import isolated_environment, vodsync_command
 from worker.store import Store, schema
+from worker.vod.http_client import open_http_client
 
 TIMEOUT = 60.0  # seconds for the receiver to start, and again for the media to arrive
 STOP_TIMEOUT = 10.0  # seconds for a process to stop
@@ -57,7 +58,7 @@ def demo(media: Annotated[int, typer.Option("--media", min=1, help="Number of me
         schema.upgrade(database)
         store = Store.open(database)
         stack.callback(store.close)
-        api = stack.enter_context(httpx.Client(base_url=endpoint, timeout=EMULATOR_TIMEOUT))
+        api = stack.enter_context(open_http_client(base_url=endpoint, timeout=EMULATOR_TIMEOUT))
         processes = [
             stack.enter_context(_process("worker", ["work", "--beat"], folder, environment)),
             stack.enter_context(_process("receiver", ["serve"], folder, environment)),
@@ -122,11 +123,9 @@ def _free_port() -> int:
 def _wait_until_ready(port: int, folder: Path) -> None:
     deadline = time.monotonic() + TIMEOUT
     while time.monotonic() < deadline:
-        try:
-            if httpx.get(f"http://127.0.0.1:{port}/readyz", timeout=1).status_code == 200:
+        with open_http_client(timeout=1) as client, suppress(httpx.HTTPError):
+            if client.get(f"http://127.0.0.1:{port}/readyz").status_code == 200:
                 return
-        except httpx.HTTPError:
-            pass
         time.sleep(READY_INTERVAL)
     raise typer.Exit(print_error(f"the receiver did not start; see {folder / 'receiver.log'}", Exit.FAILED))
 

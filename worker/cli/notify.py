@@ -15,6 +15,7 @@ from worker.cli.output import Exit, print_error, print_info, printable
 from worker.core import signature
 from worker.core.ids import is_valid_id
 from worker.settings import DEFAULT_SOURCE, Source
+from worker.vod.http_client import open_http_client
 
 RECEIVER_TIMEOUT = 5.0  # seconds
 MAX_PRINTED_ANSWER = 500  # characters
@@ -43,8 +44,9 @@ def notify(
     body = {"EventType": event, "EventTime": now.strftime("%Y-%m-%dT%H:%M:%SZ"), "Status": "success", "VideoId": media_id}
     headers = {"Content-Type": "application/json", **_signature_headers(source, settings, now)}
     try:
-        response = httpx.post(url, content=msgspec.json.encode(body), headers=headers, timeout=RECEIVER_TIMEOUT)
-    except httpx.HTTPError as error:
+        with open_http_client(timeout=RECEIVER_TIMEOUT) as client:
+            response = client.post(url, content=msgspec.json.encode(body), headers=headers)
+    except (httpx.HTTPError, httpx.InvalidURL) as error:
         raise typer.Exit(
             print_error(f"cannot reach {url} ({type(error).__name__}); is `vodsync serve` running?", Exit.UNREACHABLE)
         ) from None

@@ -189,6 +189,23 @@ def utc_time(value: object) -> datetime | None:
     return time
 
 
+def start_offset(value: object) -> Decimal | None:
+    """Return an offset in seconds; None if the value is a date, which `start_date` returns (vod-protocol 7.5)."""
+    try:
+        return decimal(value)
+    except UnreadableError:
+        utc_time(value)
+        return None
+
+
+def start_date(value: object) -> datetime | None:
+    """Return a UTC time; None if the value is not a date, which `start_offset` reads."""
+    try:
+        return utc_time(value)
+    except UnreadableError:
+        return None
+
+
 # Lists
 
 #: A list can contain a list as JSON text, which can contain a list again. VOD does not go deeper than this.

@@ -11,6 +11,8 @@ from worker.core.field_parsers import (
     frame_rate,
     integer32,
     integer64,
+    start_date,
+    start_offset,
     tags,
     text,
     text_or_object,
@@ -85,8 +87,9 @@ _STREAM: Fields = (
     ("CodecTagString", "codec_tag_string", text),
     ("CodecTimeBase", "codec_time_base", text),
     ("Timebase", "time_base", text),
-    # The documents call it a date, but it is an offset in seconds (vod-protocol 7.5).
-    ("StartTime", "start_time", decimal),
+    # The documents call it a date. VOD sends an offset in seconds (vod-protocol 7.5).
+    ("StartTime", "start_time", start_offset),
+    ("StartTime", "start_at", start_date),
     ("Duration", "duration", decimal),
     ("Bitrate", "bitrate", decimal),
     ("NumFrames", "num_frames", integer64),

@@ -33,6 +33,7 @@ class AudioStream(msgspec.Struct, frozen=True, kw_only=True):
     codec_time_base: str | None = None
     time_base: str | None = None
     start_time: Decimal | None = None
+    start_at: datetime | None = None
     duration: Decimal | None = None
     bitrate: Decimal | None = None
     sample_rate: int | None = None
@@ -66,6 +67,7 @@ class VideoStream(msgspec.Struct, frozen=True, kw_only=True):
     avg_fps: Decimal | None = None
     num_frames: int | None = None
     start_time: Decimal | None = None
+    start_at: datetime | None = None
     duration: Decimal | None = None
     bitrate: Decimal | None = None
     lang: str | None = None

@@ -75,6 +75,12 @@ def read_media(element: object) -> Media | None:
     )
 
 
+def other_ids(media: Media) -> list[str]:
+    """Return the paths of the ids inside an element that differ from its outer id (vod-protocol 7.15)."""
+    ids = {f"{name}.MediaId": _id(media.raw.get(name), "MediaId") for name in ("MediaInfo", "MezzanineInfo")}
+    return [path for path, media_id in ids.items() if media_id not in (None, media.media_id)]
+
+
 def read_video_info(body: object) -> VideoInfo | None:
     """Return an answer of GetVideoInfo, or None if it names no asset. Never raises.
 
@@ -122,7 +128,9 @@ def content_hash(media: Media) -> str:
         unreadable=(),
     )
     # The fields of our types have a fixed order. Only VOD's own objects need sorting.
-    return hashlib.sha256(_encode(typed) + _encode_sorted(raw)).hexdigest()
+    # Stored hashes are from before `start_at`. Without this, every stored asset would count as changed.
+    encoded = _encode(typed).replace(b',"start_at":null', b"")
+    return hashlib.sha256(encoded + _encode_sorted(raw)).hexdigest()
 
 
 def _typed(values: dict[str, Any], fields: Fields, path: str, unreadable: list[str]) -> dict[str, Any]:

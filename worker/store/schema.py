@@ -17,7 +17,7 @@ from worker.store.dialects import is_lock_timeout
 from worker.store.engine import LOCK_TIMEOUT, open_engine
 
 #: The revision that this release needs. A test proves that it is the newest migration.
-REVISION = "0010"
+REVISION = "0011"
 
 VERSION_TABLE = "vod_schema_version"
 

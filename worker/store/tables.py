@@ -110,6 +110,7 @@ audio_stream = _table(
     Column("stream_index", String(64), nullable=False),
     *_texts("codec_name", "codec_long_name", "codec_tag", "codec_tag_string", "codec_time_base", "time_base"),
     *_decimals("start_time", "duration", "bitrate"),
+    Column("start_at", UtcDateTime),
     *_integers("sample_rate"),
     *_texts("sample_fmt"),
     *_integers("channels"),
@@ -132,6 +133,7 @@ video_stream = _table(
     *_decimals("fps", "avg_fps"),
     *_sizes("num_frames"),
     *_decimals("start_time", "duration", "bitrate"),
+    Column("start_at", UtcDateTime),
     *_texts("lang", "hdr_type"),
     PrimaryKeyConstraint("media_id", "source", "stream_index"),
 )

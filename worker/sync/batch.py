@@ -11,6 +11,7 @@ from sqlalchemy import Connection, select
 
 from worker import logs
 from worker.core.errors import StoreUnavailableError, VodUnavailableError
+from worker.core.normalise import other_ids
 from worker.core.urls import storable
 from worker.core.wait import Wait
 from worker.store import Store
@@ -91,7 +92,7 @@ def sync_batch(
         fetched = _failed(claim, error)
     # In whole seconds: only a call that timed out makes a difference.
     now += timedelta(seconds=int(time.monotonic() - started))
-    _log_unreadable(claim, fetched)
+    _count_odd_fields(context, claim, fetched)
     result = _store_or_split(store, context, claim, fetched, now=now)
     result.calls = fetched.calls
     log.info(
@@ -131,11 +132,15 @@ def _failed(claim: Claim, error: Exception) -> FetchResult:
     return FetchResult(failed=dict.fromkeys(claim.media_ids, failure))
 
 
-def _log_unreadable(claim: Claim, fetched: FetchResult) -> None:
-    for answer in relevant_answers(fetched.answers, set(claim.media_ids)):
-        for media in answer.media.values():
-            if media.unreadable:
-                log.warning("asset partly unreadable", source=claim.source, media_id=media.media_id, fields=list(media.unreadable))
+def _count_odd_fields(context: SourceContext, claim: Claim, fetched: FetchResult) -> None:
+    """Log what could not be read, or was read although it is odd."""
+    warnings = context.field_warnings
+    for answer, _ in fetched.answers:
+        warnings.count("answer partly unreadable", answer.unreadable)
+    for relevant in relevant_answers(fetched.answers, set(claim.media_ids)):
+        for media in relevant.media.values():
+            warnings.count("asset partly unreadable", media.unreadable, media_id=media.media_id)
+            warnings.count("asset has several ids; the outer one is used", other_ids(media), media_id=media.media_id)
 
 
 def _store_or_split(store: Store, context: SourceContext, claim: Claim, fetched: FetchResult, *, now: datetime) -> BatchResult:

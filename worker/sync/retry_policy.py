@@ -95,11 +95,14 @@ class RetryPolicy:
         status = media.status if media.status in _UNFINISHED_STATES else media.mezzanine.status if media.mezzanine else None
         if status not in _UNFINISHED_STATES or now - request.requested_at >= self.follow_up_limit:
             return None
-        pause = self.follow_up.delay(request.waits + 1)
+        # A follow-up fetch has the priority backfill. With another one, the waits counted so far were for another condition.
+        is_first = request.priority != BACKFILL
+        pause = self.follow_up.delay(1 if is_first else request.waits + 1)
         if request.reason in _LISTING_REASONS and media.modified_at is not None:
             # No notification announced it. An asset unchanged for a month is unlikely to be finished within a minute.
             pause = min(self.follow_up.longest, max(pause, (now - media.modified_at) / 10))
-        return Retry(request.media_id, now + pause, f"VOD is still processing this asset: {status}", waited=True, priority=BACKFILL)
+        error = f"VOD is still processing this asset: {status}"
+        return Retry(request.media_id, now + pause, error, waited=True, resets_waits=is_first, priority=BACKFILL)
 
 
 DEFAULT_RETRY_POLICY = RetryPolicy()

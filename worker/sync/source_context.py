@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 
 from worker.core.media import BATCH_LIMIT
+from worker.sync.field_warnings import FieldWarnings
 from worker.sync.retry_policy import DEFAULT_RETRY_POLICY, RetryPolicy
 from worker.vod import Vod
 
@@ -41,6 +42,10 @@ class SourceContext:
     settings: SyncSettings = field(default_factory=SyncSettings)
     #: Set when a batch has added GetVideoInfo calls to make.
     video_info_due: threading.Event = field(default_factory=threading.Event)
+    field_warnings: FieldWarnings = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "field_warnings", FieldWarnings(self.source))
 
     @property
     def rate_limit_name(self) -> str:

@@ -5,6 +5,7 @@ The SDK signs and finds credentials. Timeouts, decoding and the meaning of error
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -15,41 +16,69 @@ from urllib.parse import urlsplit
 
 import darabonba.core
 from alibabacloud_credentials.client import Client as CredentialChain
-from alibabacloud_tea_openapi.exceptions import AlibabaCloudException
 from alibabacloud_tea_openapi.models import Config, OpenApiRequest, Params
+from alibabacloud_tea_openapi.utils import Utils
 from alibabacloud_vod20170321.client import Client as Sdk
 from darabonba.runtime import RuntimeOptions
 
-from worker.core.errors import ConfigurationError, VodUnavailableError
+from worker.core.errors import ConfigurationError, VodError, VodUnavailableError
 from worker.core.listing import PAGE_ROWS, keep_application
+from worker.core.urls import storable
 from worker.settings import Source
-from worker.vod import json_answers, sdk_errors, vendor_loggers
+from worker.vod import answers, vendor_loggers
+from worker.vod.http_client import HttpClient, Response
 
-_CONNECT_TIMEOUT = 3_000  # milliseconds
-_READ_TIMEOUT = 10_000  # milliseconds
+_MAX_MESSAGE_LENGTH = 200  # characters of an exception of the SDK
 
 vendor_loggers.silence()
 
-_this_thread = threading.local()
+
+class _ThisThread(threading.local):
+    """The call of this thread. Between the SDK, which signs, and us."""
+
+    http: HttpClient
+    sent_at = 0.0
+    #: The answer to the last request, or why there is none.
+    result: Response | VodError | None = None
+
+
+_this_thread = _ThisThread()
 
 
 class _Session(darabonba.core.Session):  # type: ignore[misc]  # the SDK is untyped
-    """Record when a request is sent. The SDK signs it before that, and on a busy machine other threads run in between."""
+    """Send what the SDK has signed. The SDK itself would follow redirects, and has no deadline and no limit of size."""
 
-    def send(self, request: Any, **options: Any) -> Any:
+    def send(self, request: Any, **_options: Any) -> _Sent:
+        # The SDK signed the request before. On a busy machine other threads run in between.
         _this_thread.sent_at = time.monotonic()
-        return super().send(request, **options)
+        try:
+            _this_thread.result = _this_thread.http.call(
+                request.method, request.url, headers=request.headers, content=request.body or b""
+            )
+        except VodError as error:
+            _this_thread.result = error
+        return _Sent()
 
 
-# The SDK has no hook for the moment of sending.
+class _Sent:
+    """An empty answer for the SDK, which must not interpret the real one."""
+
+    status_code = 200
+    reason = "OK"
+    headers: Mapping[str, str] = {}
+    content = b""
+
+
+# The SDK has no hooks for the two. Its own nonce needs MD5, which does not exist on a machine in FIPS mode.
 darabonba.core.Session = _Session
+Utils.get_nonce = staticmethod(lambda: secrets.token_hex(16))
 
 
 class Client:
-    """One source's VOD. Threads may share it. The SDK's pooled sessions keep connections open."""
+    """One source's VOD. Threads may share it. Each thread keeps a connection open."""
 
     def __init__(self, source: Source) -> None:
-        config = Config(region_id=source.region, connect_timeout=_CONNECT_TIMEOUT, read_timeout=_READ_TIMEOUT)
+        config = Config(region_id=source.region)
         if source.access_key_id and source.access_key_secret:
             config.access_key_id = source.access_key_id
             config.access_key_secret = source.access_key_secret.get_secret_value()
@@ -68,10 +97,13 @@ class Client:
             self._protocol = parts.scheme.upper()
         config.protocol = self._protocol
         self._sdk = Sdk(config)
+        self._connections = threading.local()
+        # Here, so that a proxy or certificate file that cannot be used is found at the start.
+        self._connections.of_thread = HttpClient()
 
     @property
     def sent_at(self) -> float:
-        return getattr(_this_thread, "sent_at", 0.0)
+        return _this_thread.sent_at
 
     def batch_get_media_infos(self, media_ids: Sequence[str], reference_ids: Sequence[str] = ()) -> dict[str, Any]:
         query = {"MediaIds": ",".join(media_ids), "ReferenceIds": ",".join(reference_ids)}
@@ -110,16 +142,28 @@ class Client:
             # The SDK's typed models drop unknown fields and nulls. The bytes are what VOD sent.
             body_type="byte",
         )
+        _this_thread.http, _this_thread.result = self._connection(), None
         try:
-            answer = self._sdk.call_api(params, OpenApiRequest(query=query), RuntimeOptions())
-        except AlibabaCloudException as error:
-            raise sdk_errors.from_response(error) from error
+            self._sdk.call_api(params, OpenApiRequest(query=query), RuntimeOptions())
         except Exception as error:
-            # Below HTTP (refused, reset, timed out, no JSON) the SDK raises exceptions of its own types without a code.
-            raise VodUnavailableError(f"{action} got no answer: {sdk_errors.cause(error)}") from error
+            # The SDK raises exceptions of several types, for example if its credential chain fails.
+            raise VodUnavailableError(f"{action} could not be called: {_cause(error)}") from error
+        response = _this_thread.result
+        if isinstance(response, VodError):
+            raise VodUnavailableError(f"{action} got no answer: {response}") from response
+        if response is None:
+            raise VodUnavailableError(f"{action} was not sent by the vendor's SDK; install the versions that vodsync requires")
         self.is_warm = True
-        self.server_time = _date(answer.get("headers") or {})
-        return json_answers.decode(action, answer["body"])
+        self.server_time = _date(response.headers)
+        return answers.interpret(action, response)
+
+    def _connection(self) -> HttpClient:
+        """Return the connection of this thread."""
+        try:
+            connection: HttpClient = self._connections.of_thread
+        except AttributeError:
+            connection = self._connections.of_thread = HttpClient()
+        return connection
 
 
 def require_credential_chain(source_name: str) -> None:
@@ -137,8 +181,21 @@ def require_credential_chain(source_name: str) -> None:
         )
 
 
+def _cause(error: BaseException) -> str:
+    """Return type and message of the innermost exception, without the SDK's wrappers around it."""
+    seen = {id(error)}
+    while (inner := getattr(error, "inner_exception", None) or error.__cause__ or _context(error)) and id(inner) not in seen:
+        seen.add(id(inner))
+        error = inner
+    return storable(f"{type(error).__name__}: {error}")[:_MAX_MESSAGE_LENGTH]
+
+
+def _context(error: BaseException) -> BaseException | None:
+    return None if error.__suppress_context__ else error.__context__
+
+
 def _date(headers: Mapping[str, str]) -> datetime | None:
-    written = {name.lower(): value for name, value in headers.items()}.get("date")
+    written = headers.get("date")
     try:
         date = None if written is None else parsedate_to_datetime(written)
     except ValueError:

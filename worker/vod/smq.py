@@ -6,28 +6,27 @@ import base64
 import hashlib
 import hmac
 import re
-import socket
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 from xml.sax.saxutils import escape
 
 import httpx
 
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
+from worker.core.urls import storable
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.credentials import access_key_provider
+from worker.vod.http_client import HttpClient
 from worker.vod.smq_xml import Fault, Message, SmqXmlError
 
 MAX_MESSAGES = 16  # messages that one call receives or deletes (vod-protocol 3.2)
 
 _MAX_ANSWER_SIZE = 8 * 2**20  # bytes; sixteen messages of 64 KiB in which every character is escaped
 
-_CONNECT_TIMEOUT = 3.0  # seconds
 #: Seconds beyond the duration of a long poll. With a poll of 20 s this makes the 35 s that the vendor recommends.
 _READ_TIMEOUT = 15.0
 
@@ -72,9 +71,8 @@ class Queue:
         self.name = source.smq_queue or ""
         self._endpoint = source.smq_endpoint or ""
         self._access_key = access_key_provider(source)
-        self._http = httpx.Client(limits=httpx.Limits(max_connections=1), follow_redirects=False)
+        self._http = HttpClient()
         self._lock = threading.Lock()
-        self._connection: socket.socket | None = None
         self._is_polling = False
         self._is_interrupted = False
         self._warn = warn
@@ -160,7 +158,8 @@ class Queue:
         """End the current long poll at once, and all later ones. Messages that were received can still be deleted."""
         with self._lock:
             self._is_interrupted = True
-            self._shut_down_poll()
+            if self._is_polling:
+                self._http.abort("the poll was interrupted")
 
     def close(self) -> None:
         """Close the connection."""
@@ -188,27 +187,26 @@ class Queue:
             headers["security-token"] = key.security_token
         signature = sign(key.secret, method, url.raw_path.decode(), headers)
         headers["authorization"] = f"MNS {key.access_key_id}:{signature}"
-        timeout = httpx.Timeout(wait + _READ_TIMEOUT, connect=_CONNECT_TIMEOUT)
-        options: dict[str, Any] = {"timeout": timeout, "extensions": {"trace": self._trace}}
+        seconds = wait + _READ_TIMEOUT
         try:
-            with self._http.stream(method, url, content=body, headers=headers, **options) as response:
-                return response.status_code, _read(response)
-        except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
-            raise VodUnavailableError(f"the queue {self.name} gave no answer: {type(error).__name__}: {error}") from error
-
-    def _trace(self, event: str, info: Mapping[str, Any]) -> None:
-        """Keep the connection that the HTTP library opened, because shutting it down ends a long poll at once."""
-        if event.endswith((".connect_tcp.complete", ".start_tls.complete")):
-            with self._lock:
-                self._connection = info["return_value"].get_extra_info("socket")
-                if self._is_interrupted:
-                    self._shut_down_poll()
-
-    def _shut_down_poll(self) -> None:
-        if self._is_polling and self._connection is not None:
-            with suppress(OSError):
-                # SSLSocket.shutdown would drop the TLS state first, while another thread reads from it.
-                socket.socket.shutdown(self._connection, socket.SHUT_RDWR)
+            response = self._http.call(
+                method,
+                str(url),
+                headers=headers,
+                content=body,
+                read_timeout=seconds,
+                deadline=seconds,
+                max_size=_MAX_ANSWER_SIZE,
+            )
+        except VodUnavailableError as error:
+            raise VodUnavailableError(f"the queue {self.name} gave no answer: {error}") from error
+        if 300 <= response.status < 400:
+            host = urlsplit(response.headers.get("location", "")).hostname or "another path"
+            raise VodUnavailableError(
+                f"the queue {self.name} redirects to {storable(host)} (HTTP {response.status}), and vodsync follows no redirect; "
+                "check VODSYNC_SMQ_ENDPOINT and the proxies of this machine"
+            )
+        return response.status, response.body
 
     def _warn_of_404(self) -> None:
         if not self._has_warned_of_404:
@@ -253,13 +251,3 @@ def _may_be_about_the_form(error: VodError) -> bool:
         return error.code != "QueueNotExist"
     # Without a code it may be a gateway that refuses DELETE with a body. 408 and 429 mean that a later call may succeed.
     return not error.code and 400 <= (error.status or 0) < 500 and error.status not in (408, 429)
-
-
-def _read(response: httpx.Response) -> bytes:
-    parts, size = [], 0
-    for part in response.iter_bytes():
-        size += len(part)
-        if size > _MAX_ANSWER_SIZE:
-            raise VodUnreadableError(f"the queue's answer is over {_MAX_ANSWER_SIZE} bytes")
-        parts.append(part)
-    return b"".join(parts)

@@ -76,7 +76,7 @@ def test_every_documented_field_is_read_into_its_attribute() -> None:
                 codec_tag_string="mp4a",
                 codec_time_base="1/44100",
                 time_base="0.000000",
-                start_time=None,
+                start_at=datetime(2023, 5, 1, 12, tzinfo=UTC),
                 duration=Decimal("42.470975"),
                 bitrate=Decimal("62.885"),
                 sample_rate=44100,
@@ -147,7 +147,6 @@ def test_every_documented_field_is_read_into_its_attribute() -> None:
             ),
         ),
         raw=media.raw,
-        unreadable=("MezzanineInfo.AudioStreamList[0].StartTime",),
     )
     assert media.raw == element | {"MediaInfo": element["MediaInfo"] | {"Snapshots": list(media.snapshots or ())}}
 

@@ -5,10 +5,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from tests.unit.core.answers import (
-    FULL_ANSWER,
-    read,
-)
+from tests.unit.core.answers import FULL_ANSWER, read
 from worker.core.media import Media
 from worker.core.normalise import content_hash, read_media
 
@@ -79,3 +76,13 @@ def test_the_content_hash_is_the_same_in_every_process() -> None:
     assert content_hash(read({"MediaInfo": {"Title": "x", "CateId": 1.5}})) == (
         "e5f71520bfc67e76882ff4a3625c2c84330fd646bcfde7181566b09c9c870be4"
     )
+
+
+def test_the_hash_of_stored_content_is_that_of_earlier_releases() -> None:
+    streams = {"AudioStreamList": [{"Index": "1", "StartTime": "0.5"}], "VideoStreamList": [{"Index": "0"}]}
+
+    media = read_media({"MediaId": "m", "MediaInfo": {"Title": ',"start_at":null'}, "MezzanineInfo": streams})
+
+    # Release 0.1 stored this one. With another hash, an upgrade would write and announce the whole library again.
+    assert media is not None
+    assert content_hash(media) == "60aa442edbceeccab1ec9e9b584e3142fea40d000fe0dee0171b61e77d15ab6c"

@@ -254,6 +254,12 @@ PARSERS: dict[Any, tuple[st.SearchStrategy[Any], Callable[[Any], st.SearchStrate
         st.decimals("-999999999999.999999", "999999999999.999999", places=6).map(lambda value: value + 0),
         as_decimal,
     ),
+    # One of the two reads each value.
+    field_parsers.start_offset: (
+        st.decimals("-999999999999.999999", "999999999999.999999", places=6).map(lambda value: value + 0),
+        as_decimal,
+    ),
+    field_parsers.start_date: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
     field_parsers.frame_rate: (st.decimals(0, 1000, places=6).map(lambda value: value + 0), as_rate),
     field_parsers.utc_time: (st.datetimes(datetime(1000, 1, 1), timezones=st.just(UTC)), as_time),
     field_parsers.boolean: (st.booleans(), as_flag),
@@ -274,6 +280,8 @@ def sent_and_typed(draw: st.DrawFn, kind: Any) -> Sent:
     typed: dict[str, Any] = {}
     for name, attribute, parser in FIELDS[kind]:
         form = draw(st.sampled_from(["value", "value", "absent", "null", "empty"]))
+        if name in sent:
+            continue
         if form == "value" and attribute not in typed:
             values, render = PARSERS[parser]
             typed[attribute] = draw(values)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
 
 from tests.unit.core.answers import (
@@ -13,7 +15,7 @@ from tests.unit.core.answers import (
     unreadable_play_fields,
     video_stream,
 )
-from worker.core.media import PlayInfo, VideoStream
+from worker.core.media import AudioStream, PlayInfo, VideoStream
 
 # Forms of a number (vod-protocol 7.1)
 
@@ -77,12 +79,20 @@ def test_a_start_time_is_an_offset_in_seconds_and_can_be_negative(written: objec
     assert str(audio_stream(StartTime=written).start_time) == seconds
 
 
-def test_a_start_time_that_is_a_date_is_kept_in_raw_only() -> None:
+def test_a_start_time_that_is_a_date_is_a_time_and_not_an_offset() -> None:
     media = read({"MezzanineInfo": {"VideoStreamList": [{"Index": "1", "StartTime": "2017-01-11T12:00:00Z"}]}})
 
-    assert media.video_streams == (VideoStream(stream_index="1"),)
-    assert media.unreadable == ("MezzanineInfo.VideoStreamList[0].StartTime",)
+    assert media.video_streams == (VideoStream(stream_index="1", start_at=datetime(2017, 1, 11, 12, tzinfo=UTC)),)
+    assert media.unreadable == ()
     assert media.raw["MezzanineInfo"]["VideoStreamList"][0]["StartTime"] == "2017-01-11T12:00:00Z"
+
+
+@pytest.mark.parametrize("written", ["N/A", "0000-00-00T00:00:00Z", [1], {"x": 1}, True])
+def test_a_start_time_that_is_neither_is_unreadable_once(written: object) -> None:
+    media = read({"MezzanineInfo": {"AudioStreamList": [{"Index": "1", "StartTime": written}]}})
+
+    assert media.audio_streams == (AudioStream(stream_index="1"),)
+    assert media.unreadable == ("MezzanineInfo.AudioStreamList[0].StartTime",)
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from worker.store.jobs.seen_media import SeenMedia
 from worker.sync.jobs.listing import BACKLOG_PAUSE, MEDIA_TYPES, Listing
 from worker.sync.jobs.paging import Cursor, PageResult, begin, time_range
 from worker.sync.jobs.pending_fetches import POLL_INTERVAL, PendingFetches
-from worker.sync.jobs.step import Progress, Step, from_json
+from worker.sync.jobs.step import Progress, Step, from_json, unreadable_counter
 
 KIND = "backfill"
 
@@ -104,6 +104,7 @@ class Backfill:
         new, changed = inventory.compare(rows)
         requests = [*new, *changed]
         counters = {"listed": len(rows), "known": len(rows) - len(requests), "requested": len(requests)}
+        counters |= unreadable_counter(page.unreadable)
         if dry_run:
             return counters
         inventory.request(requests, KIND, now=now)

@@ -16,6 +16,7 @@ from worker.store import Store
 from worker.store.jobs.inventory import Inventory
 from worker.store.rate_limit import RateLimiter
 from worker.sync.fetch import back_off
+from worker.sync.field_warnings import FieldWarnings
 from worker.sync.jobs.paging import Cursor, PageResult, PagingError, match, next_cursor, restart
 from worker.sync.jobs.step import JobRefusedError
 from worker.sync.rate_limit import acquire
@@ -49,6 +50,10 @@ class Listing:
     rate_limit_name: str
     per_second: float
     sleep: Callable[[float], object] = field(default=time.sleep)
+    _field_warnings: FieldWarnings = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_field_warnings", FieldWarnings(self.source))
 
     def page(
         self, media_type: str, cursor: Cursor, *, by_modification: bool = False, statuses: Sequence[str] = ()
@@ -110,4 +115,7 @@ class Listing:
         # A proxy between us and VOD may answer with a JSON object of its own, which is not an empty page.
         if page.total is None and not isinstance(response.get("MediaList"), list):
             raise VodUnreadableError("SearchMedia answered without a MediaList and a Total")
+        if page.unreadable:
+            fields = (name for name, count in page.unreadable.items() for _ in range(count))
+            self._field_warnings.count("listing partly unreadable", (f"MediaList[].{name}" for name in fields))
         return page

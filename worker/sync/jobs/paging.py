@@ -63,6 +63,8 @@ class PageResult:
 
     rows: tuple[ListedMedia, ...]
     cursor: Cursor
+    #: How many fields and rows could not be read.
+    unreadable: int = 0
 
 
 def time_range(since: datetime | None, until: datetime | None) -> Cursor:
@@ -84,7 +86,7 @@ def begin(since: datetime | None, until: datetime | None, *, now: datetime) -> C
 
 def next_cursor(cursor: Cursor, page: Page, *, by_modification: bool = False) -> PageResult:
     """Return the rows of `page`, which VOD listed at `cursor`, and the cursor of the page after it. Raises PagingError."""
-    return PageResult(page.rows, _next(cursor, page, by_modification=by_modification))
+    return PageResult(page.rows, _next(cursor, page, by_modification=by_modification), sum(page.unreadable.values()))
 
 
 def restart(cursor: Cursor) -> Cursor:

@@ -29,7 +29,7 @@ from worker.sync.jobs.reconcile_phases import (
     Parameters,
     VerifySuspects,
 )
-from worker.sync.jobs.step import JobRefusedError, Progress, Step, from_json
+from worker.sync.jobs.step import JobRefusedError, Progress, Step, from_json, unreadable_counter
 from worker.sync.jobs.suspect_calls import SuspectCalls, SuspectResult
 from worker.sync.source_context import SyncSettings
 
@@ -133,6 +133,7 @@ class Reconcile:
             inventory.request([*new, *changed], KIND, now=run.now)
         examples = checkpoint.examples.add(missed=new, changed=changed)
         counters = {"listed": len(rows), "missed": len(new), "changed": len(changed)}
+        counters |= unreadable_counter(page.unreadable)
         return Progress(_after_page(run, checkpoint, page, examples), counters)
 
     def _await_fetches(self, run: _Run, checkpoint: AwaitFetches) -> Step:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from pathlib import Path
 from threading import Event
 
 from sqlalchemy import Connection
@@ -69,13 +71,13 @@ class _ClaimedJob:
     def postpone(self, error: Exception, *, now: datetime) -> None:
         """Release the job after a failed step. The step is repeated after a pause."""
         pause = self._pause_after(error, now)
-        message = str(error) if isinstance(error, VodError | JobFormatError) else f"{type(error).__name__}: {error}"
+        message = str(error) if isinstance(error, VodError | JobFormatError) else _unexpected(error)
+        # A traceback once, and not at each retry.
+        is_new_bug = not isinstance(error, VodError | JobFormatError) and message != self.job.last_error
         self.release(at=now + pause, error=message)
-        fields = self._log_fields() | {"seconds": pause.total_seconds()}
-        if isinstance(error, VodError | JobFormatError):
-            log.warning("job postponed", error=message, **fields)
-        else:
-            log.exception("job postponed", **fields)
+        self.job = replace(self.job, last_error=message)
+        seconds = pause.total_seconds()
+        log.warning("job postponed", error=message, seconds=seconds, exc_info=error if is_new_bug else None, **self._log_fields())
 
     def release(self, *, at: datetime, error: str | None = None) -> None:
         self.store.transact(lambda connection: Jobs(connection).release(self.job.id, self.token, at=at, error=error))
@@ -89,7 +91,15 @@ class _ClaimedJob:
         return _BACKOFF.jittered(max(_BACKOFF.first, min(_BACKOFF.longest, pause)))
 
     def _log_fields(self) -> dict[str, object]:
-        return {"job": self.job.id, "kind": self.job.kind, "source": self.job.source}
+        phase = (self.job.checkpoint or {}).get("phase")
+        return {"job": self.job.id, "kind": self.job.kind, "source": self.job.source, "phase": phase}
+
+
+def _unexpected(error: Exception) -> str:
+    """Return what failed and where, for an error that vodsync does not foresee."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    return f"{text} (in {Path(frame.filename).name}:{frame.lineno}); this is a bug in vodsync, please report it with the log"
 
 
 def run_jobs(

@@ -21,6 +21,11 @@ class JobFormatError(Exception):
     """The parameters or the checkpoint of a job were written by another release and cannot be read by this one."""
 
 
+def unreadable_counter(count: int) -> dict[str, int]:
+    """Return the counter of fields and rows of a listing that could not be read. It exists only if there are some."""
+    return {"unreadable": count} if count else {}
+
+
 class Progress(NamedTuple):
     """The checkpoint of the next step, and what this step adds to the job's counters."""
 
