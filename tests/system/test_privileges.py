@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,6 @@ import pytest
 from tests.conftest import own_database
 from tests.database_users import PASSWORD, user_without_privileges
 from tests.system.installation import PAIRS, Installation, analysed, installed
-from tests.system.processes import clean_environment, run
 from worker.store import schema
 
 USE = "SELECT, INSERT, UPDATE, DELETE"
@@ -54,13 +54,21 @@ def test_every_role_works_with_the_privileges_to_use_the_tables(restricted: Inst
     assert PASSWORD not in restricted.logs()
 
 
+@pytest.mark.parametrize("verb", ["migrate", "up"])
 @pytest.mark.parametrize("database", ["postgresql", "mariadb"])
-def test_migrate_without_privileges_ends_with_one_sentence_and_the_code_for_configuration(database: str, tmp_path: Path) -> None:
+def test_without_privileges_there_is_one_sentence_and_the_code_for_configuration(database: str, verb: str, tmp_path: Path) -> None:
     for url in own_database(database):
-        with user_without_privileges(url) as user:
-            migrated = run("migrate", folder=tmp_path, environment=clean_environment({"VODSYNC_DATABASE_URL": user.url}, tmp_path))
+        with user_without_privileges(url) as user, installation_without_migrations(tmp_path, user.url) as installation:
+            ended = installation.run(verb)
 
-    assert migrated.returncode == 3
-    assert "an administrator of the database has to run: GRANT" in migrated.stderr
-    assert len(migrated.stderr.splitlines()) == 1
-    assert PASSWORD not in migrated.stderr
+    assert ended.returncode == 3
+    assert "an administrator of the database has to run: GRANT" in ended.stderr
+    assert len(ended.stderr.splitlines()) == 1
+    assert PASSWORD not in ended.stderr
+
+
+@contextmanager
+def installation_without_migrations(folder: Path, url: str) -> Iterator[Installation]:
+    installation = Installation(folder, database_url=url, broker_url=None)
+    yield installation
+    installation.close()
