@@ -3,6 +3,7 @@
 from alembic import context
 
 from worker.settings import load
+from worker.store import sessions
 from worker.store.engine import open_engine
 from worker.store.schema import VERSION_TABLE
 from worker.store.tables import metadata
@@ -20,5 +21,7 @@ if given_connection is not None:
 else:
     # The `alembic` command, with which a developer creates the next migration.
     settings = load()
-    with open_engine(settings.database_url.get_secret_value(), schema=settings.database_schema, migrating=True).begin() as opened:
+    schema = settings.database_schema
+    with open_engine(settings.database_url.get_secret_value(), schema=schema, migrating=True).begin() as opened:
+        sessions.require_schema(opened, schema)
         run(opened)

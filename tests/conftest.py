@@ -64,7 +64,8 @@ def require(name: str) -> str:
 
 def require_program(name: str) -> str:
     """Return the path of a server's program, for tests that break a server of their own. Skips or fails as `require` does."""
-    path = shutil.which(name)
+    # Debian has servers in /usr/sbin, which is not in the PATH of every user.
+    path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
     if path is None:
         _skip_or_fail(f"there is no program {name}")
     return path

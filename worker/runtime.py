@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote
 
 from worker import folders, logs, settings
-from worker.core.errors import ConfigurationError, StoreUnavailableError
+from worker.core.errors import ConfigurationError, StoreUnavailableError, UnsuitableDatabaseError
 from worker.settings import DEFAULT_SOURCE, Settings, Source
 
 if TYPE_CHECKING:
@@ -141,14 +141,16 @@ class Runtime:
         """Return True if the database has the schema that this release needs. Raises StaleSchemaError if it has an older one.
 
         If the server is unreachable: with `waiting` retry until it is back, else return False. A SQLite file that cannot be opened
-        will not get better: raises StoreUnavailableError.
+        will not get better: raises StoreUnavailableError. Neither will a database that is set up wrongly: UnsuitableDatabaseError.
         """
         from worker.store import schema
 
         logged_at = 0.0
         while True:
             try:
-                schema.check(self.store)
+                schema.check_start(self.store)
+            except UnsuitableDatabaseError:
+                raise
             except StoreUnavailableError as error:
                 if self.spool is None:
                     raise

@@ -224,7 +224,7 @@ class Settings(Source):
         if self.broker_folder:
             return self.broker_folder
         url = self.database_url.get_secret_value()
-        folder = Path(url.split("///", 1)[1].split("?")[0]).parent if url.startswith("sqlite") else Path()
+        folder = Path(url.partition("///")[2].partition("?")[0]).parent if url.startswith("sqlite") else Path()
         return folder / "vodsync-broker"
 
 

@@ -226,7 +226,7 @@ def emulator_client(url: str) -> httpx.Client:
 def installed(pair: Pair, folder: Path, redis_database: int = REDIS_DATABASE, /, **settings: str) -> Iterator[Installation]:
     """An installation with a migrated database and an empty broker. No role runs yet."""
     with ExitStack() as stack:
-        database_url = stack.enter_context(_database(pair.database, folder))
+        database_url = stack.enter_context(created_database(pair.database, folder))
         broker_url = stack.enter_context(_broker(pair.broker, redis_database))
         installation = Installation(folder, database_url=database_url, broker_url=broker_url, **settings)
         stack.callback(installation.close)
@@ -236,7 +236,7 @@ def installed(pair: Pair, folder: Path, redis_database: int = REDIS_DATABASE, /,
 
 
 @contextmanager
-def _database(name: str | None, folder: Path) -> Iterator[str]:
+def created_database(name: str | None, folder: Path) -> Iterator[str]:
     if name is None:
         yield f"sqlite:///{folder / 'vodsync.db'}"
         return

@@ -65,6 +65,32 @@ def test_secrets_are_read_from_files_and_config_masks_them(tmp_path: Path) -> No
         assert "Sys7emTest" not in output
 
 
+#: Each verb that uses the database, so that it runs without further arguments.
+DATABASE_VERBS = {
+    **dict.fromkeys(("up", "serve", "work", "migrate", "status", "backfill", "reconcile", "renormalise", "replay"), ()),
+    **{"show": ("a",), "sync": ("a",), "failures": ("list",), "jobs": ("list",)},
+}
+
+
+@pytest.mark.parametrize("verb", DATABASE_VERBS)
+def test_every_verb_names_a_parameter_of_the_database_url_that_it_cannot_use(tmp_path: Path, verb: str) -> None:
+    settings = {
+        "VODSYNC_DATABASE_URL": "mysql://root@127.0.0.1/vodsync?useSSL=false",
+        "VODSYNC_CALLBACK_URL": "http://a.example/callbacks",
+        "VODSYNC_CALLBACK_KEYS": CALLBACK_KEY,
+        "ALIBABA_CLOUD_ACCESS_KEY_ID": "key",
+        "ALIBABA_CLOUD_ACCESS_KEY_SECRET": ACCESS_KEY_SECRET,
+    }
+
+    ended = run(verb, *DATABASE_VERBS[verb], folder=tmp_path, environment=clean_environment(settings, tmp_path))
+
+    assert ended.returncode == CONFIGURATION
+    assert ended.stderr.splitlines() == [
+        "vodsync: VODSYNC_DATABASE_URL has the parameter useSSL, which vodsync cannot use with pymysql: leave it out, "
+        "TLS is used if the server offers it; ssl_ca=FILE makes it a condition"
+    ]
+
+
 def test_flags_override_environment_overrides_dotenv_overrides_file(tmp_path: Path) -> None:
     (tmp_path / "vodsync.toml").write_text("lease = 11\nlinger_ms = 12\nmax_attempts = 13\n")
     (tmp_path / "other.toml").write_text("lease = 31\n")

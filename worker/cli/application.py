@@ -18,6 +18,7 @@ from worker.core.errors import (
     RowRefusedError,
     StaleSchemaError,
     StoreUnavailableError,
+    UnsuitableDatabaseError,
     VodCredentialsError,
     VodsyncError,
     VodThrottledError,
@@ -38,7 +39,7 @@ VERBS = {
     "sync": "Request a fetch of media: the given ids, or the stored media that pass all filters.",
     "renormalise": "Derive all typed columns again from VOD's stored answers, without calling VOD.",
     "replay": "Process recorded notifications again.",
-    "failures": "List, retry or drop dead letters: media that vodsync gave up fetching.",
+    "failures": "List, show, retry or drop dead letters and refused notifications: what vodsync gave up on.",
     "backfill": "List the VOD library and fetch what is not stored or has changed.",
     "reconcile": "Compare the VOD library with the database and repair the differences.",
     "jobs": "List, pause, resume or cancel long runs such as backfill and reconcile.",
@@ -122,7 +123,7 @@ def run() -> None:
     """Run the verb in sys.argv and exit. A foreseen error becomes one sentence on stderr and its exit code."""
     try:
         app()
-    except (ConfigurationError, StaleSchemaError, VodCredentialsError) as error:
+    except (ConfigurationError, StaleSchemaError, UnsuitableDatabaseError, VodCredentialsError) as error:
         sys.exit(print_error(error, Exit.CONFIGURATION))
     except RowRefusedError as error:
         sys.exit(print_error(error, Exit.FAILED))

@@ -19,8 +19,7 @@ from worker.store.refused import RefusedDelivery, RefusedFilter
 from worker.sync.receive import retry_refused
 
 app = typer.Typer(
-    help="List, show, retry or drop dead letters (media that vodsync gave up fetching) and the notifications that the database "
-    "refused on this machine.",
+    help="List, show, retry or drop dead letters and refused notifications: what vodsync gave up on.",
     no_args_is_help=True,
 )
 

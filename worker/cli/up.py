@@ -12,7 +12,7 @@ from worker.cli.listening import require_port
 from worker.cli.options import Concurrency, Host, PollSmq, Port
 from worker.cli.output import print_info
 from worker.cli.supervisor import Supervisor
-from worker.core.errors import ConfigurationError, StoreUnavailableError
+from worker.core.errors import ConfigurationError, StoreUnavailableError, UnsuitableDatabaseError
 from worker.store import schema
 
 log = logs.get(__name__)
@@ -37,7 +37,7 @@ def up(host: Host = None, port: Port = None, concurrency: Concurrency = 4, smq: 
     print_info(f"vodsync: receiver on http://{address[0]}:{address[1]}{paths}, worker and beat; Ctrl-C stops")
     # While the database is unreachable the receiver spools notifications. The worker can do nothing before there are tables.
     deferred = set() if is_migrated else {"worker"}
-    supervisor = Supervisor(roles, deferred=deferred, is_ready=lambda: _migrate(installation))
+    supervisor = Supervisor(roles, deferred=deferred, is_ready=lambda: _migrate(installation, running=True))
     raise typer.Exit(supervisor.run())
 
 
@@ -57,12 +57,15 @@ def _require_settings(installation: runtime.Runtime, *, smq: bool) -> None:
         raise ConfigurationError("; ".join(missing))
 
 
-def _migrate(installation: runtime.Runtime) -> bool:
-    """Apply pending migrations. Return False if the server is unreachable; raises StoreUnavailableError if there is no spool."""
+def _migrate(installation: runtime.Runtime, *, running: bool = False) -> bool:
+    """Apply pending migrations. Return False if the server is unreachable; raises StoreUnavailableError if there is no spool.
+
+    A database that is set up wrongly raises UnsuitableDatabaseError. If roles are `running`, the receiver continues to spool.
+    """
     try:
         schema.upgrade(installation.settings.database_url.get_secret_value(), schema=installation.settings.database_schema)
     except StoreUnavailableError as error:
-        if installation.spool is None:
+        if installation.spool is None or (isinstance(error, UnsuitableDatabaseError) and not running):
             raise
         log.warning("database unreachable; migrations are applied when it is back", error=str(error))
         return False

@@ -56,6 +56,10 @@ class RowRefusedError(StoreUnavailableError):
     """The database works, and refuses a row of this write. A retry succeeds only after a change of the database or its settings."""
 
 
+class UnsuitableDatabaseError(StoreUnavailableError):
+    """The database cannot be used with its settings or with those of the URL. An operator has to change them; no process starts."""
+
+
 class BrokerMismatchError(VodsyncError):
     """The broker has a queue or exchange of another kind than vodsync needs. The operator has to change it there."""
 

@@ -19,6 +19,7 @@ from worker.store.database_clock import DatabaseClock
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
 from worker.store.server_errors import is_out_of_connections, is_read_only
+from worker.store.url import check_sqlite_path
 from worker.store.write_faults import WriteFault, write_fault
 
 T = TypeVar("T")
@@ -40,7 +41,10 @@ class Store:
     @classmethod
     def open(cls, url: str, *, schema: str | None = None) -> Store:
         """Return the store at `url`. Connects when it is first used. Raises ConfigurationError if the URL is not supported."""
-        return cls(open_engine(url, schema=schema))
+        store = cls(open_engine(url, schema=schema))
+        if store.engine.dialect.name == "sqlite":
+            check_sqlite_path(store.engine.url)
+        return store
 
     def now(self) -> datetime:
         """Return the time by the database's clock, without a query. Due times, leases and heartbeats use it."""

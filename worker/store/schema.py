@@ -7,11 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.errors import StaleSchemaError, StoreUnavailableError
-from worker.store import Store, describe
+from worker.store import Store, describe, sessions
 from worker.store.engine import open_engine
+from worker.store.tables import metadata
 
 #: The revision that this release needs. A test proves that it is the newest migration.
 REVISION = "0012"
@@ -56,6 +57,13 @@ def check(store: Store) -> None:
         raise StaleSchemaError(f"the database has schema {revision}, this release needs {REVISION}; run: vodsync migrate")
 
 
+def check_start(store: Store) -> None:
+    """Like `check`, and raises UnsuitableDatabaseError if a table was changed so that it loses data. For the start of a process."""
+    check(store)
+    with store.reading() as connection:
+        sessions.check_tables(connection, metadata.tables)
+
+
 def pending(store: Store) -> list[Migration]:
     """Return the migrations that are not applied yet, the oldest first."""
     from alembic.script import ScriptDirectory
@@ -90,13 +98,15 @@ def _run(url: str, schema: str | None, command: str, revision: str) -> None:
         with engine.begin() as connection:
             if schema and engine.dialect.name == "postgresql":
                 connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
+            sessions.require_schema(connection, schema)
             _wait_for_others(connection)
+            sessions.check_tables(connection, metadata.tables)
             configuration = _configuration()
             configuration.attributes["connection"] = connection
             getattr(alembic.command, command)(configuration, revision)
             if engine.dialect.name in ("mysql", "mariadb"):
                 connection.execute(sa.text("SELECT RELEASE_LOCK('vodsync-migrate')"))
-    except (OperationalError, InterfaceError) as error:
+    except SQLAlchemyError as error:
         raise StoreUnavailableError(describe(error)) from error
     finally:
         engine.dispose()

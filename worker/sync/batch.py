@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from sqlalchemy import Connection, select
 
 from worker import logs
-from worker.core.errors import StoreUnavailableError, VodUnavailableError, describe_error, is_shortage
+from worker.core.errors import RowRefusedError, StoreUnavailableError, VodUnavailableError, describe_error, is_shortage
 from worker.core.normalise import other_ids
 from worker.core.urls import storable
 from worker.core.wait import Wait
@@ -86,9 +86,10 @@ def sync_batch(
     started = time.monotonic()
     try:
         fetched = Fetcher(store, context, claim, sleep=sleep).fetch(claim.media_ids, slot)
-    except StoreUnavailableError:
-        raise
     except Exception as error:
+        # If the database is down, the lease expires. A row that it refuses costs an attempt.
+        if isinstance(error, StoreUnavailableError) and not isinstance(error, RowRefusedError):
+            raise
         fetched = _failed(claim, error)
     # In whole seconds: only a call that timed out makes a difference.
     now += timedelta(seconds=int(time.monotonic() - started))

@@ -14,6 +14,7 @@ from worker.core.errors import VodsyncError, describe_error
 from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
+from worker.store.sessions import is_pooled
 from worker.store.write_check import check_write
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
@@ -26,11 +27,13 @@ def check_database(installation: Runtime) -> str:
     if schema.current(installation.store) is None:
         return "reachable"
     check_write(installation.store, now=installation.store.now())
-    return f"{installation.store.engine.dialect.name}, reachable and writable"
+    with installation.store.reading() as connection:
+        pooler = ", through a connection pooler" if is_pooled(connection) else ""
+    return f"{installation.store.engine.dialect.name}, reachable and writable{pooler}"
 
 
 def check_schema(installation: Runtime) -> str:
-    schema.check(installation.store)
+    schema.check_start(installation.store)
     return f"revision {schema.REVISION}"
 
 
