@@ -331,6 +331,10 @@ def test_key_order_and_white_space_do_not_change_the_event_key() -> None:
     assert compact.event_key == spaced.event_key
 
 
+def test_key_order_does_not_change_the_event_key_of_a_text_that_utf_8_cannot_represent() -> None:
+    assert parse(b'{"a":"\\ud800","b":1}').event_key == parse(b'{"b":1,"a":"\\ud800"}').event_key
+
+
 def test_every_different_value_changes_the_event_key() -> None:
     bodies = [
         b"{}",
