@@ -84,6 +84,9 @@ def administer(url: str, *statements: str) -> None:
     driver = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}[sa.make_url(url).get_backend_name()]
     engine = sa.create_engine(sa.make_url(url).set(drivername=driver), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
+        if driver == "postgresql+psycopg":
+            # Otherwise a setting of the database that a test has made could not be undone.
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
         for statement in statements:
             connection.exec_driver_sql(statement)
     engine.dispose()
