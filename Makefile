@@ -27,7 +27,7 @@ test: .venv/development
 	$(BIN)/python -m pytest -n 4
 
 matrix: .venv/development
-	VODSYNC_TEST_WHOLE_MATRIX=1 $(BIN)/python -m pytest -n 3 tests/system/test_fault_matrix.py
+	VODSYNC_TEST_WHOLE_MATRIX=1 $(BIN)/python -m pytest -n 3 tests/system/test_fault_matrix.py tests/system/test_rolling_upgrade.py
 
 chaos: .venv/development
 	$(BIN)/python -m tests.chaos $(if $(MINUTES),--minutes $(MINUTES)) $(if $(SEED),--seed $(SEED)) $(if $(PAIR),--pair $(PAIR))

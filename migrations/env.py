@@ -1,12 +1,18 @@
 """Run the migrations, on the connection of `worker.store.schema` or for the `alembic` command."""
 
+from pathlib import Path
+
 from alembic import context
+from alembic.util import load_python_file
 
 from worker.settings import load
 from worker.store import sessions
 from worker.store.engine import open_engine
 from worker.store.schema import VERSION_TABLE
 from worker.store.tables import metadata
+
+# By its path, as Alembic loads this file: the folder is not a package.
+load_python_file(str(Path(__file__).parent), "repeatable.py")
 
 
 def run(connection) -> None:

@@ -1,6 +1,7 @@
 """${message}
 
 Why it is needed, and what breaks without it. It must be safe while the previous release runs: add, backfill, then enforce.
+MariaDB and MySQL may repeat it after an interruption: whatever is not an operation of `op` has to be safe to run twice.
 Import nothing from worker: copy the column types, so that what this migration creates never changes.
 """
 

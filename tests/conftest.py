@@ -7,6 +7,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NoReturn
 from urllib.parse import urlsplit
 
@@ -58,7 +59,7 @@ def require(name: str) -> str:
     try:
         socket.create_connection((parts.hostname or "127.0.0.1", parts.port or 0), timeout=2).close()
     except OSError:
-        _skip_or_fail(f"{name} does not answer at {parts.hostname}:{parts.port}")
+        skip_or_fail(f"{name} does not answer at {parts.hostname}:{parts.port}")
     return url
 
 
@@ -67,11 +68,11 @@ def require_program(name: str) -> str:
     # Debian has servers in /usr/sbin, which is not in the PATH of every user.
     path = shutil.which(name, path=f"{os.environ.get('PATH', os.defpath)}{os.pathsep}/usr/sbin")
     if path is None:
-        _skip_or_fail(f"there is no program {name}")
+        skip_or_fail(f"there is no program {name}")
     return path
 
 
-def _skip_or_fail(reason: str) -> NoReturn:
+def skip_or_fail(reason: str) -> NoReturn:
     if os.environ.get("VODSYNC_TEST_REQUIRE_SERVICES"):
         pytest.fail(f"{reason}, and VODSYNC_TEST_REQUIRE_SERVICES is set")
     pytest.skip(reason)
@@ -94,6 +95,15 @@ def database_url(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
     """Create an empty database of each of the three kinds, and drop it at the end."""
     if request.param == "sqlite":
         yield f"sqlite:///{tmp_path_factory.mktemp('database') / 'vodsync.db'}"
+    else:
+        yield from own_database(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """An empty database of each of the three kinds, for one test."""
+    if request.param == "sqlite":
+        yield f"sqlite:///{tmp_path / 'empty.db'}"
     else:
         yield from own_database(request.param)
 

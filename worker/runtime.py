@@ -138,17 +138,18 @@ class Runtime:
         return host or self.settings.host, self.settings.port if port is None else port
 
     def require_schema(self, *, waiting: bool) -> bool:
-        """Return True if the database has the schema that this release needs. Raises StaleSchemaError if it has an older one.
+        """Return True if the database has the schema that this release needs, or a newer one.
 
-        If the server is unreachable: with `waiting` retry until it is back, else return False. A SQLite file that cannot be opened
-        will not get better: raises StoreUnavailableError. Neither will a database that is set up wrongly: UnsuitableDatabaseError.
+        Raises StaleSchemaError if it has an older one. If the server is unreachable: with `waiting` retry until it is back, else
+        return False. A SQLite file that cannot be opened will not get better: raises StoreUnavailableError. Neither will a database
+        that is set up wrongly: UnsuitableDatabaseError.
         """
         from worker.store import schema
 
         logged_at = 0.0
         while True:
             try:
-                schema.check_start(self.store)
+                revision = schema.check_start(self.store)
             except UnsuitableDatabaseError:
                 raise
             except StoreUnavailableError as error:
@@ -161,6 +162,8 @@ class Runtime:
                     return False
                 time.sleep(DATABASE_RETRY_INTERVAL)
             else:
+                if revision > schema.REVISION:
+                    log.info("schema is newer than this release needs; running on it", revision=revision, expected=schema.REVISION)
                 return True
 
     def require_credentials(self, *names: str) -> dict[str, str]:

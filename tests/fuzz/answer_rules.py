@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import BigInteger, Boolean, Connection, Integer, String, Table, select
 from sqlalchemy.sql.type_api import TypeEngine
@@ -20,6 +21,28 @@ from worker.store.types import ExactDecimal, Json, UtcDateTime
 _OUR_COLUMNS = {
     *("source", "state", "first_seen_at", "observed_at", "changed_at", "deleted_at", "content_hash", "audit_status", "region_id"),
 }
+
+
+class StoredAsset(NamedTuple):
+    """What the tables contain of an asset: the answer in vod_media, and the answer in all other tables."""
+
+    details: Media
+    parts: Media
+
+
+def expected_asset(history: Sequence[Media]) -> StoredAsset:
+    """Return what is stored after these answers about one asset.
+
+    An answer without MediaInfo keeps the stored one. An answer without an analysis keeps that of an analysed file.
+    """
+    details = parts = history[0]
+    for media in history[1:]:
+        if media.has_details:
+            details = media
+        is_partial = not media.is_analysed and not media.is_source_file_deleted
+        if not media.is_empty and not (is_partial and parts.is_analysed):
+            parts = media
+    return StoredAsset(details, parts)
 
 
 def parts(media: Media) -> list[tuple[Table, list[object]]]:
@@ -60,13 +83,12 @@ def _fits(column_type: TypeEngine[Any], value: Any) -> bool:
     return isinstance(value, str) and is_storable(value) and len(value) <= (column_type.length or math.inf)
 
 
-def differing_tables(connection: Connection, source: str, media: Media) -> list[str]:
-    """Return the names of the tables whose rows differ from `media`. Its own row stays as it is if VOD sent no MediaInfo."""
+def differing_tables(connection: Connection, source: str, stored: StoredAsset) -> list[str]:
+    """Return the names of the tables whose rows differ from those of `stored`."""
     differing = []
-    for table, items in parts(media):
-        if table is tables.media and not media.has_details:
-            continue
-        rows = connection.execute(select(table).where(table.c.source == source, table.c.media_id == media.media_id)).all()
+    expected: list[tuple[Table, list[object]]] = [(tables.media, [stored.details]), *parts(stored.parts)[1:]]
+    for table, items in expected:
+        rows = connection.execute(select(table).where(table.c.source == source, table.c.media_id == stored.details.media_id)).all()
         names = [column.name for column in table.columns if column.name not in _OUR_COLUMNS]
         if table is not tables.media:
             names.remove("media_id")

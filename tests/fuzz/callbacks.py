@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -32,13 +33,12 @@ Headers = list[tuple[bytes, bytes]]
 
 @dataclass(frozen=True)
 class Callback:
-    """One request. `leaves` means that the sender disconnects before the end of the body."""
+    """One request. The sender disconnects before it sends the chunk with the index `leaves_before`, if that is not None."""
 
     source: str
     headers: Headers
     chunks: list[bytes]
-    is_signed_by_vod: bool
-    leaves: bool
+    leaves_before: int | None
     by_router: bool
 
     @property
@@ -57,12 +57,15 @@ def expected_statuses(callback: Callback, *, database_is_down: bool) -> set[int 
     """Return the HTTP statuses that this request may get. None means no response."""
     if callback.source not in KEYS:
         return {404}
-    if not callback.is_signed_by_vod and not has_valid_credentials(callback):
+    if not has_valid_credentials(callback):
         return {401}
-    statuses: set[int | None] = set() if callback.is_signed_by_vod else {401}
-    if callback.leaves:
-        statuses |= {None}
-    if len(callback.body) > BODY_LIMIT or _announced_length(callback) > BODY_LIMIT:
+    # Which of two equal headers counts is not specified, nor whether a number in another form is one.
+    statuses: set[int | None] = {401} if has_unspecified_credentials(callback) else set()
+    if _announced_length(callback) > BODY_LIMIT:
+        return statuses | {413}
+    if callback.leaves_before is not None:
+        return statuses | {None, 413} if len(callback.body) > BODY_LIMIT else statuses | {None}
+    if len(callback.body) > BODY_LIMIT:
         return statuses | {413}
     is_notification = should_be_accepted(callback.body)
     if is_notification is not False:
@@ -72,13 +75,23 @@ def expected_statuses(callback: Callback, *, database_is_down: bool) -> set[int 
     return statuses
 
 
+def has_unspecified_credentials(callback: Callback) -> bool:
+    timestamps, signatures = _credentials_of(callback)
+    odd = [timestamp for timestamp in timestamps if not re.fullmatch(rb"\s*-?[0-9]{1,20}\s*", timestamp)]
+    return callback.source != "open" and (len(timestamps) > 1 or len(signatures) > 1 or bool(odd))
+
+
 def has_valid_credentials(callback: Callback) -> bool:
     """Return whether the headers contain a fresh timestamp with its signature, or the source needs none."""
-    timestamps = [value for name, value in callback.headers if name == b"x-vod-timestamp"]
-    signatures = [value for name, value in callback.headers if name == b"x-vod-signature"]
+    timestamps, signatures = _credentials_of(callback)
     if callback.source == "open" or (callback.source == "both" and not timestamps and not signatures):
         return True
     return any(_is_valid(callback.source, timestamp, signature) for timestamp in timestamps for signature in signatures)
+
+
+def _credentials_of(callback: Callback) -> tuple[list[bytes], list[bytes]]:
+    timestamps = [value for name, value in callback.headers if name == b"x-vod-timestamp"]
+    return timestamps, [value for name, value in callback.headers if name == b"x-vod-signature"]
 
 
 def _is_valid(source: str, timestamp_value: bytes, signature_value: bytes) -> bool:
@@ -135,44 +148,54 @@ large_bodies = st.builds(
 
 
 @st.composite
-def _credentials(draw: st.DrawFn, source: str) -> tuple[Headers, bool]:
-    """Draw the two headers of the signature, and whether VOD would send them."""
+def _credentials(draw: st.DrawFn, source: str) -> Headers:
+    """Draw the two headers of the signature as VOD sends them, or as an attacker might."""
     keys, url = KEYS.get(source) or ("",), URLS.get(source, URL)
     timestamp = str(int(NOW.timestamp()) + draw(st.integers(-TOLERANCE, TOLERANCE)))
     signature = sign(url, timestamp, draw(st.sampled_from(keys)))
-    is_signed = bool(KEYS.get(source)) or source == "open"
     right: Headers = [(b"x-vod-timestamp", timestamp.encode()), (b"x-vod-signature", signature.encode())]
     kind = draw(
         weighted(
-            (12, st.just("right")),
-            (1, st.sampled_from(("other form", "incomplete", "twice", "stale"))),
-            (1, st.sampled_from(("wrong", "damaged signature", "damaged timestamp", "odd"))),
+            (10, st.just("right")),
+            (2, st.sampled_from(("other form", "none", "incomplete", "twice", "stale"))),
+            (2, st.sampled_from(("wrong", "almost", "damaged signature", "damaged timestamp", "odd timestamp", "odd"))),
         )
     )
     if kind == "right":
-        return right, is_signed
+        return right
     if kind == "other form":
-        return [(b"x-vod-timestamp", f" {timestamp}\t".encode()), (b"x-vod-signature", signature.upper().encode())], is_signed
+        return [(b"x-vod-timestamp", f" {timestamp}\t".encode()), (b"x-vod-signature", signature.upper().encode())]
+    if kind == "none":
+        return []
     if kind == "incomplete":
-        return draw(st.sampled_from(([], right[:1], right[1:]))), source == "open"
+        return draw(st.sampled_from((right[:1], right[1:])))
     if kind == "twice":
-        # Which of two equal headers counts is not specified.
-        return [*right, (draw(st.sampled_from(right))[0], draw(_octets))], False
+        return [*right, (draw(st.sampled_from(right))[0], draw(_octets))]
     if kind == "stale":
         offset = draw(st.sampled_from((-1, 1))) * draw(st.sampled_from((TOLERANCE + 1, 86_400, 10**9, 10**19)))
         stale = str(int(NOW.timestamp()) + offset)
-        return [(b"x-vod-timestamp", stale.encode()), (b"x-vod-signature", sign(url, stale, keys[0]).encode())], False
+        return [(b"x-vod-timestamp", stale.encode()), (b"x-vod-signature", sign(url, stale, keys[0]).encode())]
     if kind == "wrong":
-        other_url, other_key = draw(st.sampled_from((url, url + "/", ""))), draw(st.sampled_from(("", "test123", "None")))
-        return [right[0], (b"x-vod-signature", sign(other_url, timestamp, other_key).encode())], False
+        other_keys = [key for name in KEYS if name != source for key in KEYS[name]]
+        other_url, other_key = (
+            draw(st.sampled_from((url, url + "/", ""))),
+            draw(st.sampled_from(("", "test123", "None", *other_keys))),
+        )
+        return [right[0], (b"x-vod-signature", sign(other_url, timestamp, other_key).encode())]
+    if kind == "almost":
+        # One digit of the right signature is another one.
+        position = draw(st.sampled_from((0, 1, 15, 16, 30, 31)))
+        digit = "0" if signature[position] != "0" else "1"
+        return [right[0], (b"x-vod-signature", f"{signature[:position]}{digit}{signature[position + 1 :]}".encode())]
     if kind == "damaged signature":
-        return [right[0], (b"x-vod-signature", draw(mutations.damaged(st.just(signature.encode())))[:10_000])], False
+        return [right[0], (b"x-vod-signature", draw(mutations.damaged(st.just(signature.encode())))[:10_000])]
     if kind == "damaged timestamp":
-        odd = draw(mutations.damaged(st.just(timestamp.encode())) | st.sampled_from((b"1e9", b"\xb2", b"-0", b"+5", b"1_0")))[
-            :10_000
-        ]
-        return [(b"x-vod-timestamp", odd), (b"x-vod-signature", sign(url, odd.decode("latin-1"), keys[0]).encode())], False
-    return [(b"x-vod-timestamp", draw(_octets)), (b"x-vod-signature", draw(_octets))], False
+        odd = draw(mutations.damaged(st.just(timestamp.encode())))[:10_000]
+        return [(b"x-vod-timestamp", odd), (b"x-vod-signature", sign(url, odd.decode("latin-1"), keys[0]).encode())]
+    if kind == "odd timestamp":
+        odd = draw(st.sampled_from((b"1e9", b"\xb2", b"-0", b"+5", b"1_0", b"9" * 21, b"9" * 5000, b"9" * 5000)))
+        return [(b"x-vod-timestamp", odd), (b"x-vod-signature", sign(url, odd.decode("latin-1"), keys[0]).encode())]
+    return [(b"x-vod-timestamp", draw(_octets)), (b"x-vod-signature", draw(_octets))]
 
 
 @st.composite
@@ -180,18 +203,18 @@ def callbacks(draw: st.DrawFn, bodies: st.SearchStrategy[bytes]) -> Callback:
     """Draw a request with one of `bodies`."""
     source = draw(_sources)
     body = draw(bodies)
-    headers, is_signed_by_vod = draw(_credentials(source))
+    headers = draw(_credentials(source))
     lengths = weighted((8, st.just([b"%d" % len(body)])), (1, st.just([])), (1, _odd_lengths.map(lambda length: [length])))
     headers = [*headers, *((b"content-length", length) for length in draw(lengths))]
     headers += draw(st.lists(st.tuples(_header_names, _octets), max_size=2))
     if draw(st.booleans()):
         headers.reverse()
     cuts = sorted(position % (len(body) + 1) for position in draw(st.lists(st.integers(0, 2**16 - 1), max_size=4)))
+    leaves = draw(weighted((40, st.just(False)), (1, st.just(True))))
     return Callback(
         source=source,
         headers=headers,
         chunks=[body[start:end] for start, end in zip([0, *cuts], [*cuts, len(body)], strict=True)],
-        is_signed_by_vod=is_signed_by_vod,
-        leaves=draw(weighted((40, st.just(False)), (1, st.just(True)))),
+        leaves_before=draw(st.integers(0, len(cuts))) if leaves else None,
         by_router=draw(weighted((8, st.just(False)), (1, st.just(True)))),
     )

@@ -74,6 +74,13 @@ _NUMBERS = [
 _TIMES = [
     *("2017-11-14T09:15:50Z", "0001-01-01T00:00:00+23:00", "9999-12-31T23:59:59-23:59", "2025-11-24T16:00:01:540Z"),
     *("2025-02-30T00:00:00Z", "1000-01-01T00:00:00+00:01", "2025-11-24 16:00:01.1234567890", "2025-11-24T24:00:00Z", "1764000000"),
+    *(
+        "0999-12-31T23:59:59Z",
+        "1000-01-01T00:00:00Z",
+        "2025-11-24T16:00:01.5+08:00",
+        "2025-11-24T16:00:01-0330",
+        "2025-11-24T16:00:01",
+    ),
 ]
 _LISTS = [
     *("[", "]", "[]", "{}", '["a"]', '["a","b"', '[["a"],[["b"]]]', "a,b", ",", "a, ,b", '{"Snapshot":["a"]}', '{"Media":"a"}'),
@@ -81,6 +88,26 @@ _LISTS = [
 ]
 _VOCABULARY = [
     *("all", "success", "fail", "Succeed", "video", "image", "DeleteMediaComplete", "WorkflowTaskComplete", "ImageUploadComplete"),
+    *("Normal", "Deleted", "Uploading", "true", "1", "0"),
+]
+_IDS = [
+    *(
+        *samples.IDS,
+        "x" * 64,
+        "x" * 65,
+        "x" * 129,
+        "0",
+        "00",
+        "a b",
+        "a\n",
+        " a",
+        "a,b",
+        "\u00e9",
+        "\u0663",
+        "ref:x",
+        "ref-000001",
+        "a\0",
+    ),
 ]
 _URLS = [
     *(samples.SIGNED, samples.OSS, f"{samples.IMAGE}?auth_key=1", "?auth_key=", "&amp;Signature=x", r"?a=1\u0026auth_key=1"),
@@ -107,6 +134,19 @@ _TOKENS = [
     *('"\\u0000"', '"\\ufeff"', '"\\u0041"', '"\\/"', '"\\u003fauth_key\\u003d1-0-0-ff\\u0026a=1"'),
 ]
 
+#: Groups of JSON values that a careless comparison may take for the same.
+SIMILAR_TOKENS = [
+    ("1e999", "1e400", "-1e999", "9" * 400, "9" * 399 + "8", '"1e999"', "null"),
+    ("9" * 20, "9" * 19 + "8", "1e20", '"99999999999999999999"', "9" * 17, "9" * 16 + "8", "9007199254740993", "9007199254740992"),
+    ("9" * 4301, "9" * 4302, "9" * 900, "8" + "9" * 899),
+    ("1", "1.0", "true", '"1"', "[1]", '"true"', "1.0000000000000002"),
+    ("0", "0.0", "false", "null", '""', "[]", "{}", '"0"', "[null]"),
+    ('"a"', '"A"', '" a"', '"a "', '"a\\u0000"', '"\\u00e1"', '"a\\u0301"'),
+    ('"\\ud800"', '"\\ud801"', '"\\ufffd"', '"\\ud83c\\udfac"', '"\\udfac\\ud83c"'),
+    ('"http://h/?auth_key=1"', '"http://h/?auth_key=2"', '"http://h/"', '"http://h/?a=1"'),
+    ('{"a":1,"b":2}', '{"a":2,"b":1}', '{"b":2}', '{"a":[1,2]}', '{"a":[2,1]}'),
+]
+
 _INVALID_TOKENS = ["NaN", "-Infinity", "Infinity", "01", "1.", ".5", "+1", "0x1", "'a'", "undefined", "", "tru", "\ufeff", "1e"]
 _INVALID_TOKENS += ['"\t"', '"\\x"', '"\\u12"']
 
@@ -121,6 +161,25 @@ _mixtures = st.lists(words.map(lambda word: word[:40]) | characters, min_size=2,
 texts = weighted((7, words), (2, _mixtures), (1, st.text(characters, max_size=10)))
 
 names = pick([*FIELD_NAMES, *_ODD_NAMES])
+
+#: Fields whose value is one of a few words.
+_WORD_FIELDS = {"EventType", "Status", "DeleteType", "MediaType", "SubType", "Encrypt"}
+
+
+def fitting(name: str) -> Sequence[str]:
+    """Return values that the parser of a field with this name may find difficult."""
+    if name.endswith(("Time", "Expiration")):
+        return _TIMES
+    if name.endswith(("Id", "Index")):
+        return _IDS
+    if name in _WORD_FIELDS:
+        return [*_VOCABULARY, *_CHARACTERS, *_LENGTHS]
+    if name.endswith(("Ids", "Snapshots", "Tags", "Input", "List")):
+        return [*_LISTS, *_IDS]
+    if name.endswith(("URL", "Url", "Title", "UserData", "Extend", "Token", "Name", "Description")):
+        return [*_URLS, *_CHARACTERS]
+    return [*_NUMBERS, *map(Token, _TOKENS)]
+
 
 _plain_values = st.sampled_from([None, True, False, 0, 1, -1]) | st.integers(-(2**80), 2**80)
 
@@ -166,6 +225,8 @@ class Layout:
     #: Every n-th key of an object is written twice, first with another value. 0 for none.
     duplicate_every: int
     byte_order_mark: bool
+    #: The keys of each object are written in the opposite order.
+    is_reversed: bool
 
 
 layouts = st.builds(
@@ -174,6 +235,7 @@ layouts = st.builds(
     escapes=st.sampled_from(("readable", "ascii", "readable", "ascii", "all")),
     duplicate_every=st.sampled_from((0, 0, 0, 0, 0, 5, 1)),
     byte_order_mark=st.sampled_from((False,) * 19 + (True,)),
+    is_reversed=st.sampled_from((False, False, True)),
 )
 
 
@@ -192,7 +254,8 @@ def _write(value: Any, layout: Layout, put: Callable[[str], object]) -> None:
         put(_string(value, layout))
     elif isinstance(value, dict):
         separator = "{" + blank
-        for position, (key, inner) in enumerate(value.items(), 1):
+        items = reversed(value.items()) if layout.is_reversed else value.items()
+        for position, (key, inner) in enumerate(items, 1):
             name = _string(key, layout)
             if layout.duplicate_every and position % layout.duplicate_every == 0:
                 put(f"{separator}{name}:{('null', '0', '[]', '{}', '1e999')[position % 5]}")

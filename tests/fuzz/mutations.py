@@ -23,7 +23,10 @@ _MAX_LENGTH = 200_000  # bytes of a damaged message
 
 
 class Change(NamedTuple):
-    """A change of one value inside a JSON value. `payload` is a new value, a name and a value, or nothing, depending on `kind`."""
+    """A change of one value inside a JSON value.
+
+    `payload` is a new value, a name and a value, the position of a value that fits the field, or nothing, depending on `kind`.
+    """
 
     position: int
     kind: str
@@ -35,6 +38,8 @@ _simple_kinds = st.sampled_from(("remove", "into list", "into JSON text", "into 
 _changes = weighted(
     (10, st.tuples(_positions, st.just("replace"), json_documents.scalars)),
     (2, st.tuples(_positions, st.just("replace"), json_documents.values)),
+    (8, st.tuples(_positions, st.just("fit"), _positions)),
+    (1, st.tuples(_positions, st.just("twin"), _positions)),
     (2, st.tuples(_positions, st.just("add"), st.tuples(json_documents.names, json_documents.scalars))),
     (6, st.tuples(_positions, _simple_kinds, st.none())),
 ).map(Change._make)
@@ -91,6 +96,11 @@ def _change(container: Any, key: Any, change: Change) -> None:
     old = container[key]
     if change.kind == "replace":
         container[key] = copy.deepcopy(change.payload)
+    elif change.kind == "fit":
+        container[key] = _fitting(key, change.payload)
+    elif change.kind == "twin":
+        if isinstance(key, str):
+            container[f" {key}" if change.payload % 2 else f"{key} "] = _fitting(key, change.payload // 2)
     elif change.kind == "remove":
         del container[key]
     elif change.kind == "into list":
@@ -108,6 +118,12 @@ def _change(container: Any, key: Any, change: Change) -> None:
             container.insert(change.position % (len(container) + 1), value)
         else:
             container[name] = value
+
+
+def _fitting(key: Any, position: int) -> str:
+    """Return a value that is difficult for the field `key`. Elements of a list count as ids."""
+    values = json_documents.fitting(key.strip() if isinstance(key, str) else "MediaId")
+    return values[position % len(values)]
 
 
 def _as_text(value: Any) -> str:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
+import re
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from worker.core import events
@@ -39,10 +41,11 @@ def is_deep(body: bytes) -> bool:
     return body.count(b"[") + body.count(b"{") > _MAX_COMPARABLE_DEPTH
 
 
-def json_object(body: bytes) -> dict[str, Any] | None:
-    """Return the body as the standard library parses it, with numbers as text, or None if it is not a JSON object in UTF-8."""
+def json_object(body: bytes, number: Callable[[str], Any] = str) -> dict[str, Any] | None:
+    """Return the body as the standard library parses it, or None if it is not a JSON object in UTF-8. `number` converts numbers."""
     try:
-        value = json.loads(body.decode().removeprefix("\ufeff"), parse_constant=_refuse_constant, parse_int=str, parse_float=str)
+        text = body.decode().removeprefix("\ufeff")
+        value = json.loads(text, parse_constant=_refuse_constant, parse_int=number, parse_float=number)
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
@@ -71,6 +74,36 @@ def meaning(notification: events.Notification) -> tuple[Any, ...]:
         notification.needs_fetch,
         notification.is_deletion,
     )
+
+
+def is_id(value: object) -> bool:
+    """Return whether `value` is a text that VOD accepts as one id."""
+    return isinstance(value, str) and re.fullmatch("[A-Za-z0-9_-]{1,64}", value, re.ASCII) is not None
+
+
+def wrong_readings(body: bytes, notification: events.Notification) -> list[str]:
+    """Return which facts of the body the notification does not have."""
+    document = json_object(body, number=lambda _: None)
+    if document is None:
+        return []
+    fields: dict[str, str] = {}
+    for name, value in document.items():
+        fields.setdefault(name.strip(), value.strip() if isinstance(value, str) else "")
+    named = [fields[name] for name in ("VideoId", "MediaId") if is_id(fields.get(name))][:1]
+    listed = [part.strip() for part in fields.get("MediaIds", "").split(",")]
+    wrong = []
+    expected_ids = [*named, *filter(is_id, listed)]
+    if not set(expected_ids) <= {*notification.media_ids} and not notification.dropped_ids:
+        wrong.append(f"ids {expected_ids}")
+    is_deletion = (
+        (fields.get("EventType"), fields.get("DeleteType", "").lower()) == ("DeleteMediaComplete", "all")
+        and fields.get("Status", "").lower() in ("success", "succeed", "succeeded")
+        and fields.get("MediaType", "").lower() not in ("image", "attached")
+        and bool(notification.media_ids)
+    )
+    if notification.is_deletion != is_deletion:
+        wrong.append(f"deletion {is_deletion}")
+    return wrong
 
 
 def may_lose_meaning(body: bytes) -> bool:

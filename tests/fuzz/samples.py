@@ -53,6 +53,16 @@ NOTIFICATIONS: list[bytes] = [
     *(json.dumps(event).encode() for event in _OTHER_NOTIFICATIONS),
 ]
 
+#: More ids than are read from one notification, ids in two fields, and an input that is nested too deeply.
+UNUSUAL_NOTIFICATIONS: list[bytes] = [
+    json.dumps(event).encode()
+    for event in (
+        _event("SomethingNew", MediaIds=",".join(map(str, range(1005)))),
+        _event("SomethingNew", VideoId=A, MediaIds=f"{B}, {C}"),
+        _event("WorkflowTaskComplete", TaskInput="[" * 5000),
+    )
+]
+
 
 def _element(media_id: str, **parts: Any) -> dict[str, Any]:
     return {"MediaId": media_id, "MediaInfo": {"MediaId": media_id, "Title": "Demo", "Status": "Normal", "CoverURL": OSS}, **parts}
@@ -92,4 +102,35 @@ ANSWERS: list[bytes] = [
     (_DATA / "skeleton.json").read_bytes(),
     (_DATA / "full_answer.json").read_bytes(),
     *(json.dumps(answer).encode() for answer in _IRREGULAR_ANSWERS),
+]
+
+#: Answers about A: with fewer streams, without details, before the analysis, and without its source file.
+ANSWERS_ABOUT_ONE_ASSET: list[bytes] = [
+    json.dumps({"MediaInfos": [element]}).encode()
+    for element in (
+        json.loads(ANSWERS[1])["MediaInfos"][0] | {"MediaId": A},
+        _element(A),
+        _element(
+            A, MezzanineInfo={"Duration": "1", "VideoStreamList": [{"Index": "0", "Fps": "25"}]}, PlayInfoList=[{"JobId": "j"}]
+        ),
+        {"MediaId": A, "MediaInfo": "none", "MezzanineInfo": {"Duration": "1", "AudioStreamList": [{"Index": "0"}]}},
+        {"MediaId": A, "MezzanineInfo": {"Status": "Deleted"}},
+        {"MediaId": A},
+    )
+]
+
+
+def _row(media_id: str, name: str, **fields: Any) -> dict[str, Any]:
+    times = {"CreationTime": "2025-11-24T16:00:05Z", "ModificationTime": "2025-11-25T16:00:05Z"}
+    return {"MediaId": media_id, "MediaType": name.lower(), **times, name: {f"{name}Id": media_id, **times, **fields}}
+
+
+#: Pages of SearchMedia.
+PAGES: list[bytes] = [
+    json.dumps(page).encode()
+    for page in (
+        {"RequestId": "R-7", "Total": 2, "ScrollToken": "token", "MediaList": [_row(A, "Video", AppId="app-2"), _row(B, "Audio")]},
+        {"Total": 5001, "MediaList": [_row(media_id, "Video", AppId="app-1000000", CoverURL=SIGNED) for media_id in IDS]},
+        {"Total": 0, "ScrollToken": "", "MediaList": []},
+    )
 ]

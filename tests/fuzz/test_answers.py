@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from tests.fuzz import mutations, samples
-from tests.fuzz.answer_rules import differing_tables, misfits
+from tests.fuzz.answer_rules import differing_tables, expected_asset, misfits
+from tests.fuzz.answer_values import wrong_values
 from tests.fuzz.budget import share
 from tests.fuzz.database import Database
 from tests.fuzz.notification_rules import is_deep, is_storable
@@ -33,6 +34,9 @@ from worker.vod import json_answers
 NOON = datetime(2026, 3, 1, 12, 0, tzinfo=UTC)
 
 MAX_READING_TIME = 1.0  # seconds of CPU time
+
+#: VOD has not finished an asset, or its source file, in these states.
+UNFINISHED = {"Uploading", "Transcoding", "Checking"}
 
 #: The tables that saving an answer writes.
 ASSET_TABLES = ("vod_media", "vod_mezzanine", "vod_audio_stream", "vod_video_stream", "vod_play_info", "vod_raw")
@@ -89,6 +93,7 @@ def test_any_answer_is_read_into_assets_that_can_be_stored(body: bytes) -> None:
     assert len({media.media_id for media in answer.media}) == len(answer.media)
     for media in answer.media:
         check_asset(media)
+    assert is_deep(body) or wrong_values(body, answer) == []
 
 
 def check_asset(media: Media) -> None:
@@ -124,9 +129,13 @@ def installation() -> Iterator[Installation]:
     installation.database.close()
 
 
+#: Several answers about the same assets.
+answer_sequences = st.lists(mutations.messages(samples.ANSWERS_ABOUT_ONE_ASSET) | bodies, min_size=1, max_size=4)
+
+
 @share(0.4)
-@given(st.lists(bodies, min_size=1, max_size=3))
-def test_saved_rows_equal_the_last_answer(installation: Installation, bodies: list[bytes]) -> None:
+@given(answer_sequences)
+def test_saved_rows_equal_the_last_answers(installation: Installation, bodies: list[bytes]) -> None:
     installation.database.empty(*ASSET_TABLES)
 
     answers = [read(body) for body in bodies]
@@ -135,12 +144,12 @@ def test_saved_rows_equal_the_last_answer(installation: Installation, bodies: li
             Catalogue(connection).save("default", answer.media, observed_at=installation.later(timedelta(seconds=1)))
 
     with installation.store.reading() as connection:
-        for media in answers[-1].media:
-            # Without an analysis, the rows of an earlier answer may be kept.
-            if media.is_analysed or media.is_source_file_deleted:
-                raw = select(tables.raw.c.answer).where(tables.raw.c.media_id == media.media_id)
-                assert differing_tables(connection, "default", media) == []
-                assert json.dumps(connection.execute(raw).scalar_one(), sort_keys=True) == json.dumps(media.raw, sort_keys=True)
+        for media_id in {media.media_id for answer in answers for media in answer.media}:
+            history = [media for answer in answers for media in answer.media if media.media_id == media_id]
+            stored = expected_asset(history)
+            raw = select(tables.raw.c.answer).where(tables.raw.c.media_id == media_id)
+            assert differing_tables(connection, "default", stored) == []
+            assert json.dumps(connection.execute(raw).scalar_one(), sort_keys=True) == json.dumps(stored.parts.raw, sort_keys=True)
 
 
 # Syncing
@@ -182,13 +191,39 @@ def test_every_claimed_request_is_completed_or_waits_for_a_retry(installation: I
 
     with installation.store.reading() as connection:
         rows = {row.media_id: row for row in connection.execute(select(tables.sync_request))}
-        stored = set(connection.execute(select(tables.media.c.media_id)).scalars())
+        states = dict(map(tuple, connection.execute(select(tables.media.c.media_id, tables.media.c.state))))
     assert result.claimed == len(keys)
+    answer = read(body)
     for key in keys:
         row = rows.get(key)
         if row is None:
             # A completed request has left a row; that of a reference id has the media id as its key.
-            assert key in stored or key.startswith("ref:")
+            assert key in states or key.startswith("ref:")
         else:
             assert row.claim is None
-            assert row.state == "dead" or (row.available_at >= now and row.last_error)
+            assert row.last_error
+            assert row.state == "dead" or row.available_at >= now
+        outcome = "completed" if row is None else "dead" if row.state == "dead" else "failed" if row.attempts else "waits"
+        assert outcome in expected_outcomes(key, answer)
+    for media in answer.media:
+        if media.media_id in keys or f"ref:{media.reference_id}" in keys:
+            assert states[media.media_id] == "ok"
+    for key in {*keys} & answer.forbidden - answer.missing - {media.media_id for media in answer.media}:
+        assert states[key] == "forbidden"
+
+
+def expected_outcomes(key: str, answer: Answer) -> set[str]:
+    """Return what may become of a live request for `key` after this answer, its first one."""
+    outcomes = set()
+    for media in answer.media:
+        if key in (media.media_id, f"ref:{media.reference_id}"):
+            statuses = {media.status, media.mezzanine.status if media.mezzanine else None}
+            is_complete = media.has_details and (media.is_analysed or media.is_source_file_deleted)
+            outcomes |= {"completed"} if is_complete and not statuses & UNFINISHED else {"waits"}
+    if key in answer.missing:
+        outcomes |= {"waits"}
+    elif key in answer.forbidden:
+        outcomes |= {"completed"}
+    if key.removeprefix("ref:") in answer.missing_references and key.startswith("ref:"):
+        outcomes |= {"dead"}
+    return outcomes or {"failed"}

@@ -98,7 +98,7 @@ def test_an_answer_without_analysis_erases_no_analysed_file(store: Store) -> Non
     assert len(details["video_streams"]) == 1
 
 
-@pytest.mark.parametrize("media_info", [None, {}, "", {"MediaId": "a"}])
+@pytest.mark.parametrize("media_info", [None, {}, "", {"MediaId": "a"}, "text", ["text"]])
 def test_an_answer_without_media_info_keeps_the_stored_one(store: Store, media_info: Any) -> None:
     save(store, clip("a", CateId=12), clip("b"))
     without = element("a") | {"MediaInfo": media_info}

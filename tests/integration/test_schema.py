@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from pathlib import Path
-
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -16,14 +13,6 @@ from worker.core.errors import StaleSchemaError
 from worker.store import Store, schema
 from worker.store.engine import open_engine
 from worker.store.tables import metadata
-
-
-@pytest.fixture(params=["sqlite", "postgresql", "mariadb"])
-def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
-    if request.param == "sqlite":
-        yield f"sqlite:///{tmp_path / 'empty.db'}"
-    else:
-        yield from own_database(request.param)
 
 
 def test_models_and_migrations_agree(empty_url: str) -> None:

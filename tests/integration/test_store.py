@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, insert, select, update
 
 from tests.builders import notify
 from worker.core.wait import Wait
@@ -86,6 +86,21 @@ def test_work_may_roll_back_by_itself_and_still_return_a_result(store: Store) ->
 
     assert result == "not ours"
     assert _attempts(store) == [1]
+
+
+def test_a_transaction_that_loses_a_race_for_a_key_is_repeated(store: Store) -> None:
+    notify(store, "a")
+    attempts: list[int] = []
+
+    def insert_at_first(connection: Connection) -> None:
+        attempts.append(1)
+        if len(attempts) == 1:
+            row = connection.execute(select(sync_request)).mappings().one()
+            connection.execute(insert(sync_request), dict(row))
+
+    store.transact(insert_at_first)
+
+    assert len(attempts) == 2
 
 
 def test_a_transaction_without_a_result_is_committed(store: Store) -> None:

@@ -15,6 +15,16 @@ from worker.sync.retry_policy import RetryPolicy
 POLICY = RetryPolicy(follow_up_limit=timedelta(days=3))
 
 
+def test_the_pauses_of_the_default_policy_are_the_documented_ones() -> None:
+    policy = RetryPolicy()
+
+    assert [delay.total_seconds() for delay in policy.not_final_delays] == [2, 5, 15, 60, 300]
+    assert (policy.backoff.first, policy.backoff.longest) == (timedelta(seconds=1), timedelta(minutes=5))
+    assert (policy.throttle_pause, policy.credentials_pause) == (timedelta(seconds=1), timedelta(minutes=1))
+    assert (policy.follow_up.first, policy.follow_up.longest) == (timedelta(minutes=1), timedelta(hours=6))
+    assert (policy.max_attempts, policy.follow_up_limit) == (10, timedelta(hours=72))
+
+
 def asset(status: str, source_file_status: str) -> Media:
     raw: dict[str, Any] = element("a", Status=status)
     raw["MezzanineInfo"]["Status"] = source_file_status

@@ -8,6 +8,7 @@ from typing import Any
 import psycopg
 import pymysql
 import pytest
+import sqlalchemy as sa
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError, ProgrammingError
 
 from worker.store import _write_error
@@ -120,9 +121,13 @@ def test_without_a_code_the_kind_of_error_decides(error: DBAPIError, fault: Writ
     assert write_fault(error) is fault
 
 
+#: Never connected.
+ENGINE = sa.create_engine("sqlite://")
+
+
 def test_the_sentence_about_a_refused_row_does_not_blame_the_server() -> None:
-    refused = _write_error(postgresql("22001"))
-    unclear = _write_error(failed(pymysql.err.OperationalError(2006, "gone"), lost=True))
+    refused = _write_error(postgresql("22001"), ENGINE)
+    unclear = _write_error(failed(pymysql.err.OperationalError(2006, "gone"), lost=True), ENGINE)
 
     assert str(refused) == "the database refuses a row: StringDataRightTruncation: no"
     assert not refused.may_be_refused

@@ -63,7 +63,9 @@ def _migrate(installation: runtime.Runtime, *, running: bool = False) -> bool:
     A database that is set up wrongly raises UnsuitableDatabaseError. If roles are `running`, the receiver continues to spool.
     """
     try:
-        schema.upgrade(installation.settings.database_url.get_secret_value(), schema=installation.settings.database_schema)
+        revision = schema.upgrade(
+            installation.settings.database_url.get_secret_value(), schema=installation.settings.database_schema
+        )
     except StoreUnavailableError as error:
         if installation.spool is None or (isinstance(error, UnsuitableDatabaseError) and not running):
             raise
@@ -71,4 +73,6 @@ def _migrate(installation: runtime.Runtime, *, running: bool = False) -> bool:
         return False
     finally:
         installation.store.close()
+    if revision > schema.REVISION:
+        print_info(f"vodsync: {schema.describe_revision(revision)}")
     return True

@@ -57,7 +57,7 @@ class RowRefusedError(StoreUnavailableError):
 
 
 class UnsuitableDatabaseError(StoreUnavailableError):
-    """The database cannot be used with its settings or with those of the URL. An operator has to change them; no process starts."""
+    """The database cannot be used with its settings and privileges, or with those of the URL. An operator has to change them."""
 
 
 class BrokerMismatchError(VodsyncError):

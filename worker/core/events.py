@@ -52,7 +52,7 @@ class Notification(msgspec.Struct, frozen=True, kw_only=True):
     #: Keys of sync requests: media ids, and `ids.invalid_key` of an id that VOD's API would not accept.
     media_ids: tuple[str, ...]
     #: The number of ids beyond MAX_MEDIA_IDS that were ignored.
-    dropped_ids: int = 0
+    dropped_ids: int
     #: Aware UTC. None if absent or not a time.
     event_time: datetime | None
     #: "success", "fail", or another word as VOD sent it.

@@ -120,9 +120,6 @@ def _integer(bits: int) -> Callable[[object], int | None]:
             exact = _exact(value)
             if exact is None:
                 return None
-            # The range is checked before the conversion, because int(Decimal("1e999")) is slow.
-            if not lowest <= exact <= highest:
-                raise UnreadableError
             number = int(exact)
             if number != exact:
                 raise UnreadableError

@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from worker.core.field_parsers import UnreadableError, text, utc_time
+from worker.core.field_parsers import UnreadableError, integer64, text, utc_time
 from worker.core.ids import is_valid_id
+from worker.core.urls import clean
 
 T = TypeVar("T")
 
@@ -50,14 +51,15 @@ def read_page(answer: Mapping[str, Any]) -> Page:
     """Return the page in an answer of SearchMedia. Never raises: a field that cannot be read counts as absent."""
     elements = answer.get("MediaList")
     elements = elements if isinstance(elements, list) else []
-    total = answer.get("Total")
     unreadable: Counter[str] = Counter()
     rows = [_read_row(element, unreadable) for element in elements]
+    total = _read(integer64, unreadable, "Total", answer)
     return Page(
         rows=tuple(row for row in rows if row is not None),
         length=len(elements),
-        total=int(total) if isinstance(total, int | float | str) and str(total).isdigit() else None,
-        token=_read(text, unreadable, "ScrollToken", answer),
+        total=total if total is not None and total >= 0 else None,
+        # The token is stored in the checkpoint of a job.
+        token=_read(lambda value: text(clean(value)), unreadable, "ScrollToken", answer),
         unreadable=unreadable,
     )
 

@@ -13,8 +13,9 @@ from sqlalchemy import Connection, Engine
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from worker.core.backoff import Backoff
-from worker.core.errors import RowRefusedError, StoreUnavailableError
+from worker.core.errors import RowRefusedError, StoreUnavailableError, UnsuitableDatabaseError
 from worker.core.wait import Wait
+from worker.store import administration
 from worker.store.database_clock import DatabaseClock
 from worker.store.dialects import is_retryable
 from worker.store.engine import READ_ONLY, open_engine
@@ -74,10 +75,10 @@ class Store:
             except DBAPIError as error:
                 max_attempts = MAX_READ_ONLY_ATTEMPTS if is_read_only(error.orig) else MAX_ATTEMPTS
                 if attempt >= max_attempts or time.monotonic() - started > MAX_RETRY_TIME or not is_retryable(error):
-                    raise _write_error(error) from error
+                    raise _write_error(error, self.engine) from error
                 time.sleep(_BACKOFF.delay(attempt).total_seconds())
             except SQLAlchemyError as error:
-                raise StoreUnavailableError(describe(error)) from error
+                raise unavailable(error, self.engine) from error
             except (UnicodeError, OverflowError) as error:
                 # The driver cannot encode a value for this connection. SQLAlchemy does not wrap these errors.
                 raise RowRefusedError(f"the database driver cannot send a value: {_encoding_error(error)}") from error
@@ -91,7 +92,7 @@ class Store:
                 self.clock.measure_if_due(connection)
                 yield connection
         except SQLAlchemyError as error:
-            raise StoreUnavailableError(describe(error)) from error
+            raise unavailable(error, self.engine) from error
 
     def is_file_missing(self) -> bool:
         """Return whether the database is a SQLite file that does not exist. To connect would create an empty one."""
@@ -101,11 +102,21 @@ class Store:
         self.engine.dispose()
 
 
-def _write_error(error: DBAPIError) -> StoreUnavailableError:
+def unavailable(error: SQLAlchemyError, engine: Engine, *, may_be_refused: bool = False) -> StoreUnavailableError:
+    """Return the exception for a failed transaction: an UnsuitableDatabaseError if an administrator has to act."""
+    instruction = administration.instruction(error, engine)
+    if instruction is None:
+        return StoreUnavailableError(describe(error), may_be_refused=may_be_refused)
+    # MariaDB and MySQL apply a GRANT on a database only to new connections.
+    engine.dispose()
+    return UnsuitableDatabaseError(f"the database refused the statement: {error_text(error)}; {instruction}")
+
+
+def _write_error(error: DBAPIError, engine: Engine) -> StoreUnavailableError:
     fault = write_fault(error)
     if fault is WriteFault.REFUSED:
         return RowRefusedError(f"the database refuses a row: {error_text(error)}")
-    return StoreUnavailableError(describe(error), may_be_refused=fault is WriteFault.UNCLEAR)
+    return unavailable(error, engine, may_be_refused=fault is WriteFault.UNCLEAR)
 
 
 def _encoding_error(error: UnicodeError | OverflowError) -> str:

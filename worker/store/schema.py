@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,15 +11,21 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from worker.core.errors import StaleSchemaError, StoreUnavailableError
-from worker.store import Store, describe, sessions
+from worker.core.errors import StaleSchemaError, StoreUnavailableError, UnsuitableDatabaseError
+from worker.store import Store, administration, sessions, unavailable
 from worker.store.engine import open_engine
+from worker.store.server_errors import is_lock_timeout
+from worker.store.session_limits import LOCK_TIMEOUT
 from worker.store.tables import metadata
 
 #: The revision that this release needs. A test proves that it is the newest migration.
 REVISION = "0012"
 
 VERSION_TABLE = "vod_schema_version"
+
+MIGRATION_TIMEOUT = 600  # seconds to wait for another process that migrates
+
+_LOCK = "vodsync-migrate"
 
 _CURRENT = sa.text(f"SELECT version_num FROM {VERSION_TABLE}")  # noqa: S608, the name is a constant
 
@@ -40,32 +48,49 @@ def current(store: Store) -> str | None:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise
-    if not sa.inspect(store.engine).has_table(VERSION_TABLE):
-        return None
-    # Another process created the table since the first query.
     with store.reading() as connection:
-        return connection.execute(_CURRENT).scalar()
+        if sa.inspect(connection).has_table(VERSION_TABLE):
+            # Another process created the table since the first query, or this raises again why it cannot be read.
+            return connection.execute(_CURRENT).scalar()
+        instruction = administration.hidden_tables(connection)
+        if instruction:
+            raise UnsuitableDatabaseError(f"the database hides its vodsync tables; {instruction}")
+    return None
 
 
-def check(store: Store) -> None:
-    """Raises StaleSchemaError, which names the command to run, if the schema is older than this release needs."""
+def check(store: Store) -> str:
+    """Return the revision of the database. Raises StaleSchemaError, which names the command to run, if it is too old."""
     revision = current(store)
     if revision is None:
         raise StaleSchemaError("the database has no vodsync tables yet; run: vodsync migrate")
     # A newer schema is accepted, because every migration is safe while the previous release runs.
     if revision < REVISION:
         raise StaleSchemaError(f"the database has schema {revision}, this release needs {REVISION}; run: vodsync migrate")
+    return revision
 
 
-def check_start(store: Store) -> None:
+def _check_tables(store: Store) -> None:
+    if not store.is_file_missing():
+        with store.reading() as connection:
+            sessions.check_tables(connection, metadata.tables)
+
+
+def describe_revision(revision: str) -> str:
+    """Return a sentence for the operator about a schema that is not older than this release needs."""
+    if revision > REVISION:
+        return f"schema {revision} is newer than this release needs ({REVISION}); running on it"
+    return f"the database has schema revision {revision}"
+
+
+def check_start(store: Store) -> str:
     """Like `check`, and raises UnsuitableDatabaseError if a table was changed so that it loses data. For the start of a process."""
-    check(store)
-    with store.reading() as connection:
-        sessions.check_tables(connection, metadata.tables)
+    revision = check(store)
+    _check_tables(store)
+    return revision
 
 
 def pending(store: Store) -> list[Migration]:
-    """Return the migrations that are not applied yet, the oldest first."""
+    """Return the migrations that are not applied yet, the oldest first. There is none if the schema is newer than this release."""
     from alembic.script import ScriptDirectory
 
     revision = current(store)
@@ -77,46 +102,94 @@ def pending(store: Store) -> list[Migration]:
     ]
 
 
-def upgrade(url: str, *, schema: str | None = None, revision: str = "head") -> None:
-    """Apply the migrations up to `revision`. Raises StoreUnavailableError.
+def upgrade(url: str, *, schema: str | None = None, revision: str = REVISION) -> str:
+    """Apply the migrations up to `revision`. Return the revision of the database, which is newer if a newer release migrated it.
 
-    Of two processes that do this at once, the second waits for the first.
+    If there is nothing to apply, nothing is locked or written, so that no privilege is needed for it. Of two processes that do this
+    at once, the second waits for the first. A run that was interrupted can be repeated.
+
+    Raises StoreUnavailableError; UnsuitableDatabaseError if a privilege is missing or a table has one of our names.
     """
-    _run(url, schema, "upgrade", revision)
+    with _store(url, schema) as store:
+        present = current(store)
+        _check_tables(store)
+        if present is None or present < revision:
+            _run(store, "upgrade", revision, schema=schema)
+        return max(present or "", revision)
 
 
 def downgrade(url: str, *, schema: str | None = None, revision: str) -> None:
     """Revert migrations down to `revision`, "base" for all. For tests, and for an operator after a failed release."""
-    _run(url, schema, "downgrade", revision)
+    with _store(url, schema) as store:
+        _run(store, "downgrade", revision, schema=schema)
 
 
-def _run(url: str, schema: str | None, command: str, revision: str) -> None:
-    import alembic.command
-
-    engine = open_engine(url, schema=schema, migrating=True)
+@contextmanager
+def _store(url: str, schema: str | None) -> Iterator[Store]:
+    store = Store(open_engine(url, schema=schema, migrating=True))
     try:
-        with engine.begin() as connection:
-            if schema and engine.dialect.name == "postgresql":
-                connection.execute(sa.schema.CreateSchema(schema, if_not_exists=True))
-            sessions.require_schema(connection, schema)
+        yield store
+    finally:
+        store.close()
+
+
+def _run(store: Store, command: str, revision: str, *, schema: str | None) -> None:
+    import alembic.command
+    from alembic.util import CommandError
+
+    try:
+        with store.engine.begin() as connection:
             _wait_for_others(connection)
-            sessions.check_tables(connection, metadata.tables)
+            if schema and connection.dialect.name == "postgresql" and not sa.inspect(connection).has_schema(schema):
+                connection.execute(sa.schema.CreateSchema(schema))
+            sessions.require_schema(connection, schema)
             configuration = _configuration()
             configuration.attributes["connection"] = connection
-            getattr(alembic.command, command)(configuration, revision)
-            if engine.dialect.name in ("mysql", "mariadb"):
-                connection.execute(sa.text("SELECT RELEASE_LOCK('vodsync-migrate')"))
+            if command != "upgrade" or _is_behind(connection, revision):
+                getattr(alembic.command, command)(configuration, revision)
+            if connection.dialect.name in ("mysql", "mariadb"):
+                connection.execute(sa.text(f"SELECT RELEASE_LOCK('{_LOCK}')"))
+    except CommandError as error:
+        raise UnsuitableDatabaseError(str(error)) from error
     except SQLAlchemyError as error:
-        raise StoreUnavailableError(describe(error)) from error
-    finally:
-        engine.dispose()
+        if is_lock_timeout(getattr(error, "orig", None)):
+            raise StoreUnavailableError(
+                f"another session has locked a table for more than {LOCK_TIMEOUT} s, so nothing was changed in it; wait until long "
+                "transactions have ended, and run again: vodsync migrate"
+            ) from error
+        raise unavailable(error, store.engine) from error
+
+
+def _is_behind(connection: sa.Connection, revision: str) -> bool:
+    """Return whether the database is older than `revision`. Another process may have migrated while this one waited."""
+    if not sa.inspect(connection).has_table(VERSION_TABLE):
+        return True
+    present = connection.execute(_CURRENT).scalar()
+    return present is None or present < revision
 
 
 def _wait_for_others(connection: sa.Connection) -> None:
+    """Take the lock that keeps two processes from migrating at once. Raises StoreUnavailableError after MIGRATION_TIMEOUT."""
+    is_locked = True
     if connection.dialect.name == "postgresql":
-        connection.execute(sa.text("SELECT pg_advisory_xact_lock(hashtext('vodsync-migrate'))"))
+        # PostgreSQL applies lock_timeout to this lock as well.
+        connection.execute(sa.text(f"SET LOCAL lock_timeout = '{MIGRATION_TIMEOUT}s'"))
+        try:
+            connection.execute(sa.text(f"SELECT pg_advisory_xact_lock(hashtext('{_LOCK}'))"))
+            connection.execute(sa.text(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT}s'"))
+        except DBAPIError as error:
+            if not is_lock_timeout(error.orig):
+                raise
+            is_locked = False
     elif connection.dialect.name in ("mysql", "mariadb"):
-        connection.execute(sa.text("SELECT GET_LOCK('vodsync-migrate', 600)"))
+        is_locked = bool(connection.execute(sa.text(f"SELECT GET_LOCK('{_LOCK}', {MIGRATION_TIMEOUT})")).scalar())
+        # DDL waits for its locks as long as lock_wait_timeout, which is a day or a year by default.
+        connection.execute(sa.text(f"SET SESSION lock_wait_timeout = {LOCK_TIMEOUT}"))
+    if not is_locked:
+        raise StoreUnavailableError(
+            f"another vodsync migrate has been running for more than {MIGRATION_TIMEOUT} s; wait for it, or end its session in the "
+            "database, and run again: vodsync migrate"
+        )
 
 
 def _configuration() -> Any:

@@ -30,6 +30,10 @@ _POSTGRESQL_NO_CONNECTION_TEXTS = (
 _MYSQL_NO_CONNECTION = {1040, 1203, 1226}
 
 
+#: lock_not_available (PostgreSQL), lock wait timeout (MariaDB and MySQL)
+_LOCK_TIMEOUT = {"55P03", 1205}
+
+
 def error_code(error: Any) -> str | int | None:
     """Return the number of a MariaDB or MySQL error, or the SQLSTATE of a PostgreSQL error; None if the error has neither."""
     number = error.args[0] if getattr(error, "args", None) else None
@@ -56,3 +60,8 @@ def is_out_of_connections(error: BaseException | None) -> bool:
     if code in _POSTGRESQL_NO_CONNECTION | _MYSQL_NO_CONNECTION:
         return True
     return not isinstance(code, int) and any(text in str(error) for text in _POSTGRESQL_NO_CONNECTION_TEXTS)
+
+
+def is_lock_timeout(error: BaseException | None) -> bool:
+    """Return whether a statement waited in vain for a lock of another session."""
+    return error_code(error) in _LOCK_TIMEOUT

@@ -7,12 +7,12 @@ import uuid
 from datetime import datetime
 from pathlib import Path
 
-from sqlalchemy import Connection, delete, insert, update
+from sqlalchemy import Connection, delete, false, insert, select, update
 
 from worker.core.errors import StoreUnavailableError
 from worker.store import Store
 from worker.store.inbox.notifications import Delivery, Notifications
-from worker.store.tables import sync_request
+from worker.store.tables import metadata, sync_request
 
 MIN_FREE_SPACE = 2**20  # bytes; a notification has at most as many
 
@@ -26,6 +26,23 @@ def check_write(store: Store, *, now: datetime) -> None:
     if store.engine.dialect.name == "sqlite":
         store.transact(commit_page)
         require_free_space(Path(store.engine.url.database or ""))
+
+
+def check_privileges(store: Store) -> None:
+    """Run each kind of statement on every table, for no row. Raises StoreUnavailableError if the user lacks a privilege."""
+    store.transact(_touch_tables)
+
+
+def _touch_tables(connection: Connection) -> None:
+    # Databases check the privileges of a statement before they look for rows.
+    for table in metadata.sorted_tables:
+        column = next(iter(table.columns))
+        no_rows = select(table).where(false())
+        connection.execute(no_rows)
+        connection.execute(insert(table).from_select(list(table.columns), no_rows))
+        connection.execute(update(table).where(false()).values({column: column}))
+        connection.execute(delete(table).where(false()))
+    connection.rollback()
 
 
 def commit_page(connection: Connection) -> None:

@@ -12,7 +12,7 @@ from datetime import datetime
 from worker.core.errors import VodError
 from worker.core.ids import reference_key
 from worker.core.media import Answer, Media
-from worker.store.catalogue.assets import DELETED, FORBIDDEN, MISSING, OK
+from worker.store.catalogue.assets import DELETED, FORBIDDEN, OK
 from worker.store.inbox.history import Deletion
 from worker.store.inbox.sync_requests import Claim, Retry, SyncRequest
 from worker.sync.fetch import FetchResult
@@ -212,10 +212,7 @@ class _Batch:
         return self.policy.retry_not_final(self.requests[media_id], "VOD does not know this id (yet)", now=self.now, stored=stored)
 
     def _update_states(self, writes: AssetWrites) -> None:
-        for media_id in writes.missing_if_new:
-            self.states.setdefault(media_id, MISSING)
-        # A deleted asset stays deleted.
-        self.states |= {media_id: MISSING for media_id in writes.missing if self.states.get(media_id) != DELETED}
+        # No later decision depends on whether an asset was marked missing, because its request is decided.
         self.states |= dict.fromkeys(writes.deleted, DELETED) | dict.fromkeys(writes.forbidden, FORBIDDEN)
         # Last: if one answer contains an asset and also lists it as missing, the asset is stored.
         self.states |= {media.media_id: OK for media in writes.saved}

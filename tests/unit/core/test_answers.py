@@ -199,6 +199,22 @@ def test_of_two_elements_with_one_id_the_more_complete_one_is_used_or_else_the_f
         assert [media.title for media in read_answer({"MediaInfos": elements}).media] == ["rich"]
 
 
+@pytest.mark.parametrize(
+    "extra",
+    [
+        {"MezzanineInfo": {"Duration": "1", "AudioStreamList": [{"Index": "0"}]}},
+        {"MezzanineInfo": {"Duration": "1", "VideoStreamList": [{"Index": "0"}]}},
+        {"MezzanineInfo": {"Duration": "1"}, "PlayInfoList": [{"JobId": "j"}]},
+    ],
+)
+def test_of_two_analysed_elements_the_one_with_more_streams_is_used(extra: dict[str, Any]) -> None:
+    poor = {"MediaId": "a", "MediaInfo": {"Title": "poor"}, "MezzanineInfo": {"Duration": "1"}}
+    rich = {"MediaId": "a", "MediaInfo": {"Title": "rich"}} | extra
+
+    for elements in ([poor, rich], [rich, poor]):
+        assert [media.title for media in read_answer({"MediaInfos": elements}).media] == ["rich"]
+
+
 # Ids (vod-protocol 7.3, 7.15, 7.17, 7.18, 7.19)
 
 

@@ -119,6 +119,14 @@ def test_four_nested_lists_are_read_and_five_are_not() -> None:
     assert text_list(nested_lists(5)) == (None, False)
 
 
+def test_json_text_below_four_lists_is_kept_as_text() -> None:
+    def around(leaf: str, levels: int) -> Any:
+        return leaf if levels == 0 else [around(leaf, levels - 1)]
+
+    assert text_list(around('["leaf"]', 2)) == (("leaf",), True)
+    assert text_list(around('["leaf"]', 4)) == (('["leaf"]',), True)
+
+
 def test_five_nested_wrappers_are_read_and_six_are_not() -> None:
     def wrapped(levels: int) -> Any:
         value: Any = "leaf"

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from worker.core.listing import ListedMedia, read_page
+from worker.core.listing import ListedMedia, keep_application, read_page
 
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 GOOD = {"MediaId": "good", "CreationTime": "2026-01-02T12:00:00Z", "Video": {"ModificationTime": "2026-01-02T12:00:00Z"}}
@@ -35,7 +35,7 @@ def test_a_row_that_is_not_an_asset_is_left_out_and_counted(row: object) -> None
     page = read_page({"MediaList": [row, GOOD], "Total": {"x": 1}, "ScrollToken": "t"})
 
     assert page.rows == (ListedMedia("good", NOON, NOON),)
-    assert (page.unreadable, page.total, page.token) == ({"MediaId": 1}, None, "t")
+    assert (page.unreadable, page.total, page.token) == ({"MediaId": 1, "Total": 1}, None, "t")
 
 
 def test_an_id_or_time_that_cannot_be_read_is_taken_from_the_object_inside_the_row() -> None:
@@ -58,3 +58,36 @@ def test_a_page_of_any_shape_is_read() -> None:
     shapes: list[Any] = [{}, {"MediaList": None}, {"MediaList": {"x": 1}}, {"Total": "many"}]
 
     assert [read_page(shape).rows for shape in shapes] == [(), (), (), ()]
+
+
+@pytest.mark.parametrize(
+    ("sent", "total"),
+    [(0, 0), ("7", 7), (7.0, 7), (-1, None), (True, None), ("seven", None), ("\u00b2", None), ("", None), ([7], None), (7.5, None)],
+)
+def test_a_total_is_a_whole_number_or_absent(sent: Any, total: int | None) -> None:
+    assert read_page({"Total": sent}).total == total
+
+
+@pytest.mark.parametrize(("sent", "token"), [("t", "t"), (7, "7"), ("", None), (["t"], None), ({}, None), ("t\0", "t\ufffd")])
+def test_a_scroll_token_is_a_storable_text_or_absent(sent: Any, token: str | None) -> None:
+    assert read_page({"ScrollToken": sent}).token == token
+
+
+def test_rows_of_other_applications_are_emptied_and_still_count() -> None:
+    rows = [
+        {"MediaId": "a", "Video": {"AppId": "app-1"}},
+        {"MediaId": "b", "Video": {"AppId": "app-2"}},
+        {"MediaId": "c", "Audio": {"AppId": " app-1 "}},
+        {"MediaId": "d", "Audio": {"AppId": ""}},
+        {"MediaId": "e", "Video": {"AppId": 2}},
+        "row",
+    ]
+
+    kept = keep_application("app-1", {"Total": 6, "MediaList": rows})
+
+    assert kept == {"Total": 6, "MediaList": [rows[0], {}, *rows[2:]]}
+    assert read_page(kept).length == 6
+
+
+def test_an_answer_without_a_list_is_not_changed_by_the_choice_of_an_application() -> None:
+    assert keep_application("app-1", {"Total": 0, "MediaList": None}) == {"Total": 0, "MediaList": None}

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.core.errors import MessageRejectedError
-from worker.core.reprocess import MAX_KEYS, MAX_MESSAGE_SIZE, ReprocessRequest, read_message
+from worker.core.reprocess import MAX_KEYS, MAX_MESSAGE_SIZE, ReprocessRequest, is_json, read_message
 
 SOURCES = ("default", "singapore")
 
@@ -63,6 +63,20 @@ def test_a_message_chooses_its_priority(priority: str) -> None:
 )
 def test_a_reason_is_cut_to_its_column_and_to_one_line(given: str, stored: str) -> None:
     assert read({"media_ids": ["a"], "reason": given}).reason == stored
+
+
+def test_a_message_has_a_largest_size() -> None:
+    body = b'{"media_ids": ["a"]}'
+
+    assert read(body.ljust(MAX_MESSAGE_SIZE)).keys == ("a",)
+    assert refusal(body.ljust(MAX_MESSAGE_SIZE + 1)) == (
+        "the message has 2,097,153 bytes; at most 2,097,152 are read, so send several"
+    )
+
+
+@pytest.mark.parametrize(("body", "expected"), [(b"{}", True), (b" [1]", True), (b"", False), (b"{", False), (b"[" * 5000, False)])
+def test_json_is_distinguished_from_other_bytes(body: bytes, expected: bool) -> None:
+    assert is_json(body) is expected
 
 
 def test_a_message_has_a_largest_number_of_ids() -> None:

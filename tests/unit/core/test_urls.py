@@ -177,7 +177,8 @@ def test_nan_and_infinity_become_none() -> None:
 
 
 def test_integers_beyond_64_bits_become_their_digits() -> None:
-    assert clean([2**63, 2**64, -(2**63) - 1]) == [2**63, str(2**64), str(-(2**63) - 1)]
+    assert clean([2**63, 2**64 - 1, 2**64]) == [2**63, 2**64 - 1, str(2**64)]
+    assert clean([-(2**63), -(2**63) - 1]) == [-(2**63), str(-(2**63) - 1)]
     assert len(clean(10**5000)) == 5001
 
 
@@ -204,6 +205,16 @@ def depth(value: object) -> int:
 def test_values_below_the_deepest_level_become_text() -> None:
     assert clean(nested(MAX_DEPTH)) == nested(MAX_DEPTH)
     assert clean(nested(MAX_DEPTH + 3)) == nested(MAX_DEPTH, leaf='[[["x"]]]')
+
+
+def test_objects_below_the_deepest_level_have_sorted_keys() -> None:
+    first, second = clean(nested(MAX_DEPTH, {"a": 1, "b": 2})), clean(nested(MAX_DEPTH, {"b": 2, "a": 1}))
+
+    assert first == second == nested(MAX_DEPTH, '{"a":1,"b":2}')
+
+
+def test_a_signature_that_is_escaped_as_a_whole_is_removed() -> None:
+    assert clean({"url": "http://h/a.jpg\\u003fauth_key\\u003d1-0-0-ff"}) == {"url": "http://h/a.jpg"}
 
 
 def test_endless_nesting_is_cut() -> None:

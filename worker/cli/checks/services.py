@@ -15,7 +15,7 @@ from worker.runtime import Runtime
 from worker.store import schema
 from worker.store.installation_health import NO_WORKER, clock_problem, installation_health
 from worker.store.sessions import is_pooled
-from worker.store.write_check import check_write
+from worker.store.write_check import check_privileges, check_write
 
 MIN_FREE_DISK = 256 * 2**20  # bytes
 
@@ -23,18 +23,21 @@ BROKER_TIMEOUT = 5.0  # seconds
 
 
 def check_database(installation: Runtime) -> str:
-    """Check that rows can be read, inserted, updated and deleted. The written row is rolled back."""
-    if schema.current(installation.store) is None:
+    """Check that rows can be read, inserted, updated and deleted in every table. What is written is rolled back."""
+    revision = schema.current(installation.store)
+    if revision is None:
         return "reachable"
     check_write(installation.store, now=installation.store.now())
+    if revision >= schema.REVISION:
+        check_privileges(installation.store)
     with installation.store.reading() as connection:
         pooler = ", through a connection pooler" if is_pooled(connection) else ""
     return f"{installation.store.engine.dialect.name}, reachable and writable{pooler}"
 
 
 def check_schema(installation: Runtime) -> str:
-    schema.check_start(installation.store)
-    return f"revision {schema.REVISION}"
+    revision = schema.check_start(installation.store)
+    return f"revision {revision}" if revision == schema.REVISION else schema.describe_revision(revision)
 
 
 def check_workers(installation: Runtime) -> Finding | str:
