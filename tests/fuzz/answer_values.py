@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import BigInteger, Boolean, Integer, String, Table
 from sqlalchemy.sql.type_api import TypeEngine
 
-from tests.fuzz.json_documents import FIELD_NAMES
+from tests.fuzz import samples
 from tests.fuzz.notification_rules import is_id
 from worker.core.media import Answer, Media
 from worker.store import tables
@@ -32,6 +32,9 @@ UNSPECIFIED = object()
 _NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]{1,3})?", re.ASCII)
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,6})?(Z|[+-][0-9]{2}:[0-9]{2})", re.ASCII)
 _BOOLEANS = {"true": True, "1": True, "false": False, "0": False}
+
+#: All names of fields in the samples, which have every documented field.
+_SENT_NAMES = set(re.findall(r'"([A-Z][A-Za-z0-9]*)"\s*:', b"".join(samples.ANSWERS).decode()))
 
 #: Attributes whose names are not VOD's field names.
 _NAMES = {"created_at": "creationtime", "modified_at": "modificationtime"}
@@ -108,7 +111,7 @@ def _object(parent: dict[str, Any], name: str) -> dict[str, Any]:
 
 def _differences(table: Table, sent: dict[str, Any], item: object) -> Iterator[str]:
     names: dict[str, list[str]] = {}
-    for name in sent.keys() & FIELD_NAMES:
+    for name in sent.keys() & _SENT_NAMES:
         names.setdefault(name.lower(), []).append(name)
     for column in table.columns:
         same = names.get(_NAMES.get(column.name, column.name.replace("_", "")), [])

@@ -72,6 +72,7 @@ _IRREGULAR_ANSWERS = [
     # All ids unknown, in both forms of a list.
     {"RequestId": "R-3", "MediaInfos": [], "NonExistMediaIds": [json.dumps([A, B])], "ForbiddenMediaIds": [json.dumps([C])]},
     {"RequestId": "R-4", "MediaInfos": None, "NonExistMediaIds": f"{A},{B}", "NonExistReferenceIds": ["ref-000001"]},
+    {"RequestId": "R-8", "NonExistMediaIds": [A, B], "ForbiddenMediaIds": [C, D], "NonExistReferenceIds": ["ref-000001", "r-2"]},
     # Assets before their analysis, and one with audio only.
     {"RequestId": "R-5", "MediaInfos": [_element(A), _element(B, MezzanineInfo={}, PlayInfoList=[])]},
     {

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from tests.builders import NOON, claimed, clip, notify
 from tests.conftest import own_database
 from worker.core.errors import StoreUnavailableError, UnsuitableDatabaseError
-from worker.store import Store, schema, tables
+from worker.store import Store, schema, sessions, tables
 from worker.store.catalogue import media_view
 from worker.store.catalogue.assets import Catalogue
 
@@ -84,6 +84,9 @@ def administer(url: str, *statements: str) -> None:
     driver = {"postgresql": "postgresql+psycopg", "mariadb": "mariadb+pymysql"}[sa.make_url(url).get_backend_name()]
     engine = sa.create_engine(sa.make_url(url).set(drivername=driver), isolation_level="AUTOCOMMIT")
     with engine.connect() as connection:
+        if driver == "postgresql+psycopg":
+            # Otherwise a setting of the database that a test has made could not be undone.
+            connection.exec_driver_sql("SET default_transaction_read_only = off")
         for statement in statements:
             connection.exec_driver_sql(statement)
     engine.dispose()
@@ -185,13 +188,23 @@ def test_tables_are_not_created_if_no_schema_of_the_search_path_exists(postgresq
 
 
 def test_tables_are_not_created_in_another_schema_than_the_configured_one(postgresql_url: str) -> None:
+    store = Store.open(postgresql_url, schema="vod")
+
+    with store.reading() as connection:
+        sessions.require_schema(connection, "vod")
+        with pytest.raises(
+            UnsuitableDatabaseError, match="new tables would be in the schema vod, but VODSYNC_DATABASE_SCHEMA is other"
+        ):
+            sessions.require_schema(connection, "other")
+    store.close()
+
+
+def test_a_schema_that_the_role_may_not_use_is_named(postgresql_url: str) -> None:
     url, role = sa.make_url(postgresql_url), f"vodsync_test_{secrets.token_hex(6)}"
     administer(postgresql_url, "CREATE SCHEMA unusable", f"CREATE ROLE {role} LOGIN")
     administer(postgresql_url, f"GRANT CREATE ON DATABASE {url.database} TO {role}", f"GRANT ALL ON SCHEMA public TO {role}")
     try:
-        with pytest.raises(
-            UnsuitableDatabaseError, match=r"schema unusable .* cannot be used.*GRANT USAGE, CREATE ON SCHEMA unusable"
-        ):
+        with pytest.raises(UnsuitableDatabaseError, match=f"GRANT USAGE, CREATE ON SCHEMA unusable TO {role}"):
             schema.upgrade(url.set(username=role).render_as_string(hide_password=False), schema="unusable")
     finally:
         administer(postgresql_url, f"DROP OWNED BY {role}", f"DROP ROLE {role}", "DROP SCHEMA unusable")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, StoreUnavailableError
 from worker.store import Store
 from worker.store.engine import open_engine
 from worker.store.sessions import parse_options
@@ -66,7 +66,7 @@ def test_the_parameters_of_a_driver_are_accepted(url: str) -> None:
 
 def test_a_directory_is_not_a_sqlite_file(tmp_path: Path) -> None:
     for path, advice in ((tmp_path, "add the name of a file"), (tmp_path / "missing" / "x.db", "create it first")):
-        with pytest.raises(ConfigurationError, match=advice):
+        with pytest.raises(StoreUnavailableError, match=advice):
             Store.open(f"sqlite:///{path}")
 
 

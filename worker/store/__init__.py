@@ -41,7 +41,10 @@ class Store:
 
     @classmethod
     def open(cls, url: str, *, schema: str | None = None) -> Store:
-        """Return the store at `url`. Connects when it is first used. Raises ConfigurationError if the URL is not supported."""
+        """Return the store at `url`. Connects when it is first used.
+
+        Raises ConfigurationError if the URL is not supported, StoreUnavailableError if it leads to no place for a SQLite file.
+        """
         store = cls(open_engine(url, schema=schema))
         if store.engine.dialect.name == "sqlite":
             check_sqlite_path(store.engine.url)

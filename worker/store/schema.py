@@ -69,6 +69,12 @@ def check(store: Store) -> str:
     return revision
 
 
+def _check_tables(store: Store) -> None:
+    if not store.is_file_missing():
+        with store.reading() as connection:
+            sessions.check_tables(connection, metadata.tables)
+
+
 def describe_revision(revision: str) -> str:
     """Return a sentence for the operator about a schema that is not older than this release needs."""
     if revision > REVISION:
@@ -79,8 +85,7 @@ def describe_revision(revision: str) -> str:
 def check_start(store: Store) -> str:
     """Like `check`, and raises UnsuitableDatabaseError if a table was changed so that it loses data. For the start of a process."""
     revision = check(store)
-    with store.reading() as connection:
-        sessions.check_tables(connection, metadata.tables)
+    _check_tables(store)
     return revision
 
 
@@ -107,6 +112,7 @@ def upgrade(url: str, *, schema: str | None = None, revision: str = REVISION) ->
     """
     with _store(url, schema) as store:
         present = current(store)
+        _check_tables(store)
         if present is None or present < revision:
             _run(store, "upgrade", revision, schema=schema)
         return max(present or "", revision)
@@ -137,7 +143,6 @@ def _run(store: Store, command: str, revision: str, *, schema: str | None) -> No
             if schema and connection.dialect.name == "postgresql" and not sa.inspect(connection).has_schema(schema):
                 connection.execute(sa.schema.CreateSchema(schema))
             sessions.require_schema(connection, schema)
-            sessions.check_tables(connection, metadata.tables)
             configuration = _configuration()
             configuration.attributes["connection"] = connection
             if command != "upgrade" or _is_behind(connection, revision):

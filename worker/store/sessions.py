@@ -197,17 +197,27 @@ def _refused_values(error: Exception) -> str:
     return f"the database connection cannot be opened: {reason}; correct VODSYNC_DATABASE_URL, or PGOPTIONS and the like"
 
 
+#: The schema in which tables would be created, and whether any schema of search_path exists.
+_EFFECTIVE_SCHEMA = sa.text(
+    "SELECT current_schema(), EXISTS (SELECT FROM pg_namespace WHERE nspname = "
+    "ANY (string_to_array(translate(current_setting('search_path'), ' \"', ''), ',')))"
+)
+
+
 def require_schema(connection: Connection, schema: str | None) -> None:
-    """Raises UnsuitableDatabaseError if new tables would not be created in `schema`, or in none."""
+    """Raises UnsuitableDatabaseError if new tables would be created in another schema than `schema`, or if there is none.
+
+    If the role may not use the schema, PostgreSQL refuses to create a table.
+    """
     if connection.dialect.name != "postgresql":
         return
-    effective = connection.execute(sa.text("SELECT current_schema()")).scalar()
-    if schema and effective != schema:
+    effective, exists = connection.execute(_EFFECTIVE_SCHEMA).one()
+    if schema and effective not in (schema, None):
         raise UnsuitableDatabaseError(
-            f"the schema {schema} of VODSYNC_DATABASE_SCHEMA cannot be used, new tables would be in {effective or 'none'}; run: "
-            f"GRANT USAGE, CREATE ON SCHEMA {schema} TO the database user of vodsync"
+            f"new tables would be in the schema {effective}, but VODSYNC_DATABASE_SCHEMA is {schema}; check that nothing between "
+            "vodsync and PostgreSQL changes search_path"
         )
-    if effective is None:
+    if not exists and effective is None:
         raise UnsuitableDatabaseError(
             "no schema of search_path exists in the PostgreSQL database; create it, or set VODSYNC_DATABASE_SCHEMA"
         )

@@ -9,7 +9,7 @@ from sqlalchemy import make_url
 from sqlalchemy.engine import URL
 from sqlalchemy.exc import ArgumentError
 
-from worker.core.errors import ConfigurationError
+from worker.core.errors import ConfigurationError, StoreUnavailableError
 
 _DRIVERS = {
     "postgresql": "postgresql+psycopg",
@@ -88,12 +88,16 @@ def _check_sqlite(url: URL) -> None:
 
 
 def check_sqlite_path(url: URL) -> None:
-    """Raises ConfigurationError if no SQLite file can exist at the path of `url`."""
+    """Raises StoreUnavailableError if there can be no SQLite file at the path of `url`, for instance before its disk is mounted."""
     path = Path(url.database or "")
     if path.is_dir():
-        raise ConfigurationError(f"VODSYNC_DATABASE_URL names the directory {path}; add the name of a file, like {path}/vodsync.db")
+        raise StoreUnavailableError(
+            f"VODSYNC_DATABASE_URL names the directory {path}; add the name of a file, like {path}/vodsync.db"
+        )
     if not path.parent.is_dir():
-        raise ConfigurationError(f"VODSYNC_DATABASE_URL names a file in {path.parent}, which is not a directory; create it first")
+        raise StoreUnavailableError(
+            f"VODSYNC_DATABASE_URL names a file in {path.parent}, which is not a directory; create it first"
+        )
 
 
 def _check_parameters(url: URL, driver: str) -> None:
