@@ -141,7 +141,7 @@ def test_with_nothing_to_migrate_nothing_is_written_or_locked(user: User) -> Non
     finally:
         sa.event.remove(sa.Engine, "before_cursor_execute", record)
 
-    assert statements[-1].startswith("SELECT version_num")
+    assert any(text.startswith("SELECT version_num") for text in statements)
     assert [text for text in statements if "CREATE" in text or "_lock" in text.lower()] == []
 
 
