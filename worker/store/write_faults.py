@@ -7,6 +7,8 @@ from typing import Any
 
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError, InterfaceError, OperationalError
 
+from worker.store.server_errors import error_code
+
 
 class WriteFault(enum.Enum):
     #: The server, its disk, its limits, its locks or our rights prevent every write.
@@ -130,14 +132,13 @@ def write_fault(error: DBAPIError) -> WriteFault:
     """Return what kind of failure a write ended with. An unknown code is UNCLEAR."""
     # Any: the drivers' exceptions have no common type.
     original: Any = error.orig
-    sqlstate = getattr(original, "sqlstate", None)
-    if sqlstate is not None:
-        return _POSTGRESQL.get(sqlstate) or _POSTGRESQL.get(sqlstate[:2], WriteFault.UNCLEAR)
+    number = error_code(original)
+    if isinstance(number, str):
+        return _POSTGRESQL.get(number) or _POSTGRESQL.get(number[:2], WriteFault.UNCLEAR)
     code = getattr(original, "sqlite_errorcode", None)
     if code is not None:
         return _SQLITE.get(code & 0xFF, WriteFault.UNCLEAR)
-    number = original.args[0] if getattr(original, "args", None) else None
-    if isinstance(number, int) and number in _MYSQL:
+    if number in _MYSQL:
         return _MYSQL[number]
     if error.connection_invalidated:
         return WriteFault.UNCLEAR
