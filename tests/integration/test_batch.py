@@ -46,7 +46,7 @@ def pending_requests(store: Store) -> dict[str, Any]:
         return {row.media_id: row for row in connection.execute(select(sync_request))}
 
 
-def test_repeated_notifications_cost_one_lookup(store: Store, vod: FakeVod) -> None:
+def test_repeated_notifications_cost_one_fetch(store: Store, vod: FakeVod) -> None:
     vod.put(element("a"), element("b"))
     notify(store, "a", "a", "b")
 

@@ -13,6 +13,10 @@ from worker.core.media import ID_LENGTH, Answer, Media, Mezzanine, VideoInfo
 from worker.core.urls import clean
 
 _encode = msgspec.json.Encoder().encode
+#: Fields that were added after hashes had been stored, as they are encoded if they are absent. With them in the hash, every stored
+#: asset would count as changed after an upgrade.
+_LATER_FIELDS = (b',"start_at":null',)
+
 _encode_sorted = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -128,8 +132,9 @@ def content_hash(media: Media) -> str:
         unreadable=(),
     )
     # The fields of our types have a fixed order. Only VOD's own objects need sorting.
-    # Stored hashes are from before `start_at`. Without this, every stored asset would count as changed.
-    encoded = _encode(typed).replace(b',"start_at":null', b"")
+    encoded = _encode(typed)
+    for absent in _LATER_FIELDS:
+        encoded = encoded.replace(absent, b"")
     return hashlib.sha256(encoded + _encode_sorted(raw)).hexdigest()
 
 

@@ -76,5 +76,5 @@ _DELETIONS = (
 _ANALYSES = (
     select(notification.c.media_id, notification.c.status)
     .where(is_any_asset(notification), notification.c.event_type == "VideoAnalysisComplete")
-    .order_by(notification.c.id)
+    .order_by(notification.c.received_at, notification.c.id)
 )
