@@ -153,6 +153,13 @@ class Installation:
         """Run one command with this installation's settings."""
         return run(*arguments, folder=self.folder, environment=self.environment, stdin=stdin, within=within)
 
+    def is_alive(self) -> bool:
+        """Return whether the receiver serves requests. Touches neither database nor spool."""
+        try:
+            return self.http.get("/livez").status_code == 200
+        except httpx.HTTPError:
+            return False
+
     def wait_until_ready(self, *, within: float = 20) -> None:
         eventually(self._ready, within=within, missing=lambda: f"200 from {self.url}/readyz; logs:\n{self.logs()[-3000:]}")
 

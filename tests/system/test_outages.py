@@ -185,9 +185,11 @@ def test_receiver_killed_with_spooled_notifications_loses_none(system: ProxiedIn
 
 
 def test_without_database_and_spool_receiver_answers_503_with_reason(system: ProxiedInstallation, tmp_path: Path) -> None:
-    (tmp_path / "spool.db").mkdir()
-    system.start("receiver", "serve", VODSYNC_SPOOL=str(tmp_path / "spool.db"))
-    system.installation.wait_until_ready()
+    spool = tmp_path / "spool.db"
+    system.start("receiver", "serve", VODSYNC_SPOOL=str(spool))
+    # /readyz would create the file. Before the start, the receiver would refuse a folder in its place.
+    eventually(system.installation.is_alive, within=20, missing="a receiver that serves requests")
+    spool.mkdir()
     system.database.cut()
 
     [(_, response, seconds)] = system.notify()
