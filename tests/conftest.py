@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 import shutil
+import signal
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from worker import runtime
 from worker.store import Store, schema, tables
+
+# A runner that was started by `nohup` ignores this signal, and so would every process that a test starts.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # A busy machine is not a reason to fail a property. `make fuzz` selects the second profile.
 settings.register_profile("ordinary", deadline=None)

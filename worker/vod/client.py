@@ -35,7 +35,8 @@ vendor_loggers.silence()
 class _ThisThread(threading.local):
     """The call of this thread. Between the SDK, which signs, and us."""
 
-    http: HttpClient
+    #: None outside of our calls: other code of this process may use the SDK in its own way.
+    http: HttpClient | None = None
     sent_at = 0.0
     #: The answer to the last request, or why there is none.
     result: Response | VodError | None = None
@@ -47,13 +48,14 @@ _this_thread = _ThisThread()
 class _Session(darabonba.core.Session):  # type: ignore[misc]  # the SDK is untyped
     """Send what the SDK has signed. The SDK itself would follow redirects, and has no deadline and no limit of size."""
 
-    def send(self, request: Any, **_options: Any) -> _Sent:
+    def send(self, request: Any, **options: Any) -> Any:
+        http = _this_thread.http
+        if http is None:
+            return super().send(request, **options)
         # The SDK signed the request before. On a busy machine other threads run in between.
         _this_thread.sent_at = time.monotonic()
         try:
-            _this_thread.result = _this_thread.http.call(
-                request.method, request.url, headers=request.headers, content=request.body or b""
-            )
+            _this_thread.result = http.call(request.method, request.url, headers=request.headers, content=request.body or b"")
         except VodError as error:
             _this_thread.result = error
         return _Sent()
@@ -147,6 +149,8 @@ class Client:
         except Exception as error:
             # The SDK raises exceptions of several types, for example if its credential chain fails.
             raise VodUnavailableError(f"{action} could not be called: {_cause(error)}") from error
+        finally:
+            _this_thread.http = None
         response = _this_thread.result
         if isinstance(response, VodError):
             raise VodUnavailableError(f"{action} got no answer: {response}") from response
