@@ -6,10 +6,11 @@ import difflib
 import tomllib
 import unicodedata
 from collections.abc import Collection, Mapping
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from dotenv import dotenv_values
+from dotenv.parser import parse_stream
 
 from worker.core.errors import ConfigurationError
 
@@ -57,14 +58,24 @@ def _is_invisible(character: str) -> bool:
 def read_dotenv(path: Path) -> dict[str, str]:
     """Return the variables in a file `.env`; none if there is no such file. `$` has no special meaning in it.
 
-    Raises ConfigurationError if the file cannot be read.
+    Raises ConfigurationError if the file cannot be read, and if a line is not an assignment: a setting in it would be lost.
     """
     try:
-        # With interpolation, a password that contains ${ would change.
-        values = dotenv_values(path, interpolate=False, encoding="utf-8-sig")
+        # The parser of the library: its other functions skip such lines, and replace ${ in passwords.
+        bindings = list(parse_stream(StringIO(path.read_text(encoding="utf-8-sig"))))
+    except FileNotFoundError:
+        return {}
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"cannot read {path}: {_reason(error)}") from None
-    return {name: value for name, value in values.items() if value is not None}
+    values = {}
+    for binding in bindings:
+        if binding.error or (binding.key is not None and binding.value is None):
+            raise ConfigurationError(
+                f"line {binding.original.line} of {path} is not an assignment NAME=VALUE, or lacks a closing quote; correct it"
+            )
+        if binding.key is not None and binding.value is not None:
+            values[binding.key] = binding.value
+    return values
 
 
 def read_variables(layer: Mapping[str, str], known: Mapping[str, str], origin: str) -> Values:

@@ -199,6 +199,8 @@ class Settings(Source):
     def _is_schema(cls, value: str | None) -> str | None:
         if value is not None and not _SCHEMA_NAME.fullmatch(value):
             raise ValueError("is not a plain PostgreSQL schema name; use lower-case letters, digits and _")
+        if value is not None and (value.startswith("pg_") or value == "information_schema"):
+            raise ValueError("is reserved by PostgreSQL; choose another name")
         return value
 
     @field_validator("sources")

@@ -39,7 +39,8 @@ def prepare() -> None:
             # returns the lowest free number. A closed stdout cannot be written, so that a lost answer is an error.
             os.open(os.devnull, flags)
         if getattr(sys, name) is None:
-            setattr(sys, name, open(os.open(os.devnull, flags), mode))  # noqa: SIM115 - open until the process ends
+            # closefd: this object is replaced, and the next file, perhaps the database, would get the number of its descriptor.
+            setattr(sys, name, open(number, mode, closefd=False))  # noqa: SIM115 - open until the process ends
     # Tests replace the stream with one that they read.
     if type(sys.stderr) is io.TextIOWrapper and sys.stderr is sys.__stderr__:
         sys.stderr = cast(TextIO, BackgroundStream(sys.stderr))

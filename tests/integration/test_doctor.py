@@ -206,7 +206,7 @@ class LosingBroker(kombu.Connection):  # type: ignore[misc]  # kombu has no type
         return SimpleNamespace(publish=lambda *_, **__: None)
 
 
-@pytest.mark.parametrize(("broker", "part_of_text"), [(ClosedBroker, "VODSYNC_BROKER_URL"), (LosingBroker, "did not come back")])
+@pytest.mark.parametrize(("broker", "part_of_text"), [(ClosedBroker, "VODSYNC_BROKER_FOLDER"), (LosingBroker, "did not come back")])
 def test_a_broker_that_does_not_deliver_is_bad(harness: Harness, broker: type[kombu.Connection], part_of_text: str) -> None:
     harness.broker.connection_type = broker
 

@@ -84,6 +84,23 @@ def test_output_that_cannot_be_written_is_an_error_unless_its_reader_has_ended(i
     assert unread == (READER_ENDED, "")
 
 
+@pytest.mark.parametrize("command", ["status", "migrate status --json"])
+def test_a_closed_stdout_does_not_lead_into_a_file(installation: Installation, command: str) -> None:
+    # A shell closes it before Python starts, so that Python has no object for it.
+    process = subprocess.run(
+        ["sh", "-c", '"$@" >&-', "sh", *VODSYNC, *command.split()],
+        env=installation.environment,
+        cwd=installation.folder,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    closed = "vodsync: cannot write to stdout: Bad file descriptor; send the output to another place\n"
+    assert (process.returncode, process.stderr) == (FAILED, closed)
+    assert (installation.folder / "vodsync.db").read_bytes().startswith(b"SQLite format 3")
+
+
 def test_the_help_of_a_verb_that_cannot_be_written_is_an_error(installation: Installation) -> None:
     codes = {command: ended_with(installation, command, stdout=FULL)[0] for command in HELP}
 

@@ -23,6 +23,8 @@ from worker.store.sessions import parse_options
         ("mysql://u@h/d?ssl_ca=/nowhere/ca.pem", "ssl_ca", "correct the path"),
         ("mysql://u@h/d?connect_timeout=soon", "connect_timeout", "number of seconds"),
         ("mysql://u@h/d?client_flag=x", "invalid value", "correct it"),
+        ("mysql://u@h/", "names no database", "add it after the last slash"),
+        ("mariadb://u@h", "names no database", "add it after the last slash"),
         ("postgresql://u@h/d?useSSL=false", "useSSL", "allowed are"),
         ("postgresql://u@h/d?currentSchema=vod", "currentSchema", "set VODSYNC_DATABASE_SCHEMA"),
         ("postgresql://u@h/d?sslrootcert=/nowhere/ca.pem", "/nowhere/ca.pem", "correct the path"),

@@ -293,6 +293,29 @@ def test_an_empty_secret_file_is_refused() -> None:
         settings.load(environ={"VODSYNC_DATABASE_URL_FILE": "value"})
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        'VODSYNC_DATABASE_URL="postgresql://x/y',
+        "VODSYNC_DATABASE_URL: postgresql://x/y",
+        "VODSYNC_CALLBACK_KEYS",
+        "VODSYNC_CALLBACK_KEYS='secret\nVODSYNC_PORT=1",
+    ],
+)
+def test_a_line_of_dotenv_that_is_not_an_assignment_is_refused_without_its_content(line: str) -> None:
+    Path(".env").write_text(f"# comment\n\nexport VODSYNC_HOST=127.0.0.1\n{line}\n")
+
+    with pytest.raises(ConfigurationError, match=r"line 4 of \.env is not an assignment") as caught:
+        settings.load(environ={})
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("schema", ["pg_catalog", "pg_foo", "information_schema"])
+def test_a_schema_that_postgresql_reserves_is_refused(schema: str) -> None:
+    with pytest.raises(ConfigurationError, match="VODSYNC_DATABASE_SCHEMA: is reserved by PostgreSQL"):
+        settings.load(environ={"VODSYNC_DATABASE_SCHEMA": schema})
+
+
 def test_a_dotenv_file_that_cannot_be_read_is_refused() -> None:
     Path(".env").write_bytes(b"VODSYNC_HOST=\xff\xfe")
 

@@ -70,6 +70,10 @@ def database_url(text: str) -> URL:
         raise ConfigurationError(f"VODSYNC_DATABASE_URL has the port {url.port}; a port is a number from 1 to {MAX_PORT}")
     if backend == "sqlite":
         _check_sqlite(url)
+    elif backend in ("mysql", "mariadb") and not url.database:
+        raise ConfigurationError(
+            "VODSYNC_DATABASE_URL names no database; add it after the last slash: mysql://user:password@host/name"
+        )
     url = url if plus else url.set(drivername=_DRIVERS[backend])
     _check_parameters(url, url.drivername.partition("+")[2] or backend)
     return url

@@ -81,8 +81,10 @@ def check_broker() -> str:
             message = queue.get(no_ack=True)
             queue.delete()
     except Exception as error:
+        settings = runtime.current().settings
+        check = "VODSYNC_BROKER_URL" if settings.broker_url else "VODSYNC_BROKER_FOLDER, its disk and its rights"
         raise VodsyncError(
-            f"{describe_error(error)}; check VODSYNC_BROKER_URL. Until it works, workers find their work by sweeping"
+            f"{describe_error(error)}; check {check}. Until it works, workers find their work by sweeping"
         ) from error
     if message is None:
         raise VodsyncError("the broker accepted a test message, which did not come back; see the log of the broker")
