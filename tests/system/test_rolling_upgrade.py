@@ -104,7 +104,11 @@ def previous_release(tmp_path_factory: pytest.TempPathFactory) -> Path:
     command = ["git", "-C", str(ROOT), "archive", "--format=tar", PREVIOUS_RELEASE, "worker", "migrations"]
     archive = subprocess.run(command, capture_output=True)
     if archive.returncode:
-        skip_or_fail(f"there is no git history with the commit {PREVIOUS_RELEASE}; use a full clone")
+        reason = f"there is no git history with the commit {PREVIOUS_RELEASE}; use a full clone"
+        shallow = ["git", "-C", str(ROOT), "rev-parse", "--is-shallow-repository"]
+        if subprocess.run(shallow, capture_output=True, text=True, check=False).stdout.strip() == "true":
+            pytest.skip(reason)
+        skip_or_fail(reason)
     folder = tmp_path_factory.mktemp("previous-release")
     with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
         files.extractall(folder, filter="data")
