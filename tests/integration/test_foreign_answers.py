@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
+from pydantic import SecretStr
 
 from tests.integration.vod_server import Handler, Server, client_of, running_server
 from worker.core.errors import (
@@ -18,8 +19,10 @@ from worker.core.errors import (
     VodUnavailableError,
     VodUnreadableError,
 )
+from worker.settings import Source
 from worker.vod import http_client
 from worker.vod.client import Client
+from worker.vod.smq import Queue
 
 CALLS: dict[str, Callable[[Client], object]] = {
     "BatchGetMediaInfos": lambda vod: vod.batch_get_media_infos(["a"]),
@@ -99,6 +102,22 @@ def test_no_redirect_is_followed(server: Server, vod: Client, operation: str, st
 
     with pytest.raises(VodUnavailableError, match=rf"redirected to localhost \(HTTP {status} from 127.0.0.1") as caught:
         CALLS[operation](vod)
+
+    assert len(server.queries) == 1
+    assert "secret" not in str(caught.value)
+
+
+def test_no_redirect_of_the_queue_is_followed(server: Server) -> None:
+    server.status, server.headers = 302, {"Location": f"http://localhost:{server.server_address[1]}/?token=secret"}
+    source = Source(
+        smq_endpoint=f"http://127.0.0.1:{server.server_address[1]}",
+        smq_queue="events",
+        access_key_id="demoKeyId",
+        access_key_secret=SecretStr("demoSecret"),
+    )
+
+    with pytest.raises(VodUnavailableError, match=r"redirected to localhost \(HTTP 302 from 127.0.0.1") as caught:
+        Queue(source).check()
 
     assert len(server.queries) == 1
     assert "secret" not in str(caught.value)

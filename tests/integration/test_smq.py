@@ -161,11 +161,14 @@ def test_a_long_poll_of_an_empty_queue_waits_and_returns_nothing(emulator: Emula
 
 
 def test_a_message_ends_the_long_poll(emulator: EmulatedQueue) -> None:
-    threading.Timer(0.3, emulator.send, ["late"]).start()
+    sender = threading.Timer(0.3, emulator.send, ["late"])
+    sender.start()
     began = monotonic_clock.seconds()
 
     received = emulator.queue().receive(wait=20)
 
+    # The message can arrive before the sender has its answer.
+    sender.join()
     assert bodies(received) == ["late"]
     assert monotonic_clock.seconds() - began < 5
 

@@ -55,6 +55,8 @@ class Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(server.body)
 
+    do_GET = do_POST
+
     def date_time_string(self, timestamp: float | None = None) -> str:
         return self.server.date or super().date_time_string(timestamp)
 

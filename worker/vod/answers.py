@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
-from urllib.parse import urlsplit
 
 from worker.core.errors import (
     VodCredentialsError,
@@ -53,13 +52,6 @@ def interpret(operation: str, response: Response) -> dict[str, Any]:
     An error in VOD's form raises the VodError of its code, also with status 200. Everything that is not in VOD's form, such as the
     page of a gateway, raises VodUnavailableError. A broken JSON object raises VodUnreadableError, as one asset can be the cause.
     """
-    if 300 <= response.status < 400:
-        host = urlsplit(response.headers.get("location", "")).hostname or "another path"
-        raise VodUnavailableError(
-            f"{operation} was redirected to {storable(host)} ({response.origin}), and vodsync follows no redirect; check "
-            "VODSYNC_ENDPOINT and the proxies of this machine",
-            status=response.status,
-        )
     content = _decode(operation, response)
     code = content.get("Code") if content else None
     is_code = isinstance(code, str) and bool(code.strip())

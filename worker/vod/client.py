@@ -153,7 +153,7 @@ class Client:
             _this_thread.http = None
         response = _this_thread.result
         if isinstance(response, VodError):
-            raise VodUnavailableError(f"{action} got no answer: {response}") from response
+            raise VodUnavailableError(f"{action} got no answer: {response}", status=response.status) from response
         if response is None:
             raise VodUnavailableError(f"{action} was not sent by the vendor's SDK; install the versions that vodsync requires")
         self.is_warm = True

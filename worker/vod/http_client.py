@@ -12,10 +12,12 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 
-from worker.core.errors import ConfigurationError, VodUnavailableError
+from worker.core.errors import ConfigurationError, VodUnavailableError, describe_error
+from worker.core.urls import storable
 
 CONNECT_TIMEOUT = 3.0  # seconds
 READ_TIMEOUT = 10.0  # seconds between two parts of an answer
@@ -69,11 +71,12 @@ class HttpClient:
         deadline: float | None = None,
         max_size: int | None = None,
     ) -> Response:
-        """Return the answer, whatever its status is. Times are in seconds, `max_size` in bytes.
+        """Return the answer, whatever its status is, except a redirect. Times are in seconds, `max_size` in bytes.
 
         The defaults of `deadline` and `max_size` are DEADLINE and MAX_ANSWER_SIZE.
 
         Raises VodUnavailableError if there is no complete answer in time, if it is too long, and if it redirects to another place.
+        Its `status` is that of the redirect.
         """
         deadline, max_size = deadline or DEADLINE, max_size or MAX_ANSWER_SIZE
         timeout = httpx.Timeout(read_timeout, connect=CONNECT_TIMEOUT)
@@ -83,7 +86,7 @@ class HttpClient:
             with self._http.stream(
                 method, url, content=content, headers=dict(headers), timeout=timeout, extensions={"trace": self._trace}
             ) as answer:
-                return Response(url, answer.status_code, dict(answer.headers), _read(answer, max_size))
+                response = Response(url, answer.status_code, dict(answer.headers), _read(answer, max_size))
         except (httpx.HTTPError, httpx.InvalidURL, OSError) as error:
             self._raise_if_aborted(error)
             raise VodUnavailableError(_reason(url, error)) from error
@@ -91,6 +94,9 @@ class HttpClient:
             _watchdog.forget(self)
             with self._lock:
                 self._abort_reason = None
+        if 300 <= response.status < 400:
+            raise _redirected(response)
+        return response
 
     def abort(self, reason: str) -> None:
         """End the current call at once, or the next one if there is none. It raises VodUnavailableError with `reason`."""
@@ -203,6 +209,16 @@ def _read(answer: httpx.Response, max_size: int) -> bytes:
     return b"".join(parts)
 
 
+def _redirected(response: Response) -> VodUnavailableError:
+    """Return the error for a redirect. A token must not reach another host."""
+    host = urlsplit(response.headers.get("location", "")).hostname or "another path"
+    return VodUnavailableError(
+        f"redirected to {storable(host)} ({response.origin}), and vodsync follows no redirect; check the endpoint and "
+        "the proxies of this machine",
+        status=response.status,
+    )
+
+
 def _reason(url: str, error: Exception) -> str:
     """Return what failed and the host, without the query of the URL."""
-    return f"{httpx.URL(url).host}: {type(error).__name__}{f': {error}' if str(error) else ''}"
+    return f"{httpx.URL(url).host}: {describe_error(error)}"

@@ -10,13 +10,12 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 from email.utils import formatdate
 from typing import Any
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlencode
 from xml.sax.saxutils import escape
 
 import httpx
 
 from worker.core.errors import VodCredentialsError, VodError, VodRefusedError, VodUnavailableError, VodUnreadableError
-from worker.core.urls import storable
 from worker.settings import Source
 from worker.vod import smq_xml
 from worker.vod.credentials import access_key_provider
@@ -200,12 +199,6 @@ class Queue:
             )
         except VodUnavailableError as error:
             raise VodUnavailableError(f"the queue {self.name} gave no answer: {error}") from error
-        if 300 <= response.status < 400:
-            host = urlsplit(response.headers.get("location", "")).hostname or "another path"
-            raise VodUnavailableError(
-                f"the queue {self.name} redirects to {storable(host)} (HTTP {response.status}), and vodsync follows no redirect; "
-                "check VODSYNC_SMQ_ENDPOINT and the proxies of this machine"
-            )
         return response.status, response.body
 
     def _warn_of_404(self) -> None:
